@@ -1,0 +1,64 @@
+# make demo      environment, then the diffusion week at laptop size
+# make test      environment, then the tests, the graders' own test, and the check for stale tables
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && { echo $$p; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test setup lint format progress smoke bench clean constraints
+
+help:
+	@echo "make demo      train the diffusion week at laptop size (first time: makes .venv)"
+	@echo "make test      run all tests"
+	@echo "make setup     only make the environment"
+	@echo "make lint      ruff and mypy;  make format applies ruff's fixes"
+	@echo "make smoke     every built week at size smoke, on embedded data"
+	@echo "make progress  regenerate PROGRESS.md and the tables from results/"
+	@echo "make bench     the side-by-side benchmarks (installs the extra 'bench')"
+	@echo "make clean     remove runs/, artifacts/ and caches; results/ and .venv stay"
+
+setup: $(VENV)/.done
+
+$(VENV)/.done: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "The lab runs on Python 3.11, 3.12 or 3.13, and none is on PATH."; \
+		echo "Install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup
+	$(BIN)/python -m diffusion.train +size=tiny
+
+test: setup
+	$(BIN)/python -m pytest
+	$(BIN)/lab exercise verify
+	$(BIN)/python -m labkit.progress --check
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+smoke: setup
+	for week in neural_networks pytorch_mastery diffusion reinforcement_learning; do \
+		LAB_HOME=$$(mktemp -d) $(BIN)/python -m $$week.train +size=smoke || exit 1; done
+
+progress: setup
+	$(BIN)/python -m labkit.progress
+
+bench: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+constraints: setup
+	$(BIN)/python -m pip list --format=freeze --exclude-editable --exclude pip --exclude setuptools \
+		| LC_ALL=C sort -f > constraints.txt
+
+clean:
+	rm -rf runs artifacts .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

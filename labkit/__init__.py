@@ -1,0 +1,36 @@
+"""labkit: what the 24 weeks share, so that each week's files hold only what the week teaches.
+
+    from labkit import LabConfig, Run, UsageError, exercise, lab
+
+Importing it is cheap on purpose: no torch, no Hydra, no matplotlib. `--help` and a mistyped option are
+answered before anything heavy is loaded.
+"""
+
+import sys
+
+if not (3, 11) <= sys.version_info[:2] < (3, 14):
+    sys.exit(
+        f"The lab runs on Python 3.11, 3.12 or 3.13; this is {sys.version.split()[0]}.\n"
+        "Make an environment with one of those, e.g.: python3.12 -m venv .venv"
+    )
+
+from typing import TYPE_CHECKING, Any
+
+from labkit.app import lab
+from labkit.config import LabConfig
+from labkit.errors import RunFailed, UsageError
+from labkit.exercise import exercise
+
+if TYPE_CHECKING:
+    from labkit.run import Run
+
+__all__ = ["LabConfig", "Run", "RunFailed", "UsageError", "exercise", "lab"]
+
+
+def __getattr__(name: str) -> Any:
+    """`Run` is needed for annotations alone and loads NumPy: it is imported when first asked for."""
+    if name == "Run":
+        from labkit.run import Run
+
+        return Run
+    raise AttributeError(f"module 'labkit' has no attribute '{name}'")

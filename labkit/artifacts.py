@@ -1,0 +1,45 @@
+"""What finished runs publish for later weeks: artifacts/<week>/<size>-<data>/."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from labkit import curriculum, paths, results
+from labkit.console import say
+from labkit.errors import RunFailed
+
+
+def obtain(week: str, data: str, size: str = "tiny") -> Path:
+    """The folder published by `week` at `size` on the dataset `data`; its run is started when there is none.
+
+    Raises RunFailed when that run does not finish.
+    """
+    folder = paths.artifacts() / week / f"{size}-{data}"
+    if folder.is_dir():
+        return folder
+    command = ["-m", f"{week}.train", f"+size={size}", f"data={data}"]
+    number = curriculum.week(week).number
+    say(
+        f"This week needs what week {number} ({week}) publishes: running it first{_expected(week, size, data)}."
+    )
+    say(f"  python {' '.join(command)}")
+    code = subprocess.run([sys.executable, *command], cwd=paths.ROOT).returncode
+    if code != 0 or not folder.is_dir():
+        raise RunFailed(
+            f"the prerequisite failed (exit {code}); run it by hand: python {' '.join(command)}"
+        )
+    return folder
+
+
+def _expected(week: str, size: str, data: str) -> str:
+    """`, about 60 s on the machine of the last record`, from results/."""
+    for record in reversed(results.read_all()):
+        if (record["week"], record["size"], (record["data"] or {}).get("name")) == (
+            week,
+            size,
+            data,
+        ):
+            return f" (it took {record['wall_seconds']:.0f} s when last recorded)"
+    return ""

@@ -1,0 +1,152 @@
+"""The `lab` command.
+
+    lab list                                  the weeks, and what this clone can run
+    lab run <week> [overrides]                the same as python -m <week>.train [overrides]
+    lab progress [--check]                    regenerate PROGRESS.md and all tables from results/
+    lab plan <week> [overrides]               parameters, memory, time and cost, here and on rented GPUs
+    lab doctor                                is this machine ready, and does it compute correctly
+    lab exercise start <week> [--force]       copy a week into workspace/ with the exercises blank
+    lab exercise check <week> [exercise]      grade what is in workspace/
+    lab exercise verify [week]                grade the graders: solutions pass, blanks and planted bugs fail
+
+<week> is a number (10), a name (diffusion) or the beginning of one (diff).
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from labkit import paths
+from labkit.config import closest
+from labkit.console import fail
+from labkit.errors import RunFailed, UsageError
+
+COMMANDS = ("list", "run", "progress", "plan", "doctor", "exercise")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Carry out one command; returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _main(words)
+    except UsageError as error:
+        fail(str(error))
+        return 2
+    except RunFailed as error:
+        fail(str(error))
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return 0
+
+
+def _main(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(__doc__)
+        return 0 if words else 2
+    command, rest = words[0], words[1:]
+    if any(word in ("-h", "--help") for word in rest) and command != "run":
+        print(__doc__)
+        return 0
+    if command == "list":
+        return _list(_none(rest, "list"))
+    if command == "run":
+        return _run(rest)
+    if command == "progress":
+        from labkit.progress import main as progress
+
+        return progress(rest)
+    if command == "plan":
+        from labkit.plan import plan
+
+        return plan(_built(_first(rest, "plan")), rest[1:])
+    if command == "doctor":
+        from labkit.doctor import doctor
+
+        _none(rest, "doctor")
+        return doctor()
+    if command == "exercise":
+        return _exercise(rest)
+    raise UsageError(
+        f"unknown command '{command}'{closest(command, COMMANDS)}\nCommands: lab --help"
+    )
+
+
+def _list(_: None) -> int:
+    """Print the weeks as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from labkit import curriculum
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("week", "package", "focus", "task", ""):
+        table.add_column(column, overflow="fold")
+    for unit in curriculum.load().units:
+        number = str(unit.number) if isinstance(unit, curriculum.Week) else "e"
+        table.add_row(
+            number, unit.path, unit.focus, unit.task, "ready" if unit.built else "to come"
+        )
+    Console().print(table)
+    return 0
+
+
+def _run(rest: list[str]) -> int:
+    """Start the week's own command in a process of its own, and end as it ends."""
+    week = _built(_first(rest, "run"))
+    process = subprocess.Popen([sys.executable, "-m", f"{week}.train", *rest[1:]], cwd=paths.ROOT)
+    while True:
+        try:
+            code = process.wait()
+            return code if code >= 0 else 128 - code
+        except KeyboardInterrupt:
+            continue  # Ctrl-C reached the run as well; it saves, and this waits for it.
+
+
+def _exercise(rest: list[str]) -> int:
+    from labkit import exercise
+
+    verb = _first(rest, "exercise", "start, check or verify")
+    words = [word for word in rest[1:] if not word.startswith("-")]
+    flags = set(rest[1:]) - set(words)
+    if flags - ({"--force"} if verb == "start" else set()):
+        raise UsageError(f"unknown option {' '.join(sorted(flags))}\nCommands: lab --help")
+    if verb == "start":
+        return exercise.start(_built(_first(words, "exercise start")), force="--force" in flags)
+    if verb == "check":
+        return exercise.check(
+            _built(_first(words, "exercise check")), words[1] if len(words) > 1 else None
+        )
+    if verb == "verify":
+        return exercise.verify(_built(words[0]) if words else None)
+    raise UsageError(
+        f"unknown command 'exercise {verb}'{closest(verb, ('start', 'check', 'verify'))}\nCommands: lab --help"
+    )
+
+
+def _first(rest: list[str], command: str, what: str = "a week, e.g. diffusion or 10") -> str:
+    if not rest:
+        raise UsageError(f"lab {command} needs {what}\nWeeks: lab list")
+    return rest[0]
+
+
+def _none(rest: list[str], command: str) -> None:
+    if rest:
+        raise UsageError(f"lab {command} takes nothing more, got {' '.join(rest)}")
+
+
+def _built(key: str) -> str:
+    """Module name of a week that can be run here. Raises UsageError."""
+    from labkit import curriculum
+
+    unit = curriculum.week(key)
+    if not unit.built:
+        raise UsageError(f"week {unit.package} is not built yet; `lab list` shows which are")
+    return unit.module
+
+
+if __name__ == "__main__":
+    sys.exit(main())

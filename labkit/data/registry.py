@@ -1,0 +1,115 @@
+"""The names that `data=` takes, and the search for each: local copy, download, clear error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from labkit import paths
+from labkit.config import closest
+from labkit.console import warn
+from labkit.data import images, text
+from labkit.data.fetch import obtain
+from labkit.data.sets import DataError, Dataset
+from labkit.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One dataset: how it is read from a folder, and where it can be had."""
+
+    read: Callable[[Path], Dataset | None]
+    """From a data folder such as $LAB_DATA; None when it is not there."""
+    url: str
+    """Asked first, to see whether the network is there."""
+    fetch: Callable[[Path], None]
+    """Downloads, with checksums, into a folder that `read` then understands."""
+    folder: str
+    """Name of what `fetch` fills, below data/."""
+
+
+EMBEDDED: dict[str, Callable[[], Dataset]] = {
+    "digits": images.digits,
+    "shapes": images.shapes,
+    "pydoc": text.pydoc,
+}
+REAL: dict[str, Entry] = {
+    "mnist": Entry(images.read_mnist, images.MNIST_URL, images.fetch_mnist, "MNIST"),
+    "fashion_mnist": Entry(
+        images.read_fashion_mnist, images.FASHION_URL, images.fetch_fashion_mnist, "FashionMNIST"
+    ),
+    "cifar10": Entry(
+        images.read_cifar10, images.CIFAR10_URL, images.fetch_cifar10, "cifar-10-batches-py"
+    ),
+    "wikitext2": Entry(text.read_wikitext2, text.WIKITEXT_URL, text.fetch_wikitext2, "wikitext2"),
+    "tinyshakespeare": Entry(
+        text.read_shakespeare, text.SHAKESPEARE_URL, text.fetch_shakespeare, "tinyshakespeare"
+    ),
+}
+
+
+def names() -> list[str]:
+    """Every name that `data=` takes."""
+    return sorted([*REAL, *EMBEDDED])
+
+
+def available() -> dict[str, str | None]:
+    """For each name: `embedded`, the source where a copy lies, or None when it would be downloaded."""
+    found: dict[str, str | None] = dict.fromkeys(EMBEDDED, "embedded")
+    for name in REAL:
+        local = _local(name)
+        found[name] = local.source if local else None
+    return dict(sorted(found.items()))
+
+
+def load(name: str, fallback: str | None = None) -> Dataset:
+    """The dataset `name`; when it cannot be had and a fallback is named, that one, with a loud warning.
+
+    Raises UsageError for an unknown name, DataError when neither is to be had.
+    """
+    for word in (name, fallback):
+        if word is not None and word not in names():
+            raise UsageError(
+                f"data={word} is not a known dataset{closest(word, names())} Known: {', '.join(names())}."
+            )
+    try:
+        return _load(name)
+    except DataError as error:
+        if fallback is None or fallback == name:
+            raise
+        warn(
+            f"{error}\n         Going on with '{fallback}' instead: the numbers are not those of '{name}'."
+        )
+        return _load(fallback)
+
+
+@lru_cache(maxsize=4)
+def _load(name: str) -> Dataset:
+    if name in EMBEDDED:
+        return EMBEDDED[name]()
+    if (local := _local(name)) is not None:
+        return local
+    entry = REAL[name]
+    try:
+        obtain(paths.ROOT / "data" / entry.folder, entry.url, name, entry.fetch)
+    except DataError as error:
+        places = " or ".join(str(folder) for folder in paths.data_folders())
+        raise DataError(
+            f"{error}\n       Put a copy into {places}, or set LAB_DATA to a folder that has one, "
+            f"or type data=<one of {', '.join(EMBEDDED)}>."
+        ) from error
+    found = entry.read(paths.ROOT / "data")
+    if found is None:
+        raise DataError(
+            f"{name} was downloaded but cannot be read; remove {paths.ROOT / 'data' / entry.folder} and try again"
+        )
+    return found
+
+
+def _local(name: str) -> Dataset | None:
+    for folder in paths.data_folders():
+        if folder.is_dir() and (found := REAL[name].read(folder)) is not None:
+            return found
+    return None

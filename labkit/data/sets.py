@@ -1,0 +1,112 @@
+"""What a loaded dataset is: splits in memory, and where they came from."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from labkit.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+
+class DataError(UsageError):
+    """A dataset is neither here nor to be downloaded; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images `x`, uint8 (N, C, H, W), and their classes `y`, int64 (N,)."""
+
+    x: np.ndarray
+    y: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def tensors(self, device: torch.device | str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
+        """Copies of x (uint8) and y (int64) on a device."""
+        import torch
+
+        return torch.from_numpy(self.x.copy()).to(device), torch.from_numpy(self.y.copy()).to(
+            device
+        )
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Name and source of a set: `source` is LAB_DATA, data/, downloaded or embedded."""
+
+    name: str
+    source: str
+
+    def sizes(self) -> dict[str, int]:
+        raise TypeError("a Dataset is an ImageData or a TextData")
+
+    def digest(self) -> str:
+        raise TypeError("a Dataset is an ImageData or a TextData")
+
+    def provenance(self, requested: str) -> dict[str, Any]:
+        """What a record says of its data: the set really used, its source, sizes and SHA-256."""
+        return {
+            "name": self.name,
+            "requested": requested,
+            "source": self.source,
+            "splits": self.sizes(),
+            "sha256": self.digest(),
+        }
+
+
+@dataclass(frozen=True)
+class ImageData(Dataset):
+    """Labelled images, shuffled neither here nor on disk: draw batches with `batch_indices`."""
+
+    train: Split
+    test: Split
+    classes: tuple[str, ...]
+
+    @cached_property
+    def mean(self) -> list[float]:
+        """Mean of each channel over the training images, in [0, 1]."""
+        return list((self._per_channel().mean(axis=1) / 255).tolist())
+
+    @cached_property
+    def std(self) -> list[float]:
+        """Standard deviation of each channel over the training images, in [0, 1]."""
+        return list((self._per_channel().std(axis=1, dtype=np.float64) / 255).tolist())
+
+    def _per_channel(self) -> np.ndarray:
+        return self.train.x.transpose(1, 0, 2, 3).reshape(self.train.x.shape[1], -1)
+
+    def sizes(self) -> dict[str, int]:
+        return {"train": len(self.train), "test": len(self.test)}
+
+    def digest(self) -> str:
+        """SHA-256 over the bytes of all arrays; labels as uint8."""
+        total = hashlib.sha256()
+        for split in (self.train, self.test):
+            total.update(np.ascontiguousarray(split.x).data)
+            total.update(split.y.astype(np.uint8).data)
+        return total.hexdigest()
+
+
+@dataclass(frozen=True)
+class TextData(Dataset):
+    """Plain text in three splits; `test` may be empty where the field uses only two."""
+
+    train: str
+    valid: str
+    test: str
+
+    def sizes(self) -> dict[str, int]:
+        """Characters of each split."""
+        return {"train": len(self.train), "valid": len(self.valid), "test": len(self.test)}
+
+    def digest(self) -> str:
+        """SHA-256 over the UTF-8 bytes of the splits in order."""
+        return hashlib.sha256("".join((self.train, self.valid, self.test)).encode()).hexdigest()

@@ -1,0 +1,124 @@
+"""Which device and which precision; and, under torchrun, which process this is."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from labkit.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def rank() -> int:
+    """This process among those that torchrun started; 0 when there is only one."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def world_size() -> int:
+    """How many processes torchrun started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def accelerator() -> str | None:
+    """The accelerator that PyTorch can use here, by name, or None."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else None
+
+
+def resolve(name: str) -> torch.device:
+    """`auto` = cuda, then mps, then cpu; anything else must exist.
+
+    Raises UsageError for an unknown device, or one that this machine does not have.
+    """
+    import torch
+
+    if name.startswith(("ssh://", "sky://")):
+        raise UsageError(
+            f"device={name}: rented machines are not built yet; run on the machine itself with device=auto"
+        )
+    kind, _, index = name.partition(":")
+    if kind not in ("auto", "cpu", "cuda", "mps") or (index and not index.isdecimal()):
+        raise UsageError(f"device={name} is not one of auto, cpu, cuda, cuda:<number>, mps")
+    if kind == "auto":
+        kind = accelerator() or "cpu"
+        if kind == "cuda" and world_size() > 1:
+            index = os.environ.get("LOCAL_RANK", "0")
+    elif kind == "cuda":
+        if not torch.cuda.is_available():
+            raise UsageError(
+                f"device={name}: PyTorch sees no CUDA device here; type device=auto or device=cpu"
+            )
+        if index and int(index) >= torch.cuda.device_count():
+            raise UsageError(
+                f"device={name}: there are only {torch.cuda.device_count()} CUDA devices, numbered from 0"
+            )
+    elif kind == "mps" and not torch.backends.mps.is_available():
+        raise UsageError(
+            "device=mps: PyTorch sees no Apple GPU here; type device=auto or device=cpu"
+        )
+    return torch.device(f"{kind}:{index}" if index else kind)
+
+
+def has_native_bf16(device: torch.device) -> bool:
+    """Whether bf16 matrix products run in hardware: emulated they are slower than fp32."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return bool(
+            capabilities.get("avx512_bf16")
+            or capabilities.get("amx_bf16")
+            or capabilities.get("bf16")
+        )
+    return False
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """`auto` becomes bf16 where the device has it in hardware, else fp32."""
+    if precision == "auto":
+        return "bf16" if has_native_bf16(device) else "fp32"
+    return precision
+
+
+def describe(device_type: str) -> dict[str, Any]:
+    """The machine in the words of a record: processor or accelerator, cores."""
+    import platform
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    name = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo") as file:
+            name = next(
+                line.split(":")[1].strip() for line in file if line.startswith("model name")
+            )
+    except (OSError, StopIteration):
+        pass
+    if device_type == "cuda":
+        import torch
+
+        name = torch.cuda.get_device_name()
+    return {"device": device_type, "name": name, "cores": cores}
+
+
+def broadcast(value: Any) -> Any:
+    """`value` of rank 0, on every rank; the process group is started when it has to be.
+
+    Ranks that each made up their own run folder would write a run each.
+    """
+    if world_size() == 1:
+        return value
+    import torch
+    import torch.distributed as dist
+
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]

@@ -1,0 +1,128 @@
+"""Pictures of a run: PNG grids, curves from metrics.jsonl, GIFs. Nothing here is imported before it is used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def to_uint8(image: Any) -> np.ndarray:
+    """(H, W), (C, H, W) or (H, W, C), uint8 or float in [0, 1], array or tensor -> uint8 (H, W) or (H, W, 3).
+
+    Raises ValueError for any other shape.
+    """
+    array = np.asarray(
+        image.detach().cpu().float().numpy()
+        if hasattr(image, "detach") and image.is_floating_point()
+        else image
+    )
+    if array.dtype != np.uint8:
+        array = (np.clip(array.astype(np.float64), 0, 1) * 255).round().astype(np.uint8)
+    if array.ndim == 3 and array.shape[0] in (1, 3) and array.shape[2] not in (1, 3):
+        array = array.transpose(1, 2, 0)
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
+        raise ValueError(
+            f"an image has shape (H, W), (C, H, W) or (H, W, C) with C 1 or 3, not {array.shape}"
+        )
+    return array
+
+
+def save_png(path: Path, image: Any, scale: int = 1) -> None:
+    """Write one image, each pixel repeated `scale` times both ways."""
+    from PIL import Image
+
+    array = to_uint8(image).repeat(scale, axis=0).repeat(scale, axis=1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path)
+
+
+def save_grid(
+    path: Path, images: Sequence[Any], columns: int = 8, titles: Sequence[str] | None = None
+) -> None:
+    """Write images of one shape in rows of `columns`, small ones enlarged; a title above each if given."""
+    arrays = [to_uint8(image) for image in images]
+    if titles is not None:
+        _titled_grid(path, arrays, columns, titles)
+        return
+    scale = max(1, 56 // arrays[0].shape[0])
+    height, width = arrays[0].shape[:2]
+    rows = -(-len(arrays) // columns)
+    sheet = np.full(
+        (rows * (height + 1) + 1, columns * (width + 1) + 1, *arrays[0].shape[2:]), 40, np.uint8
+    )
+    for i, array in enumerate(arrays):
+        top, left = i // columns * (height + 1) + 1, i % columns * (width + 1) + 1
+        sheet[top : top + height, left : left + width] = array
+    save_png(path, sheet, scale)
+
+
+def _titled_grid(
+    path: Path, arrays: Sequence[np.ndarray], columns: int, titles: Sequence[str]
+) -> None:
+    figure = new_figure(columns * 1.1, -(-len(arrays) // columns) * 1.35)
+    for i, (array, title) in enumerate(zip(arrays, titles, strict=True)):
+        axes = figure.add_subplot(-(-len(arrays) // columns), columns, i + 1)
+        axes.imshow(array, cmap="gray")
+        axes.set_title(title, fontsize=8)
+        axes.axis("off")
+    save_figure(path, figure)
+
+
+def save_gif(path: Path, frames: Sequence[Any], fps: int = 30) -> None:
+    """Write an animation that repeats. A GIF's clock ticks in 1/100 s, so 50 frames a second is the most."""
+    from PIL import Image
+
+    first, *rest = [Image.fromarray(to_uint8(frame)) for frame in frames]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    first.save(path, save_all=True, append_images=rest, duration=max(20, round(1000 / fps)), loop=0)
+
+
+def new_figure(width: float = 6.4, height: float = 4.0) -> Figure:
+    """An empty matplotlib figure, in inches, that needs no display."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def save_figure(path: Path, figure: Figure) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """The lines of a metrics.jsonl; a last line cut short by a crash is left out."""
+    lines = path.read_bytes().split(b"\n")
+    return [json.loads(line) for line in lines[:-1] if line]
+
+
+def curve(metrics_file: Path, keys: Sequence[str], logy: bool = False) -> Figure:
+    """Logged metrics against the step. Raises ValueError for a key that was never logged."""
+    figure = new_figure()
+    axes = figure.add_subplot()
+    rows = read_metrics(metrics_file)
+    for key in keys:
+        points = [(row["step"], row[key]) for row in rows if key in row]
+        if not points:
+            logged = sorted({k for row in rows for k in row} - {"step"})
+            raise ValueError(f"'{key}' was never logged; logged were {', '.join(logged)}")
+        axes.plot(
+            *zip(*points, strict=True),
+            label=key,
+            marker="o" if len(points) < 30 else None,
+            markersize=3,
+        )
+    if logy:
+        axes.set_yscale("log")
+    axes.set_xlabel("step")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure

@@ -1,0 +1,153 @@
+"""Where logged numbers go: metrics.jsonl always, the console, and TensorBoard or W&B when asked for.
+
+A tracker has `log(metrics, step)` and `close()`. None of them is called from the training loop itself:
+`Run.log` only remembers, and hands over about once a second, so that logging forces no device sync.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+from labkit.errors import UsageError
+
+TRACKERS = ("tensorboard", "wandb")
+
+
+class Tracker(Protocol):
+    def log(self, metrics: dict[str, float], step: int) -> None: ...
+    def close(self) -> None: ...
+
+
+class JsonLines:
+    """metrics.jsonl: one object a line, `{"step": 10, "train/loss": 0.3}`."""
+
+    def __init__(self, path: Path, keep_bytes: int = 0) -> None:
+        """Opens `path`; what lies beyond `keep_bytes` was logged after the checkpoint and goes."""
+        self.file = path.open("ab")
+        self.file.truncate(keep_bytes)
+        self.file.seek(0, os.SEEK_END)
+
+    def log(self, metrics: dict[str, float], step: int) -> None:
+        self.file.write(json.dumps({"step": step, **metrics}).encode() + b"\n")
+
+    def position(self) -> int:
+        """Bytes written so far, all of them handed to the operating system."""
+        self.file.flush()
+        return self.file.tell()
+
+    def close(self) -> None:
+        self.file.close()
+
+
+class TensorBoard:
+    """Event files in the run folder: `tensorboard --logdir runs`."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step or None)
+
+    def log(self, metrics: dict[str, float], step: int) -> None:
+        for name, value in metrics.items():
+            self.writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+class WandB:
+    """Weights & Biases; without an account or network the files stay in the run folder (`wandb sync`)."""
+
+    def __init__(self, folder: Path, name: str, config: dict[str, Any]) -> None:
+        import wandb
+
+        has_account = bool(os.environ.get("WANDB_API_KEY")) or (Path.home() / ".netrc").is_file()
+        mode = os.environ.get("WANDB_MODE") or ("online" if has_account else "offline")
+        identity = folder.name.replace("/", "-")
+        self.run = wandb.init(
+            project="lab", name=name, id=identity, resume="allow", dir=folder, config=config,
+            mode=mode, settings=wandb.Settings(silent=True),
+        )  # fmt: skip
+
+    def log(self, metrics: dict[str, float], step: int) -> None:
+        self.run.log(metrics, step=step)
+
+    def close(self) -> None:
+        self.run.finish()
+
+
+def extra(
+    names: list[str], folder: Path, title: str, config: dict[str, Any], step: int
+) -> list[Tracker]:
+    """The trackers asked for by `logger=`. Raises UsageError for an unknown name or a missing package."""
+    trackers: list[Tracker] = []
+    for name in names:
+        try:
+            if name == "tensorboard":
+                trackers.append(TensorBoard(folder, step))
+            elif name == "wandb":
+                trackers.append(WandB(folder, title, config))
+            elif name not in ("none", "jsonl", "console"):
+                raise UsageError(
+                    f"logger={name} is not one of {', '.join(TRACKERS)}; metrics.jsonl is always written"
+                )
+        except ImportError as error:
+            raise UsageError(
+                f"logger={name} needs a package that is not installed: pip install {name}"
+            ) from error
+    return trackers
+
+
+class Progress:
+    """What a person sees while a run goes on: a bar with ETA on a terminal, else a line now and then."""
+
+    PLAIN_SECONDS = 10.0
+
+    def __init__(self, title: str, total: int, start: int, silent: bool = False) -> None:
+        self.title, self.total, self.start = title, total, start
+        self.began = self.last = time.perf_counter()
+        self.shown: dict[str, float] = {}
+        self.silent = silent
+        self.bar: Any = None
+        if not silent and sys.stderr.isatty():
+            from rich import progress
+            from rich.console import Console
+
+            self.bar = progress.Progress(
+                "{task.description}", progress.BarColumn(), progress.MofNCompleteColumn(),
+                progress.TextColumn("{task.fields[rate]}"), "ETA", progress.TimeRemainingColumn(),
+                progress.TextColumn("{task.fields[metrics]}"),
+                console=Console(stderr=True), auto_refresh=False, transient=True,
+            )  # fmt: skip
+            self.bar.start()
+            self.task = self.bar.add_task(title, total=total, completed=start, rate="", metrics="")
+
+    def show(self, metrics: dict[str, float]) -> None:
+        self.shown |= {k: v for k, v in metrics.items() if isinstance(v, float)}
+
+    def update(self, done: int) -> None:
+        """Called at most a few times a second, with the number of steps done."""
+        now = time.perf_counter()
+        seconds = now - self.began
+        rate = (done - self.start) / seconds if seconds > 0 else 0.0
+        metrics = "  ".join(f"{k} {v:.4g}" for k, v in list(self.shown.items())[-4:])
+        if self.bar is not None:
+            self.bar.update(self.task, completed=done, rate=f"{rate:.1f}/s", metrics=metrics)
+            self.bar.refresh()
+        elif not self.silent and now - self.last >= self.PLAIN_SECONDS:
+            self.last = now
+            left = (self.total - done) / rate if rate else float("inf")
+            print(
+                f"{self.title} {done}/{self.total}  {rate:.1f} steps/s  ETA {left:.0f} s  {metrics}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()

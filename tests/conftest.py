@@ -1,0 +1,135 @@
+"""Fixtures that run weeks as a person does: their command line, in a process and a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+TOY = str(ROOT / "tests" / "labkit" / "toy" / "week.py")
+
+
+@dataclass
+class Finished:
+    """How a command ended, and the run folder it wrote (None when it wrote none)."""
+
+    returncode: int
+    output: str
+    dir: Path | None
+
+    @property
+    def record(self) -> dict[str, Any] | None:
+        """result.json of the run."""
+        file = self.dir / "result.json" if self.dir else None
+        return json.loads(file.read_text()) if file and file.is_file() else None
+
+    @property
+    def metrics(self) -> list[dict[str, float]]:
+        """Lines of metrics.jsonl."""
+        assert self.dir is not None
+        return [json.loads(line) for line in (self.dir / "metrics.jsonl").read_text().splitlines()]
+
+
+class Lab:
+    """Runs commands with runs, results and artifacts in a temporary folder, without LAB_DATA and network."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith(("LAB_", "WANDB_"))}
+        self.env |= {"LAB_HOME": str(home), "LAB_OFFLINE": "1", "NO_COLOR": "1"}
+
+    def start(self, *command: str, **env: str) -> subprocess.Popen[str]:
+        """A process of this Python, stdout and stderr joined in its stdout."""
+        return subprocess.Popen(
+            [sys.executable, *command], cwd=self.home, env={**self.env, "PYTHONPATH": str(ROOT), **env},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+
+    def __call__(
+        self, week: str, *words: str, kill: tuple[int, int] | None = None, **env: str
+    ) -> Finished:
+        """`week` is a package name, or a file. kill=(S, K) saves before step S and dies before step K."""
+        before = set(self.folders())
+        if kill:
+            target = week if week.endswith(".py") else f"{week}.train"
+            command = [
+                str(ROOT / "tests" / "kill_at.py"),
+                str(kill[0]),
+                str(kill[1]),
+                target,
+                *words,
+            ]
+        else:
+            command = [week, *words] if week.endswith(".py") else ["-m", f"{week}.train", *words]
+        process = self.start(*command, **env)
+        output, _ = process.communicate(timeout=300)
+        new = sorted(set(self.folders()) - before)
+        return Finished(process.returncode, output, new[-1] if new else None)
+
+    def folders(self) -> list[Path]:
+        """All run folders so far."""
+        return [path.parent for path in self.home.glob("runs/*/*/*/.hydra")]
+
+
+@pytest.fixture
+def lab_run(tmp_path: Path) -> Lab:
+    return Lab(tmp_path)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two nested states are equal to the last bit."""
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same, a, b))
+    if hasattr(a, "numpy") or isinstance(a, np.ndarray):
+        a, b = (
+            np.ascontiguousarray(v.float().numpy() if hasattr(v, "numpy") else v) for v in (a, b)
+        )
+        return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
+    return bool(a == b)
+
+
+@pytest.fixture
+def resume_check(lab_run: Lab) -> Iterator[Callable[..., None]]:
+    """resume_check(week, *words): kill -9 at a random step, resume, and compare with an uninterrupted run."""
+
+    def check(week: str, *words: str) -> None:
+        from labkit import checkpoint
+
+        whole = lab_run(week, *words)
+        assert whole.returncode == 0, whole.output
+        assert whole.record is not None
+        assert whole.dir is not None
+        total = whole.record["steps"]
+        kill_at = random.SystemRandom().randint(2, total - 1)
+        save_at = random.SystemRandom().randint(1, kill_at - 1)
+        print(f"saved before step {save_at}, killed before step {kill_at} of {total}")
+        cut = lab_run(week, *words, kill=(save_at, kill_at))
+        assert cut.returncode == -9, cut.output
+        assert cut.dir is not None
+        assert cut.record is None, "a killed run cannot have a result"
+        resumed = lab_run(week, f"resume={cut.dir}")
+        assert resumed.returncode == 0, resumed.output
+        assert f"resumed after step {save_at}" in resumed.output
+        assert cut.record is not None
+        assert cut.record["metrics"] == whole.record["metrics"]
+        assert cut.metrics == whole.metrics
+        ends = [checkpoint.load_latest(folder / "checkpoint") for folder in (whole.dir, cut.dir)]
+        assert ends[0] is not None
+        assert ends[1] is not None
+        assert ends[0]["step"] == ends[1]["step"] == total
+        for part in ("tracked", "rng"):
+            assert same(ends[0][part], ends[1][part]), f"{part} differ after resume"
+
+    return check

@@ -1,0 +1,573 @@
+"""The exercise system, on a made-up lab of one week."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from labkit import blanks
+from labkit.errors import UsageError
+from labkit.exercise import blank, check, exercise, list_exercises, start, verify
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+STATS = '''\
+"""Means and the like."""
+
+from labkit.exercise import exercise
+
+
+@exercise(minutes=5)
+def mean(x: list[float]) -> float:
+    """The arithmetic mean: sum(x) / len(x)."""
+    total = sum(x)
+    return total / len(x)
+
+
+class Running:
+    """A mean that is updated one number at a time."""
+
+    def __init__(self) -> None:
+        self.count, self.mean = 0, 0.0
+
+    @exercise(minutes=10)
+    def update(self, x: float) -> float:
+        """Welford's update of the mean. Returns it."""
+        self.count += 1
+        self.mean += (x - self.mean) / self.count
+        return self.mean
+'''
+
+TESTS = """\
+import pytest
+
+from toy.stats import Running, mean
+
+
+@pytest.mark.exercise("stats.mean")
+@pytest.mark.parametrize("x", [[1.0, 2.0, 6.0], [2.0, 4.0]])
+def test_mean(x):
+    assert mean(x) == 3.0
+
+
+@pytest.mark.exercise("stats.Running.update")
+def test_running_mean_is_the_mean(three):
+    running = Running()
+    assert [running.update(x) for x in three] == [1.0, 1.5, 3.0]
+
+
+def test_that_is_no_exercise():
+    raise SystemExit("only tests of the exercise may run")
+"""
+
+CONFTEST = """\
+import pytest
+
+
+@pytest.fixture
+def three():
+    return [1.0, 2.0, 6.0]
+"""
+
+BUGS = """\
+stats.mean:
+  - name: divides by one more
+    replace: len(x)
+    with: (len(x) + 1)
+  - name: forgets to divide
+    replace: total / len(x)
+    with: total
+stats.Running.update:
+  - name: counts too late
+    replace: "self.count += 1"
+    with: "self.count = max(1, self.count)"
+  - name: wrong sign
+    replace: x - self.mean
+    with: self.mean - x
+"""
+
+
+class Lab:
+    """A repository of one week, "toy", in a temporary folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.own = root, root / "workspace" / "toy"
+        self.write("toy/__init__.py", '"""A week."""\n')
+        self.write("toy/stats.py", STATS)
+        self.write("tests/toy/test_stats.py", TESTS)
+        self.write("tests/conftest.py", CONFTEST)
+        self.write("tests/toy/bugs.yaml", BUGS)
+
+    def write(self, name: str, text: str) -> None:
+        (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / name).write_text(text)
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        text = (self.root / name).read_text()
+        assert text.count(old) == 1, f"{old!r} must occur once in {name}"
+        (self.root / name).write_text(text.replace(old, new))
+
+    def start(self, force: bool = False) -> int:
+        return start("toy", force, root=self.root, workspace=self.own.parent)
+
+    def solve(self, name: str = "stats.py", text: str = STATS) -> None:
+        (self.own / name).write_text(text)
+
+    def check(self, only: str | None = None) -> int:
+        return check("toy", only, root=self.root, workspace=self.own.parent)
+
+    def verify(self) -> int:
+        return verify("toy", root=self.root)
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Lab:
+    return Lab(tmp_path.resolve())
+
+
+# ---- marking and listing
+
+
+def test_exercise_returns_the_function_itself():
+    def double(x: int) -> int:
+        return 2 * x
+
+    assert exercise(minutes=5)(double) is double
+    assert double.__exercise__ == 5
+
+
+def test_exercise_without_minutes_is_refused():
+    with pytest.raises(TypeError, match="minutes"):
+
+        @exercise
+        def forgotten() -> None: ...
+
+
+def test_list_exercises_reads_without_importing(toy: Lab):
+    toy.edit("toy/__init__.py", '"""A week."""', 'raise RuntimeError("imported")')
+    found = list_exercises(toy.root / "toy")
+    assert [(e.name, e.minutes, e.summary) for e in found] == [
+        ("stats.mean", 5, "The arithmetic mean: sum(x) / len(x)."),
+        ("stats.Running.update", 10, "Welford's update of the mean. Returns it."),
+    ]
+    for e in found:
+        line = e.file.read_text().splitlines()[e.line - 1]
+        assert line.strip().startswith(f"def {e.function.rpartition('.')[2]}(")
+
+
+# ---- blanks
+
+SHAPES = {  # each after its `@exercise(5)`, unless it brings one
+    "plain": "def f(x):\n    return x\n",
+    "docstring": 'def f(x):\n    """Doc."""\n    y = x\n    return y\n',
+    "only a docstring": 'def f(x):\n    """Doc."""\n',
+    "docstring, comment behind it": 'def f(x):\n    """Doc."""  # noqa\n    return x\n',
+    "docstring of lines": 'def f(x):\n    """Doc.\n\n    x: (T, C)\n    """\n\n    return x\n',
+    "docstring in bytes": 'def f(x):\n    """α ≤ β."""; return "é" + x\n',
+    "one line": "def f(x): return x\n",
+    "one line, comment": "def f(x): return x  # trivial\n\ny = f(1)\n",
+    "one line, docstring": 'def f(x): """Doc."""; return x\n',
+    "one line, only a docstring": 'def f(x): """Doc."""\n',
+    "semicolons": "def f(x):\n    x += 1; return x;\n",
+    "long signature": (
+        "def f(\n    x,  # (T, C)\n    # the rest\n    *,\n    y=(1,\n       2),\n"
+        ") -> 'Float[T, \"a b\"]':  # (T,)\n    # look away\n\n    return x  # done\n\nz = 1\n"
+    ),
+    "long signature, one line": "def f(\n    x,\n): return (x,\n   1)\nz = 1\n",
+    "line continued": "def f(x): \\\n    return x\nz = 1\n",
+    "async": "async def f(x):\n    await x\n    return x\n",
+    "generator": "def f(x):\n    yield from x\n",
+    "other decorators": "@cache\n@exercise(minutes=5)\n@wraps(g)\ndef f(x):\n    return x\n",
+    "attribute": "@labkit.exercise(minutes=5)\ndef f(x):\n    return x\n",
+    "inner function first": (
+        "def f(x):\n    @cache\n    def g(y):\n        return y\n    return g(x)\n"
+    ),
+    "closing comments": (
+        "def f(x):\n    return x\n    # inside\n\n    # inside too\n\n# outside\nz = 1\n"
+    ),
+    "end of file": "def f(x):\n    return x",
+    "windows": 'def f(x):\r\n    """Doc."""\r\n    return x\r\n\r\nz = 1\r\n',
+    "tabs": "def f(x):\n\tif x:\n\t\treturn x\n\n\ty = 1\n\treturn y\n",
+    "form feed": "def f(x):\n    s = 'a\x0cb'\n    return x\n\x0c\nz = 1\n",
+    "text that looks like code": "def f(x):\n    s = '''\n# no comment\n'''\n    return s\n",
+    "method": (
+        "class A:\n    @exercise(5)\n    def f(self):\n        return 1\n\n    # outside\n    y = 1"
+    ),
+    "static method": (
+        "class A:\n    @staticmethod\n    @exercise(5)\n    def f():\n        return 1\n"
+    ),
+    "nested class": (
+        "class A:\n    class B:\n        @exercise(5)\n        def f(self): return 1\n    z = 2\n"
+    ),
+}
+SHAPES = {
+    name: source
+    if "exercise(" in source
+    else "@exercise(5)" + ("\r\n" if "\r" in source else "\n") + source
+    for name, source in SHAPES.items()
+}
+
+
+def without_bodies(source: str, name: str) -> str:
+    """The syntax tree, with the body of `name` (its docstring apart) left out."""
+    tree = ast.parse(source)
+    (node,) = [n for n in ast.walk(tree) if getattr(n, "name", "") == name.rpartition(".")[2]]
+    node.body = [s for s in node.body[:1] if ast.get_docstring(node, clean=False) is not None]
+    return ast.dump(tree)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_blank_removes_the_body_and_nothing_else(shape: str):
+    source = SHAPES[shape]
+    (name,) = blanks.exercises(source)
+    empty = blank(source, [name], "module")
+    node = blanks.functions(empty)[name]
+    assert blanks.is_blank(node)
+    assert not blanks.is_blank(blanks.functions(source)[name])
+    assert without_bodies(empty, name) == without_bodies(source, name)
+    assert f'raise NotImplementedError("exercise: module.{name}")' in empty
+    if shape == "windows":
+        assert "\n" not in empty.replace("\r\n", "")
+    # Byte for byte outside the body: the text before it and the text after it are the source's own.
+    before, _, after = empty.partition('raise NotImplementedError("exercise: ')
+    head = before.rstrip(" \t\r\n").removesuffix(";")
+    assert source.startswith(head)
+    assert source.endswith(after.partition('")')[2])
+    assert blank(empty, [name], "module") == empty
+
+
+def test_blank_keeps_comments_outside_and_drops_those_inside():
+    assert "outside" in blank(SHAPES["closing comments"], ["f"])
+    assert "inside" not in blank(SHAPES["closing comments"], ["f"])
+    long = blank(SHAPES["long signature"], ["f"])
+    assert "look away" not in long
+    assert "done" not in long
+    assert "# the rest" in long
+    assert "# (T,)" in long
+
+
+def test_blank_of_real_code_leaves_the_rest():
+    """The same property on labkit itself: mark each function in turn and take its body out."""
+    for file in ("blanks.py", "exercise.py", "grader.py"):
+        source = blanks.read(REPOSITORY / "labkit" / file)
+        for name, node in blanks.functions(source).items():
+            lines = source.splitlines(keepends=True)
+            first = min([node.lineno, *(d.lineno for d in node.decorator_list)]) - 1
+            lines.insert(first, " " * node.col_offset + "@exercise(minutes=1)\n")
+            marked = "".join(lines)
+            empty = blank(marked, [name])
+            assert blanks.is_blank(blanks.functions(empty)[name]), f"{file}: {name}"
+            outside = [n for n in blanks.functions(marked) if n != name]
+            assert [n for n in blanks.functions(empty) if n != name] == outside
+            assert empty.startswith("".join(lines[:first]))
+
+
+def test_blank_takes_out_only_what_is_named():
+    empty = blank(STATS, ["mean"], "stats")
+    assert blanks.is_blank(blanks.functions(empty)["mean"])
+    assert not blanks.is_blank(blanks.functions(empty)["Running.update"])
+
+
+def test_blank_refuses_a_name_that_is_no_exercise():
+    with pytest.raises(ValueError, match=r"Running\.__init__"):
+        blank(STATS, ["mean", "Running.__init__"])
+
+
+# ---- start
+
+
+def test_start_copies_the_week_without_its_solutions(toy: Lab, capsys: pytest.CaptureFixture[str]):
+    assert toy.start() == 0
+    functions = blanks.functions(toy.own.joinpath("stats.py").read_text())
+    assert all(blanks.is_blank(functions[name]) for name in ("mean", "Running.update"))
+    assert toy.root.joinpath("toy/stats.py").read_text() == STATS
+    printed = capsys.readouterr().out
+    assert "workspace/toy/stats.py:7" in printed
+    assert "lab exercise check toy" in printed
+    assert os.listdir(toy.own.parent) == ["toy"]
+
+
+def test_start_never_overwrites_a_learners_work(toy: Lab):
+    toy.start()
+    toy.solve(text="# mine\n")
+    with pytest.raises(UsageError, match="lab exercise start toy --force"):
+        toy.start()
+    assert toy.own.joinpath("stats.py").read_text() == "# mine\n"
+
+
+def test_start_with_force_moves_the_old_work_aside(toy: Lab):
+    toy.start()
+    for text in ("# mine\n", "# mine again\n"):
+        toy.solve(text=text)
+        toy.start(force=True)
+        assert "NotImplementedError" in toy.own.joinpath("stats.py").read_text()
+    kept = [f.joinpath("stats.py").read_text() for f in toy.own.parent.glob("toy.bak-*")]
+    assert sorted(kept) == ["# mine\n", "# mine again\n"]
+
+
+def test_unknown_week_names_the_nearest(toy: Lab):
+    with pytest.raises(UsageError, match="did you mean toy"):
+        start("toi", root=toy.root, workspace=toy.own.parent)
+
+
+# ---- check
+
+
+def test_check_passes_the_solution(toy: Lab, capsys: pytest.CaptureFixture[str]):
+    toy.start()
+    toy.solve()
+    assert toy.check() == 0
+    assert "2 of 2 passed" in capsys.readouterr().out
+
+
+def test_check_tells_passed_failed_and_not_started(toy: Lab, capsys: pytest.CaptureFixture[str]):
+    toy.start()
+    assert toy.check() == 1
+    assert capsys.readouterr().out.count("not started") == 2
+    wrong = STATS.replace("total / len(x)", "total / len(x) + 1")
+    toy.solve(text=blank(wrong, ["Running.update"], "stats"))
+    assert toy.check() == 1
+    printed = capsys.readouterr().out
+    assert "not started  stats.Running.update" in printed
+    assert "failed       stats.mean" in printed
+    assert "0 of 2 tests" in printed
+    assert "assert 4.0 == 3.0" in printed
+    assert "tests/toy/test_stats.py:9" in printed
+
+
+def test_check_of_one_exercise_ignores_the_others(toy: Lab, capsys: pytest.CaptureFixture[str]):
+    toy.start()
+    capsys.readouterr()
+    toy.solve(text=blank(STATS, ["Running.update"], "stats"))
+    assert toy.check("stats.mean") == 0
+    assert toy.check("mean") == 0
+    assert "update" not in capsys.readouterr().out
+    assert toy.check("update") == 1
+    with pytest.raises(UsageError, match="no exercise 'median'"):
+        toy.check("median")
+
+
+def test_check_before_start_says_what_to_type(toy: Lab):
+    with pytest.raises(UsageError, match="lab exercise start toy"):
+        toy.check()
+
+
+def test_check_grades_the_learners_files_and_not_the_solution(
+    toy: Lab, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """Every trap at once: the solution is first on the search path, also by pytest's own doing."""
+    toy.write("pyproject.toml", '[tool.pytest.ini_options]\npythonpath = ["."]\n')
+    monkeypatch.syspath_prepend(str(toy.root))
+    monkeypatch.setenv("PYTHONPATH", str(toy.root))
+    monkeypatch.chdir(toy.root)
+    toy.start()
+    toy.solve(text=STATS.replace("total / len(x)", "-1.0"))
+    assert toy.check() == 1
+    assert "assert -1.0 == 3.0" in capsys.readouterr().out
+
+
+def test_check_notices_tests_that_load_the_solution(toy: Lab, capsys: pytest.CaptureFixture[str]):
+    load = (
+        "import importlib.util, sys, pathlib\n"
+        "file = pathlib.Path(__file__).parents[2] / 'toy' / 'stats.py'\n"
+        "spec = importlib.util.spec_from_file_location('toy.stats', file)\n"
+        "sys.modules['toy.stats'] = stats = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(stats)\n"
+    )
+    toy.write("tests/toy/test_stats.py", load + TESTS)
+    toy.start()
+    toy.solve(text=STATS.replace("total / len(x)", "-1.0"))
+    assert toy.check() == 1
+    assert "which is not the copy under test" in capsys.readouterr().out
+
+
+def test_check_names_the_line_of_a_syntax_error(toy: Lab, capsys: pytest.CaptureFixture[str]):
+    toy.start()
+    toy.solve(text=STATS.replace("total = sum(x)", "total = sum(x"))
+    assert toy.check() == 1
+    printed = capsys.readouterr().out
+    assert "workspace/toy/stats.py:9: SyntaxError: '(' was never closed" in printed
+
+
+def test_check_fails_on_an_import_error(toy: Lab, capsys: pytest.CaptureFixture[str]):
+    toy.start()
+    toy.solve(text="import no_such_module\n" + STATS)
+    assert toy.check() == 1
+    assert "No module named 'no_such_module'" in capsys.readouterr().out
+
+
+def test_check_fails_on_a_function_taken_away(toy: Lab, capsys: pytest.CaptureFixture[str]):
+    toy.start()
+    toy.solve(text=STATS.replace("def mean(", "def average("))
+    assert toy.check("stats.mean") == 1
+    assert "no longer in your files" in capsys.readouterr().out
+
+
+def test_check_stops_an_endless_loop(
+    toy: Lab, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sys.modules["labkit.exercise"], "CHECK_SECONDS", 2.0)
+    toy.start()
+    toy.solve(text=STATS.replace("total = sum(x)", "while True: pass"))
+    assert toy.check() == 1
+    printed = capsys.readouterr().out
+    assert "test_mean[x0]: still running after 2 s" in printed
+    assert "passed       stats.Running.update" in printed
+
+
+def test_check_survives_a_crash(toy: Lab, capsys: pytest.CaptureFixture[str]):
+    toy.start()
+    toy.solve(text=STATS.replace("total = sum(x)", "import os; os.abort()"))
+    assert toy.check("stats.mean") == 1
+    assert "the process died in test_mean[x0]" in capsys.readouterr().out
+
+
+MARK = '@pytest.mark.exercise("stats.mean")\n'
+SKIP = MARK + "@pytest.mark.skip\n"
+
+
+@pytest.mark.parametrize("marks", ["", SKIP], ids=["no test", "all skipped"])
+def test_check_fails_when_no_test_ran(toy: Lab, capsys: pytest.CaptureFixture[str], marks: str):
+    toy.edit("tests/toy/test_stats.py", MARK, marks)
+    toy.start()
+    toy.solve()
+    assert toy.check() == 1
+    assert "no test ran" in capsys.readouterr().out
+
+
+def test_check_uses_the_repositorys_other_weeks(toy: Lab):
+    """An earlier week comes from the repository, even where the learner has a blank of it."""
+    toy.write("earlier/__init__.py", "TOTAL = sum\n")
+    toy.write("workspace/earlier/__init__.py", "raise NotImplementedError\n")
+    toy.edit("toy/stats.py", "from labkit", "from earlier import TOTAL\nfrom labkit")
+    toy.edit("toy/stats.py", "total = sum(x)", "total = TOTAL(x)")
+    toy.start()
+    toy.solve(text=toy.root.joinpath("toy/stats.py").read_text())
+    assert toy.check() == 0
+
+
+# ---- verify
+
+
+def test_verify_passes_tests_that_grade(toy: Lab, capsys: pytest.CaptureFixture[str]):
+    assert toy.verify() == 0
+    printed = capsys.readouterr().out
+    assert printed.count("passes    fails     2 of 2 fail") == 2
+    assert "8 copies graded" in printed
+    assert verify(root=toy.root) == 0  # all weeks: it finds the one
+
+
+TESTS_OF_TOY, BUGS_OF_TOY = "tests/toy/test_stats.py", "tests/toy/bugs.yaml"
+ALWAYS_TRUE = MARK + "def test_that_is_always_true():\n    assert mean\n\n\n"
+IMPORT = "from toy.stats import Running, mean\n"
+FIXTURE = "    return [1.0, 2.0, 6.0]"
+BUG_2 = "    replace: total / len(x)\n"
+FAULTS = {  # what is wrong: file, text, text put in its place, what verify says
+    "a test that is always true": (
+        TESTS_OF_TOY, MARK, ALWAYS_TRUE + MARK,
+        "test_that_is_always_true passes although the body is blank",
+    ),
+    "a test too weak for a bug": (
+        TESTS_OF_TOY, "== 3.0", "> 0", "bug 1 (divides by one more) survives",
+    ),
+    "a solution that fails": (
+        "toy/stats.py", "total / len(x)", "total / len(x) + 1", "the solution fails test_mean[x0]",
+    ),
+    "an exercise without a test": (TESTS_OF_TOY, MARK, "", "it has no test"),
+    "tests that are all skipped": (TESTS_OF_TOY, MARK, SKIP, "no test ran"),
+    "a marker for no exercise": (
+        TESTS_OF_TOY, '"stats.mean"', '"stats.median"', "a test is marked for stats.median",
+    ),
+    "a bug of no exercise": (
+        BUGS_OF_TOY, "stats.mean:", "stats.median:", "bugs.yaml names stats.median",
+    ),
+    "a single bug": (
+        BUGS_OF_TOY, "  - name: wrong sign\n    replace: x - self.mean\n    with: self.mean - x\n",
+        "", "usable bugs: 1; plant 2 or more",
+    ),
+    "a bug that occurs twice": (
+        BUGS_OF_TOY, BUG_2, "    replace: total\n", "occurs 2 times in mean",
+    ),
+    "a bug that occurs only in the docstring": (
+        BUGS_OF_TOY, BUG_2, "    replace: arithmetic\n", "occurs 0 times in mean",
+    ),
+    "a bug in another function": (
+        BUGS_OF_TOY, BUG_2, "    replace: self.count += 1\n", "occurs 0 times in mean",
+    ),
+    "a bug that changes nothing": (
+        BUGS_OF_TOY, "with: total\n", "with: (total / len(x))\n", "changes nothing",
+    ),
+    "a bug that is no Python": (
+        BUGS_OF_TOY, "with: total\n", "with: total /\n", "it is no Python",
+    ),
+    "a bug that cannot run": (
+        BUGS_OF_TOY, "with: total\n", "with: tootal\n", "cannot run: NameError",
+    ),
+    "a bug with a misspelt key": (
+        BUGS_OF_TOY, "with: total\n", "by: total\n", "exactly the keys name, replace, with",
+    ),
+    "a bug with a number": (
+        BUGS_OF_TOY, "with: total\n", "with: 1\n", "put numbers in quotes",
+    ),
+    "tests that cannot be loaded": (
+        TESTS_OF_TOY, IMPORT, IMPORT + "import no_such_module\n",
+        f"solution: {TESTS_OF_TOY} could not be loaded: ModuleNotFoundError",
+    ),
+    "a bug that breaks the tests' import": (
+        TESTS_OF_TOY, IMPORT, IMPORT + "assert mean([0.0, 6.0]) == 3.0\n",
+        f"bug 1 (divides by one more): {TESTS_OF_TOY} could not be loaded",
+    ),
+    "a fixture that does the test's work": (
+        "tests/conftest.py", FIXTURE,
+        f"    from toy.stats import Running\n\n    assert Running().update(2.0) == 2.0\n{FIXTURE}",
+        "test_running_mean_is_the_mean broke outside the test",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_verify_finds_graders_that_do_not_grade(
+    toy: Lab, capsys: pytest.CaptureFixture[str], fault: str
+):
+    file, old, new, message = FAULTS[fault]
+    toy.edit(file, old, new)
+    assert toy.verify() == 1
+    printed = capsys.readouterr().out
+    assert "FAULT" in printed
+    assert message in printed
+
+
+def test_verify_reports_a_bug_caught_only_by_the_time_limit(
+    toy: Lab, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sys.modules["labkit.exercise"], "VERIFY_SECONDS", 3.0)
+    toy.edit("tests/toy/bugs.yaml", "with: total\n", 'with: "[*iter(int, 1)]"\n')
+    assert toy.verify() == 0
+    assert "bug 2 (forgets to divide) was only caught by the time limit" in capsys.readouterr().out
+
+
+def test_names_of_exercises_must_be_written_out(toy: Lab):
+    toy.edit("tests/toy/test_stats.py", '"stats.mean"', '"stats." + "mean"')
+    with pytest.raises(UsageError, match=r"test_stats\.py:6: write the name out"):
+        toy.verify()
+
+
+def test_grading_leaves_nothing_behind(toy: Lab):
+    toy.start()
+    toy.solve()
+    before = {f: f.read_bytes() for f in toy.root.rglob("*") if f.is_file()}
+    toy.check()
+    toy.verify()
+    assert {f: f.read_bytes() for f in toy.root.rglob("*") if f.is_file()} == before
+
+
+def test_importing_labkit_exercise_is_light():
+    """Every week imports it, `--help` included."""
+    code = "import sys, labkit; print({'torch', 'numpy', 'pytest', 'yaml'} & sys.modules.keys())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, check=True
+    )
+    assert done.stdout.strip() == "set()"

@@ -1,0 +1,53 @@
+"""Pictures hold the pixels they were given."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from labkit import pictures
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (1, 5, 7), (5, 7, 1)])
+def test_grey_images_of_every_layout(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    values = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    pictures.save_png(tmp_path / "a.png", values)
+    assert (np.asarray(Image.open(tmp_path / "a.png")) == values.reshape(5, 7)).all()
+
+
+def test_colour_and_float_and_tensor(tmp_path: Path) -> None:
+    values = torch.rand(3, 6, 4)
+    pictures.save_png(tmp_path / "a.png", values)
+    expected = (values.permute(1, 2, 0).numpy() * 255).round()
+    assert (np.asarray(Image.open(tmp_path / "a.png")) == expected).all()
+    with pytest.raises(ValueError, match="shape"):
+        pictures.save_png(tmp_path / "b.png", np.zeros((2, 5, 9)))
+
+
+def test_grid_places_images_row_by_row(tmp_path: Path) -> None:
+    images = np.stack([np.full((1, 60, 60), value, np.uint8) for value in (10, 100, 200)])
+    pictures.save_grid(tmp_path / "grid.png", images, columns=2)
+    sheet = np.asarray(Image.open(tmp_path / "grid.png"))
+    assert [sheet[30, 30], sheet[30, 91], sheet[91, 30]] == [10, 100, 200]
+
+
+def test_gif_has_all_frames(tmp_path: Path) -> None:
+    frames = [np.full((4, 4, 3), value, np.uint8) for value in (0, 128, 255)]
+    pictures.save_gif(tmp_path / "a.gif", frames, fps=10)
+    with Image.open(tmp_path / "a.gif") as gif:
+        assert gif.n_frames == 3
+        assert gif.info["duration"] == 100
+
+
+def test_curve_draws_the_logged_points(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.jsonl"
+    lines = [json.dumps({"step": s, "train/loss": s * 2.0}) for s in range(5)]
+    file.write_text("\n".join(lines) + '\n{"step": 5, "tra')
+    figure = pictures.curve(file, ["train/loss"])
+    (line,) = figure.axes[0].lines
+    assert line.get_xydata().tolist() == [[s, s * 2.0] for s in range(5)]
+    with pytest.raises(ValueError, match="never logged; logged were train/loss"):
+        pictures.curve(file, ["test/loss"])
