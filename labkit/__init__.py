@@ -2,8 +2,8 @@
 
     from labkit import LabConfig, Run, UsageError, exercise, lab
 
-Importing it is cheap on purpose: no torch, no Hydra, no matplotlib. `--help` and a mistyped option are
-answered before anything heavy is loaded.
+Importing it is cheap on purpose: no torch, no Hydra, no matplotlib. `--help` and a mistyped option
+are answered before anything heavy is loaded.
 """
 
 import sys
@@ -28,7 +28,7 @@ __all__ = ["LabConfig", "Run", "RunFailed", "UsageError", "exercise", "lab"]
 
 
 def __getattr__(name: str) -> Any:
-    """`Run` is needed for annotations alone and loads NumPy: it is imported when first asked for."""
+    """`Run` is needed for annotations alone and loads NumPy: imported when first asked for."""
     if name == "Run":
         from labkit.run import Run
 

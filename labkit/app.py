@@ -1,4 +1,4 @@
-"""The `@lab` entrypoint: Hydra composition with strict keys, the life of a run, and exit codes.
+"""The `@lab` entrypoint: command lines, Hydra composition with strict keys, sweeps, resuming.
 
     @lab("diffusion", Config)
     def train(cfg: Config, run: Run) -> None: ...
@@ -12,22 +12,19 @@ Exit codes: 0 finished, 1 failed, 2 bad usage, 130 interrupted (resumable).
 from __future__ import annotations
 
 import importlib
-import os
-import shutil
-import signal
 import sys
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar
 
 from labkit import config, device, paths
 from labkit.config import LabConfig, Request
-from labkit.console import fail, say
-from labkit.errors import Interrupted, ProbeDone, RunFailed, UsageError
+from labkit.console import fail
+from labkit.errors import ProbeDone, RunFailed, UsageError
+from labkit.lifecycle import execute
 
 if TYPE_CHECKING:
     from labkit.run import Run, StepProbe
@@ -95,7 +92,7 @@ class Entrypoint(Generic[C]):
         """The checked config for command-line words. Raises UsageError."""
         return config.compose(self.week, self.config_class, words)
 
-    # --- starting -----------------------------------------------------------------------------------
+    # --- starting ---
 
     def _start(self, requests: list[Request], words: list[str], multirun: bool) -> int:
         size = requests[0].size
@@ -120,6 +117,7 @@ class Entrypoint(Generic[C]):
 
         def task(composed: Any) -> float | None:
             from hydra.core.hydra_config import HydraConfig
+            from omegaconf import OmegaConf
 
             settings = HydraConfig.get()
             choices = {
@@ -127,12 +125,9 @@ class Entrypoint(Generic[C]):
                 for g in config.GROUPS
                 if g in settings.runtime.choices
             }
-            from omegaconf import OmegaConf
-
-            cfg = config.instantiate(
-                self.config_class, OmegaConf.to_container(composed, resolve=True)
-            )  # type: ignore[arg-type]
-            code, headline = self.execute(cfg, Path(settings.runtime.output_dir), choices)
+            values: Any = OmegaConf.to_container(composed, resolve=True)
+            cfg = config.instantiate(self.config_class, values)
+            code, headline = execute(self, cfg, Path(settings.runtime.output_dir), choices)
             self.exit_code = max(self.exit_code, code)
             if code == 130 and multirun:
                 raise SystemExit(code)
@@ -147,20 +142,23 @@ class Entrypoint(Generic[C]):
     def _check_processes(self) -> None:
         if device.world_size() > 1 and not self.distributed:
             raise UsageError(
-                f"week {self.week} runs in one process; start it without torchrun: python -m {self.week}.train ..."
+                f"week {self.week} runs in one process; start it without torchrun: "
+                f"python -m {self.week}.train ..."
             )
 
-    # --- resuming -----------------------------------------------------------------------------------
+    # --- resuming ---
 
     def _resume(self, where: str, words: list[str], multirun: bool) -> int:
-        """`resume=latest` or `resume=<run folder>`: the saved config, the same folder, from the last checkpoint."""
+        """`resume=latest` or `resume=<run folder>`: the saved config, the same folder, from the
+        last checkpoint.
+        """
         if multirun:
             raise UsageError("resume= continues one run; leave out -m")
         self._check_processes()
         folder = self.find(where, words)
         values, choices = config.saved(folder)
         asked = self.compose(words)
-        changed = {}
+        changed: dict[str, tuple[Any, Any]] = {}
         names = {item.name for item in fields(self.config_class)}
         for word in asked.overrides:
             key = word.lstrip("+").partition("=")[0]
@@ -177,137 +175,40 @@ class Entrypoint(Generic[C]):
             raise UsageError(
                 f"a resumed run keeps its own config, but {folder} has "
                 + ", ".join(f"{key}={old} (asked: {new})" for key, (old, new) in changed.items())
-                + f".\nType: python -m {self.week}.train resume={where}   or leave out resume= to start a new run."
+                + f".\nType: python -m {self.week}.train resume={where}"
+                + "   or leave out resume= to start a new run."
             )
         unknown = sorted(set(values) ^ names)
         if unknown:
             raise UsageError(
-                f"{folder} was made by other code: settings {', '.join(unknown)} exist only then or only now"
+                f"{folder} was made by other code: {', '.join(unknown)} was a setting then "
+                "or is one now, but not both. Start a new run without resume=."
             )
         cfg = config.instantiate(self.config_class, values)
         with locked(folder):
-            code, _ = self.execute(cfg, folder, choices, resumed=True)
+            code, _ = execute(self, cfg, folder, choices, resumed=True)
         return code
 
     def find(self, where: str, words: Sequence[str] = ()) -> Path:
-        """The run folder that `latest` (of the size asked for, if any) or a path means. Raises UsageError."""
+        """The run folder that `latest` (of the size asked for, if any) or a path means. Raises
+        UsageError.
+        """
         if where != "latest":
             folder = Path(where).expanduser().resolve()
             if not (folder / ".hydra" / "config.yaml").is_file():
                 raise UsageError(
-                    f"resume={where} is not a run folder (no .hydra/config.yaml in it); see {paths.runs() / self.week}"
+                    f"{where} is not a run folder (no .hydra/config.yaml in it); "
+                    f"runs are in {paths.runs() / self.week}"
                 )
             return folder
         size = next((w.partition("=")[2] for w in words if w.lstrip("+").startswith("size=")), "*")
         found = [p.parent for p in (paths.runs() / self.week).glob(f"{size}/*/.hydra")]
         if not found:
             raise UsageError(
-                f"there is no run of {self.week} to resume below {paths.runs() / self.week}; start one: python -m {self.week}.train +size=tiny"
+                f"there is no run of {self.week} below {paths.runs() / self.week}; "
+                f"start one: python -m {self.week}.train +size=tiny"
             )
         return max(found, key=lambda p: p.name)
-
-    # --- the life of a run --------------------------------------------------------------------------
-
-    def execute(
-        self,
-        cfg: C,
-        folder: Path,
-        choices: dict[str, str],
-        resumed: bool = False,
-        probe: StepProbe | None = None,
-    ) -> tuple[int, float | None]:
-        """One run from first to last; returns exit code and headline metric. Never raises for a run's own faults."""
-        from labkit import progress, results
-
-        run, headline = None, None
-        size, experiment = choices.get("size", "full"), choices.get("experiment")
-        ended, code = "failed", 1
-        before = signal.signal(signal.SIGTERM, _terminate)
-        try:
-            if resumed and (finished := finished_record(folder)):
-                raise UsageError(
-                    f"{folder} has finished ({finished}); there is nothing to resume. Start a new run without resume=."
-                )
-            if self.backend == "numpy" and cfg.device not in ("auto", "cpu"):
-                raise UsageError(
-                    f"device={cfg.device}: week {self.week} computes in NumPy, on the CPU; leave device= out"
-                )
-            if self.backend == "torch":
-                import torch  # noqa: F401  (loaded before Run seeds it)
-
-                device.resolve(cfg.device)
-                if probe is None:
-                    self._refuse_full_size_without_gpu(cfg, size)
-            from labkit.run import Run
-
-            folder.mkdir(parents=True, exist_ok=True)
-            run = Run(self.week, cfg, folder, size, experiment, self.backend, resumed, probe)
-            self.function(cfg, run)
-            headline = headline_of(self.week, run.metrics)
-            ended, code = "finished", 0
-        except ProbeDone:
-            if run is not None:
-                run.close()
-            raise
-        except UsageError as error:
-            fail(str(error))
-            code = 2
-        except RunFailed as error:
-            fail(str(error))
-        except Interrupted as error:
-            fail(f"{error}. Go on with:\n  python -m {self.week}.train resume={show_path(folder)}")
-            ended, code = "interrupted", 130
-        except KeyboardInterrupt:
-            fail(
-                f"interrupted. Go on from the last checkpoint, if there is one, with:\n  python -m {self.week}.train resume={show_path(folder)}"
-            )
-            ended, code = "interrupted", 130
-        except OSError as error:
-            fail(f"{type(error).__name__}: {error}. Earlier results and checkpoints are untouched.")
-        except Exception:
-            import traceback
-
-            traceback.print_exc()
-            fail(f"the run failed; its files are in {show_path(folder)}")
-        finally:
-            signal.signal(signal.SIGTERM, before)
-        if run is None or (code == 2 and not run.began_steps and not resumed):
-            if not resumed and device.rank() == 0:
-                shutil.rmtree(folder, ignore_errors=True)
-            return code, None
-        run.close()
-        if not run.is_main:
-            return code, None
-        record = run.record(ended)
-        try:
-            results.write_json(folder / "result.json", record)
-            if ended == "finished" and cfg.max_steps is None:
-                results.write_json(
-                    paths.results() / self.week / f"{size}-{folder.name}.json", record
-                )
-                progress.refresh(paths.home())
-        except OSError as error:
-            fail(
-                f"the result could not be written: {error}. Free some space, then type: python -m {self.week}.train resume={show_path(folder)}"
-            )
-            return 1, None
-        if ended == "finished":
-            say(summary(record, folder))
-        return code, headline if ended == "finished" else None
-
-    def _refuse_full_size_without_gpu(self, cfg: C, size: str) -> None:
-        if (
-            size == "full"
-            and self.needs_gpu
-            and cfg.device == "auto"
-            and device.accelerator() is None
-        ):
-            raise UsageError(
-                "the full-size run needs a GPU and there is none here.\n"
-                f"  On this machine:  python -m {self.week}.train +size=tiny\n"
-                f"  What it would cost on a rented GPU:  lab plan {self.week}\n"
-                f"  To run it on the CPU all the same, for as long as it takes:  python -m {self.week}.train device=cpu"
-            )
 
 
 def lab(
@@ -322,9 +223,9 @@ def lab(
 
     Args:
         week: name of the package; its settings are in configs/<week>/.
-        config_class: dataclass of the settings, with full-size defaults and a docstring under each field.
-        backend: what the week computes with; NumPy weeks never load torch.
-        needs_gpu: whether the full size is refused on a machine without GPU (default: torch weeks are).
+        config_class: dataclass of the settings, with full-size defaults and a docstring under each
+        field. backend: what the week computes with; NumPy weeks never load torch. needs_gpu:
+        whether the full size is refused on a machine without GPU (default: torch weeks are).
         distributed: whether the week may be started by torchrun in several processes.
     """
 
@@ -350,7 +251,8 @@ def entrypoint(week: str) -> Entrypoint[Any]:
 def probe(week: str, words: Sequence[str], step_probe: StepProbe) -> None:
     """Run a week's loop under a probe until it has seen enough; leaves nothing behind (`lab plan`).
 
-    Raises UsageError for bad overrides, RunFailed when the loop ended or failed before the probe was done.
+    Raises UsageError for bad overrides, RunFailed when the loop ended or failed before the probe
+    was done.
     """
     import tempfile
 
@@ -358,8 +260,8 @@ def probe(week: str, words: Sequence[str], step_probe: StepProbe) -> None:
     request = entry.compose(words)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            code, _ = entry.execute(
-                request.config, Path(folder) / "probe", request.choices, probe=step_probe
+            code, _ = execute(
+                entry, request.config, Path(folder) / "probe", request.choices, probe=step_probe
             )
         except ProbeDone:
             return
@@ -367,7 +269,9 @@ def probe(week: str, words: Sequence[str], step_probe: StepProbe) -> None:
 
 
 def split_flags(argv: Sequence[str], week: str) -> tuple[list[str], list[str]]:
-    """Separate flags, with the values that some take, from key=value words. Raises UsageError for an unknown flag."""
+    """Separate flags, with the values that some take, from key=value words. Raises UsageError for
+    an unknown flag.
+    """
     flags, words = [], []
     takes_value = False
     for word in argv:
@@ -379,7 +283,9 @@ def split_flags(argv: Sequence[str], week: str) -> tuple[list[str], list[str]]:
             if name not in ("-h", "--help", "-m", "--multirun", *SHOW_FLAGS):
                 bare = word.lstrip("-")
                 raise UsageError(
-                    f"unknown option {word}: settings are written without dashes, e.g. {bare if '=' in bare else bare + '=...'}\nAll settings: python -m {week}.train --help"
+                    f"unknown option {word}: settings are written without dashes, e.g. "
+                    f"{bare if '=' in bare else bare + '=...'}"
+                    f"\nAll settings: python -m {week}.train --help"
                 )
             flags.append(word)
             takes_value = name in ("--cfg", "-c", "--package", "-p", "--info", "-i")
@@ -402,12 +308,15 @@ def writable(folder: Path) -> None:
         trial.unlink()
     except OSError as error:
         raise UsageError(
-            f"runs are written to {folder}, which cannot be done: {error.strerror or error}.\nSet LAB_HOME to a folder that you can write to."
+            f"runs are written to {folder}, which cannot be done: {error.strerror or error}.\n"
+            "Set LAB_HOME to a folder that you can write to."
         ) from error
 
 
 def locked(folder: Path) -> Any:
-    """A lock on a run folder, so that two processes do not resume the same run. Raises UsageError when taken."""
+    """A lock on a run folder, so that two processes do not resume the same run. Raises UsageError
+    when taken.
+    """
     from filelock import FileLock, Timeout
 
     lock = FileLock(folder / LOCK, blocking=False)
@@ -427,52 +336,3 @@ def finished_record(folder: Path) -> str | None:
     except ValueError:
         return None
     return f"{record['steps']} steps" if record["ended"] == "finished" else None
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    """SIGTERM outside the step loop ends a run the way Ctrl-C does."""
-    raise KeyboardInterrupt
-
-
-def headline_of(week: str, metrics: dict[str, float] | None) -> float:
-    """The metric that a sweep returns: the first of the curriculum's metrics for the week that was reported.
-
-    Raises RunFailed when there is none: a run without its headline number is not a finished run.
-    """
-    from labkit import curriculum
-
-    if not metrics:
-        raise RunFailed(
-            "the run ended without reporting its metrics: run.result({...}) was never called"
-        )
-    unit = next((unit for unit in curriculum.load().units if unit.module == week), None)
-    known = [metric.name for metric in unit.metrics] if unit else list(metrics)
-    reported = [name for name in known if name in metrics]
-    if not reported:
-        raise RunFailed(f"none of the headline metrics of {week} ({', '.join(known)}) was reported")
-    return metrics[reported[0]]
-
-
-def show_path(folder: Path) -> str:
-    """A path as one would type it from here."""
-    try:
-        return os.path.relpath(folder) if folder.is_relative_to(Path.cwd()) else str(folder)
-    except ValueError:
-        return str(folder)
-
-
-def summary(record: dict[str, Any], folder: Path) -> str:
-    """What a person reads at the end of a run."""
-    lines = [
-        f"\n{record['week']} {record['size']}: finished {record['steps']} steps in {record['train_seconds']:.1f} s of training"
-    ]
-    lines += [f"  {name:<24} {value:.6g}" for name, value in record["metrics"].items()]
-    for band in record["bands"]:
-        lines.append(
-            f"  band: {band['metric']} {band['band']}: {'met' if band['met'] else 'NOT met'}"
-        )
-    if not record["bands"] and record["data"]:
-        lines.append(
-            f"  (no band is stated for {record['size']} on {record['data']['name']} with these settings)"
-        )
-    return "\n".join([*lines, f"  files: {show_path(folder)}"])

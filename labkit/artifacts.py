@@ -6,13 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from labkit import curriculum, paths, results
+from labkit import paths, results
 from labkit.console import say
 from labkit.errors import RunFailed
 
 
 def obtain(week: str, data: str, size: str = "tiny") -> Path:
-    """The folder published by `week` at `size` on the dataset `data`; its run is started when there is none.
+    """The folder published by `week` at `size` on the dataset `data`; its run is started when there
+    is none.
 
     Raises RunFailed when that run does not finish.
     """
@@ -20,9 +21,9 @@ def obtain(week: str, data: str, size: str = "tiny") -> Path:
     if folder.is_dir():
         return folder
     command = ["-m", f"{week}.train", f"+size={size}", f"data={data}"]
-    number = curriculum.week(week).number
     say(
-        f"This week needs what week {number} ({week}) publishes: running it first{_expected(week, size, data)}."
+        f"This week needs what week {week} publishes: running it first"
+        f"{_expected(week, size, data)}."
     )
     say(f"  python {' '.join(command)}")
     code = subprocess.run([sys.executable, *command], cwd=paths.ROOT).returncode
@@ -34,7 +35,7 @@ def obtain(week: str, data: str, size: str = "tiny") -> Path:
 
 
 def _expected(week: str, size: str, data: str) -> str:
-    """`, about 60 s on the machine of the last record`, from results/."""
+    """` (it took 60 s when last recorded)`, from results/; empty without such a record."""
     for record in reversed(results.read_all()):
         if (record["week"], record["size"], (record["data"] or {}).get("name")) == (
             week,

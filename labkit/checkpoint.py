@@ -1,8 +1,8 @@
 """Checkpoints: one file each, written whole or not at all, and restored to the last bit.
 
-A checkpoint is a safetensors file. Tensors and arrays are its tensors; the rest of the state (numbers,
-strings, nesting, generator states) is JSON in the file's metadata; a CRC-32 over both finds damage that
-the format itself does not see. No pickle: reading one never runs code.
+A checkpoint is a safetensors file. Tensors and arrays are its tensors; the rest of the state
+(numbers, strings, nesting, generator states) is JSON in the file's metadata; a CRC-32 over both
+finds damage that the format itself does not see. No pickle: reading one never runs code.
 
 The file is written under a temporary name, flushed to disk and renamed, so a crash, a full disk or
 `kill -9` at any moment leaves the previous checkpoint untouched.
@@ -53,7 +53,8 @@ def pack(value: Any, tensors: dict[str, Any], path: str = "state") -> Any:
         ]
         return {"__dict__": pairs}
     raise TypeError(
-        f"{path} is a {type(value).__name__}: checkpoints hold tensors, arrays, numbers, text and nestings of them"
+        f"{path} is a {type(value).__name__}: checkpoints hold tensors, arrays, numbers, text "
+        "and nestings of them"
     )
 
 
@@ -138,15 +139,17 @@ def load_latest(folder: Path, warn: Any = print) -> dict[str, Any] | None:
     if damaged:
         raise RunFailed(
             f"no checkpoint in {folder} can be read: {'; '.join(damaged)}. "
-            "Start the run again without resume=, or delete the damaged files to resume from step 0."
+            "Start the run again without resume=, or delete the files to resume from step 0."
         )
     return None
 
 
 def rng_state() -> dict[str, Any]:
-    """States of the global generators: Python's, NumPy's legacy one and, when torch is loaded, torch's."""
+    """States of the global generators: Python's, NumPy's legacy one and, when torch is loaded,
+    torch's.
+    """
     version, numbers, gauss = random.getstate()
-    kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # type: ignore[misc]
+    kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # type: ignore[misc]  # noqa: NPY002
     state: dict[str, Any] = {
         "python": (version, np.asarray(numbers, dtype=np.int64), gauss),
         "numpy": (kind, np.asarray(keys), int(position), int(has_gauss), float(cached)),
@@ -162,7 +165,7 @@ def set_rng_state(state: dict[str, Any]) -> None:
     """Put back what `rng_state` took."""
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(int(n) for n in numbers), gauss))
-    np.random.set_state(state["numpy"])
+    np.random.set_state(state["numpy"])  # noqa: NPY002
     if (torch := sys.modules.get("torch")) is not None and "torch" in state:
         torch.set_rng_state(state["torch"])
         if torch.cuda.is_available() and len(state.get("cuda", [])) == torch.cuda.device_count():
@@ -170,7 +173,9 @@ def set_rng_state(state: dict[str, Any]) -> None:
 
 
 def get_state(thing: Any) -> Any:
-    """State of a tracked thing: its state_dict(), a generator's state, or the plain container itself."""
+    """State of a tracked thing: its state_dict(), a generator's state, or the plain container
+    itself.
+    """
     if isinstance(thing, np.random.Generator):
         return thing.bit_generator.state
     if (torch := sys.modules.get("torch")) is not None and isinstance(thing, torch.Generator):
@@ -196,7 +201,7 @@ def set_state(thing: Any, state: Any, name: str) -> None:
 
 
 def _restore_container(target: Any, state: Any) -> None:
-    """Fill dicts, lists and arrays with saved values, keeping the objects that others hold on to."""
+    """Fill dicts, lists and arrays with saved values; the objects stay the same ones."""
     if isinstance(target, np.ndarray):
         if target.shape != state.shape:
             raise ValueError(f"shape {state.shape} saved, {target.shape} expected")
@@ -215,17 +220,18 @@ def _restore_container(target: Any, state: Any) -> None:
 
 
 def _restored(old: Any, value: Any) -> Any:
-    """`value`, written into `old` where `old` is a container or array of the same kind and shape."""
+    """`value`, written into `old` where that is a container or array of its kind and shape."""
     if _is_tensor(old) and _is_tensor(value) and old.shape == value.shape:
         old.detach().copy_(value)
         return old
-    if type(old) is type(value) and isinstance(old, (np.ndarray, dict, list)):
-        if not isinstance(old, np.ndarray) or (
-            old.shape == value.shape and old.dtype == value.dtype
-        ):
-            _restore_container(old, value)
-            return old
-    return value
+    if isinstance(old, np.ndarray):
+        same_kind = isinstance(value, np.ndarray) and old.dtype == value.dtype
+        fits = same_kind and old.shape == value.shape
+    else:
+        fits = isinstance(old, (dict, list)) and type(old) is type(value)
+    if fits:
+        _restore_container(old, value)
+    return old if fits else value
 
 
 def _is_tensor(value: Any) -> bool:
@@ -234,7 +240,7 @@ def _is_tensor(value: Any) -> bool:
 
 
 def _save_file(tensors: dict[str, Any], path: Path, metadata: dict[str, str]) -> None:
-    """safetensors' own writer: NumPy's while no tensor is a torch one, so that torch is not needed."""
+    """The library's writer; the NumPy one while there is no torch tensor: torch can stay out."""
     metadata["crc"] = _crc(tensors, metadata["state"])
     if any(_is_tensor(value) for value in tensors.values()):
         import torch

@@ -3,11 +3,12 @@
     lab list                                  the weeks, and what this clone can run
     lab run <week> [overrides]                the same as python -m <week>.train [overrides]
     lab progress [--check]                    regenerate PROGRESS.md and all tables from results/
-    lab plan <week> [overrides]               parameters, memory, time and cost, here and on rented GPUs
-    lab doctor                                is this machine ready, and does it compute correctly
-    lab exercise start <week> [--force]       copy a week into workspace/ with the exercises blank
-    lab exercise check <week> [exercise]      grade what is in workspace/
-    lab exercise verify [week]                grade the graders: solutions pass, blanks and planted bugs fail
+    lab plan <week> [overrides]               parameters, memory, time and cost, here and on rented
+    GPUs lab doctor                                is this machine ready, and does it compute
+    correctly lab exercise start <week> [--force]       copy a week into workspace/ with the
+    exercises blank lab exercise check <week> [exercise]      grade what is in workspace/ lab
+    exercise verify [week]                grade the graders: solutions pass, blanks and planted bugs
+    fail
 
 <week> is a number (10), a name (diffusion) or the beginning of one (diff).
 """
@@ -52,7 +53,8 @@ def _main(words: list[str]) -> int:
         print(__doc__)
         return 0
     if command == "list":
-        return _list(_none(rest, "list"))
+        _none(rest, "list")
+        return _list()
     if command == "run":
         return _run(rest)
     if command == "progress":
@@ -75,7 +77,7 @@ def _main(words: list[str]) -> int:
     )
 
 
-def _list(_: None) -> int:
+def _list() -> int:
     """Print the weeks as a table."""
     from rich.console import Console
     from rich.table import Table
@@ -107,7 +109,7 @@ def _run(rest: list[str]) -> int:
 
 
 def _exercise(rest: list[str]) -> int:
-    from labkit import exercise
+    from labkit.exercise import check, start, verify
 
     verb = _first(rest, "exercise", "start, check or verify")
     words = [word for word in rest[1:] if not word.startswith("-")]
@@ -115,15 +117,14 @@ def _exercise(rest: list[str]) -> int:
     if flags - ({"--force"} if verb == "start" else set()):
         raise UsageError(f"unknown option {' '.join(sorted(flags))}\nCommands: lab --help")
     if verb == "start":
-        return exercise.start(_built(_first(words, "exercise start")), force="--force" in flags)
+        return start(_built(_first(words, "exercise start")), force="--force" in flags)
     if verb == "check":
-        return exercise.check(
-            _built(_first(words, "exercise check")), words[1] if len(words) > 1 else None
-        )
+        return check(_built(_first(words, "exercise check")), words[1] if len(words) > 1 else None)
     if verb == "verify":
-        return exercise.verify(_built(words[0]) if words else None)
+        return verify(_built(words[0]) if words else None)
     raise UsageError(
-        f"unknown command 'exercise {verb}'{closest(verb, ('start', 'check', 'verify'))}\nCommands: lab --help"
+        f"unknown command 'exercise {verb}'{closest(verb, ('start', 'check', 'verify'))}"
+        "\nCommands: lab --help"
     )
 
 

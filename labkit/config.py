@@ -40,7 +40,8 @@ class LabConfig:
     fallback: str | None = None
     """Dataset to go on with, and to say so, when `data` can be neither found nor downloaded."""
     logger: list[str] = field(default_factory=list)
-    """Extra writers beside console and metrics.jsonl: tensorboard, wandb, or [tensorboard,wandb]."""
+    """Extra writers beside console and metrics.jsonl: tensorboard, wandb, or [tensorboard,wandb].
+    """
     checkpoint_seconds: float = 60.0
     """Seconds between checkpoints; 0 saves after every step."""
     max_steps: int | None = None
@@ -139,8 +140,8 @@ def instantiate(config: type[LabConfig], values: dict[str, Any]) -> LabConfig:
 def normalise(week: str, config: type[LabConfig], words: Sequence[str]) -> list[str]:
     """Check every key and bring all accepted spellings to the one that Hydra understands.
 
-    `size=tiny` and `+size=tiny` mean the same, and so do `lr=1` and `+lr=1`. Raises UsageError for a
-    key that the schema does not have, with or without `+`, naming the nearest real one.
+    `size=tiny` and `+size=tiny` mean the same, and so do `lr=1` and `+lr=1`. Raises UsageError for
+    a key that the schema does not have, with or without `+`, naming the nearest real one.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
@@ -156,7 +157,7 @@ def normalise(week: str, config: type[LabConfig], words: Sequence[str]) -> list[
                 f"cannot read '{word}': settings are written key=value, e.g. seed=1"
             ) from error
         key, value = override.key_or_group, word.partition("=")[2]
-        if key.startswith("hydra.") or key.startswith("hydra/"):
+        if key.startswith(("hydra.", "hydra/")):
             plain.append(word)
         elif word.startswith("~"):
             raise UsageError(f"'{word}': a setting cannot be deleted; give it a value: {key}=...")
@@ -227,15 +228,18 @@ def _plain(error: Exception, overrides: Sequence[str]) -> str:
         "",
     )
     if "Ambiguous" in str(error) or "sweep" in str(error).lower():
-        return f"several values for one setting need -m in front (a sweep), or [a,b] for a list: {' '.join(overrides)}"
+        return (
+            "several values for one setting need -m in front (a sweep), or [a,b] for a list: "
+            + " ".join(overrides)
+        )
     return f"{key}: {text}" if key and key not in text else text
 
 
 def expand(words: Sequence[str]) -> list[list[str]]:
     """The single runs whose configs must be checked before a sweep starts.
 
-    Each swept key is varied in turn with the others at their first value, so that a bad value is found
-    at once and not an hour into the sweep.
+    Each swept key is varied in turn with the others at their first value, so that a bad value is
+    found at once and not an hour into the sweep.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -258,7 +262,9 @@ def expand(words: Sequence[str]) -> list[list[str]]:
 
 
 def field_docs(config: type) -> dict[str, str]:
-    """The docstring under each field of a dataclass and its bases; Python itself does not keep them."""
+    """The docstring under each field of a dataclass and its bases; Python itself does not keep
+    them.
+    """
     docs: dict[str, str] = {}
     for cls in reversed(config.__mro__):
         if not dataclasses.is_dataclass(cls):
@@ -295,14 +301,14 @@ def help_text(week: str, config: type[LabConfig]) -> str:
         "",
         f"sizes:       {', '.join(options(week, 'size'))} (none given: full size)",
         f"experiments: {', '.join(options(week, 'experiment')) or 'none'}",
-        "other:       debug=default (10 steps, NaN tracing), --cfg job (show the config), -m (sweep)",
+        "other:       debug=default (10 steps, NaN tracing), --cfg job (show the config)",
     ]
     for title, fields in (("settings of this week", own), ("settings of every week", shared)):
         lines += ["", f"{title} (full-size value shown; sizes and experiments change some):"]
         for item in fields:
-            default = (
-                item.default if item.default is not dataclasses.MISSING else item.default_factory()
-            )  # type: ignore[misc]
+            default: Any = item.default
+            if item.default_factory is not dataclasses.MISSING:
+                default = item.default_factory()
             head = f"  {item.name}={_show(default)}"
             kind = _type_name(hints[item.name])
             lines.append(f"{head:<30} {kind}")

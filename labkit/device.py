@@ -39,7 +39,8 @@ def resolve(name: str) -> torch.device:
 
     if name.startswith(("ssh://", "sky://")):
         raise UsageError(
-            f"device={name}: rented machines are not built yet; run on the machine itself with device=auto"
+            f"device={name}: rented machines are not built yet; "
+            "run on the machine itself with device=auto"
         )
     kind, _, index = name.partition(":")
     if kind not in ("auto", "cpu", "cuda", "mps") or (index and not index.isdecimal()):
@@ -55,7 +56,8 @@ def resolve(name: str) -> torch.device:
             )
         if index and int(index) >= torch.cuda.device_count():
             raise UsageError(
-                f"device={name}: there are only {torch.cuda.device_count()} CUDA devices, numbered from 0"
+                f"device={name}: there are only {torch.cuda.device_count()} CUDA devices, "
+                "numbered from 0"
             )
     elif kind == "mps" and not torch.backends.mps.is_available():
         raise UsageError(

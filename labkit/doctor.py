@@ -248,8 +248,8 @@ def check_arithmetic() -> Iterator[Finding]:
 
 def divergence(found: list[float], reference: list[float]) -> float:
     """Largest relative difference of two series of losses; infinite where one is not a number."""
-    worst = max(abs(a - b) / abs(b) for a, b in zip(found, reference, strict=True))
-    return worst if math.isfinite(worst) else math.inf
+    differences = [abs(a - b) / abs(b) for a, b in zip(found, reference, strict=True)]
+    return max(differences) if all(map(math.isfinite, differences)) else math.inf
 
 
 def losses(kind: str, dtype: torch.dtype, autocast: bool = False) -> list[float]:

@@ -1,8 +1,8 @@
-"""The ways a command can end that are not a bug: each carries a message fit to be shown as it is."""
+"""The ways a command can end that are not a bug; each carries a message fit to be shown."""
 
 
 class UsageError(Exception):
-    """The request cannot be carried out: the message says what was wrong and what to type (exit 2)."""
+    """It cannot be done: the message says what was wrong and what to type (exit 2)."""
 
 
 class RunFailed(Exception):

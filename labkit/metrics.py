@@ -20,9 +20,10 @@ def frechet_distance(
 ) -> float:
     """Squared Frechet (2-Wasserstein) distance of two Gaussians (Heusel et al. 2017, eq. 6).
 
-    |m1 - m2|^2 + Tr(C1 + C2 - 2 (C1 C2)^(1/2)). With S = C1^(1/2), the matrix S C2 S is symmetric and has
-    the eigenvalues of C1 C2, so the last trace is the sum of the square roots of its eigenvalues: `eigh`
-    twice, always real, and several times faster than a general matrix square root.
+    |m1 - m2|^2 + Tr(C1 + C2 - 2 (C1 C2)^(1/2)). With S = C1^(1/2), the matrix S C2 S is symmetric
+    and has the eigenvalues of C1 C2, so the last trace is the sum of the square roots of its
+    eigenvalues: `eigh` twice, always real, and several times faster than a general matrix square
+    root.
 
     Args: means (D,), symmetric positive semi-definite covariances (D, D).
     """

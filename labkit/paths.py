@@ -1,7 +1,7 @@
 """Where things are. Everything hangs on the clone, never on the caller's working directory.
 
-`LAB_HOME` moves what runs write (runs/, results/, artifacts/); `LAB_DATA` names a folder of datasets
-that is looked at first; `LAB_WORKSPACE` moves the learner's files.
+`LAB_HOME` moves what runs write (runs/, results/, artifacts/); `LAB_DATA` names a folder of
+datasets that is looked at first; `LAB_WORKSPACE` moves the learner's files.
 """
 
 import os
@@ -12,7 +12,7 @@ CONFIGS = ROOT / "configs"
 
 
 def home() -> Path:
-    """The folder under which runs/, results/ and artifacts/ are written: $LAB_HOME, or the clone."""
+    """The folder in which runs/, results/ and artifacts/ are: $LAB_HOME, or the clone."""
     return Path(os.environ.get("LAB_HOME") or ROOT).expanduser().resolve()
 
 

@@ -1,4 +1,6 @@
-"""Pictures of a run: PNG grids, curves from metrics.jsonl, GIFs. Nothing here is imported before it is used."""
+"""Pictures of a run: PNG grids, curves from metrics.jsonl, GIFs. Nothing here is imported before it
+is used.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ if TYPE_CHECKING:
 
 
 def to_uint8(image: Any) -> np.ndarray:
-    """(H, W), (C, H, W) or (H, W, C), uint8 or float in [0, 1], array or tensor -> uint8 (H, W) or (H, W, 3).
+    """(H, W), (C, H, W) or (H, W, C), uint8 or float in [0, 1], array or tensor -> uint8 (H, W) or
+    (H, W, 3).
 
     Raises ValueError for any other shape.
     """
@@ -48,7 +51,9 @@ def save_png(path: Path, image: Any, scale: int = 1) -> None:
 def save_grid(
     path: Path, images: Sequence[Any], columns: int = 8, titles: Sequence[str] | None = None
 ) -> None:
-    """Write images of one shape in rows of `columns`, small ones enlarged; a title above each if given."""
+    """Write images of one shape in rows of `columns`, small ones enlarged; a title above each if
+    given.
+    """
     arrays = [to_uint8(image) for image in images]
     if titles is not None:
         _titled_grid(path, arrays, columns, titles)
@@ -78,7 +83,9 @@ def _titled_grid(
 
 
 def save_gif(path: Path, frames: Sequence[Any], fps: int = 30) -> None:
-    """Write an animation that repeats. A GIF's clock ticks in 1/100 s, so 50 frames a second is the most."""
+    """Write an animation that repeats. A GIF's clock ticks in 1/100 s, so 50 frames a second is the
+    most.
+    """
     from PIL import Image
 
     first, *rest = [Image.fromarray(to_uint8(frame)) for frame in frames]

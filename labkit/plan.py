@@ -193,18 +193,20 @@ class Probe:
         seconds = sum(times) / len(times)
         # A first step imports and allocates: it says nothing of Python's part in the later ones.
         host_seconds = max(0.0, seconds - self._counts.seconds) if self._times else 0.0
+        peak_memory_mb = memory_mb("VmHWM")
+        torch_loaded = "torch" in sys.modules  # asking a run for its device would load it
         config = self._run.cfg
         batch_size = getattr(config, "batch_size", None)
         return Measured(
             steps=self._total,
-            device=str(self._run.device),
-            precision=str(self._run.precision),
+            device=str(self._run.device) if torch_loaded else "cpu",
+            precision=str(self._run.precision) if torch_loaded else "NumPy",
             asked_precision=config.precision,
             batch_size=batch_size,
             probed_batch_size=batch_size,
             parameters=count_parameters(self._tracked),
             setup_memory_mb=self._setup_memory_mb,
-            peak_memory_mb=memory_mb("VmHWM"),
+            peak_memory_mb=peak_memory_mb,
             seconds=seconds,
             timed=len(times),
             kernels=self._counts.kernels,
@@ -465,7 +467,7 @@ def _measured_table(probe: Measured) -> Any:
     table.add_row("per step", f"{_short(probe.seconds)} ({probe.timed} timed)")
     if probe.uses_torch:
         table.add_row("", f"{probe.flops:.3g} FLOPs, {probe.kernels:,} kernels")
-    here = f"{duration(probe.steps * probe.seconds)} on {probe.device} in {probe.precision}"
+    here = f"{duration(probe.steps * probe.seconds)} ({probe.device}, {probe.precision})"
     table.add_row("time here", here)
     return table
 

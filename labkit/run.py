@@ -1,7 +1,7 @@
 """`Run`: what a training loop needs around it, and nothing of the loop itself.
 
-It hands out steps (with progress, checkpoints, signals and resume), takes what is to be logged, drawn,
-restored and reported, and leaves behind `runs/<week>/<size>/<time>-<id>/`.
+It hands out steps (with progress, checkpoints, signals and resume), takes what is to be logged,
+drawn, restored and reported, and leaves behind `runs/<week>/<size>/<time>-<id>/`.
 """
 
 from __future__ import annotations
@@ -102,14 +102,14 @@ class Run:
 
     def _seed_everything(self) -> None:
         random.seed(self.seed)
-        np.random.seed(self.seed % 2**32)
+        np.random.seed(self.seed % 2**32)  # noqa: NPY002  (libraries still draw from it)
         if self.backend == "torch":
             import torch
 
             torch.manual_seed(self.seed)
             torch.autograd.set_detect_anomaly(self.cfg.detect_anomaly)
 
-    # --- where and how to compute -------------------------------------------------------------------
+    # --- where and how to compute ---
 
     @cached_property
     def device(self) -> torch.device:
@@ -152,17 +152,19 @@ class Run:
             "sha256": None,
         }
 
-    # --- the loop -----------------------------------------------------------------------------------
+    # --- the loop ---
 
     def track(self, **things: Any) -> None:
-        """Name what a resumed run must find again: see `labkit.checkpoint.get_state` for what may be tracked."""
+        """Name what a resumed run must find again: see `labkit.checkpoint.get_state` for what may
+        be tracked.
+        """
         self._tracked |= things
 
     def steps(self, total: int) -> Iterator[int]:
         """Yield 0, 1, ... total - 1, from the checkpoint on when the run is resumed.
 
-        Between steps: checkpoints on the cadence, and on SIGTERM or Ctrl-C, after which Interrupted is
-        raised. Everything that later steps depend on must have been tracked before.
+        Between steps: checkpoints on the cadence, and on SIGTERM or Ctrl-C, after which Interrupted
+        is raised. Everything that later steps depend on must have been tracked before.
         """
         if self.cfg.max_steps is not None:
             total = min(total, self.cfg.max_steps)
@@ -212,8 +214,8 @@ class Run:
     def log(self, metrics: dict[str, Any], step: int) -> None:
         """Remember numbers or 0-d tensors under namespaced keys such as `train/loss`.
 
-        They are written about once a second. A loss that is not finite then ends the run (RunFailed),
-        before any checkpoint could keep the damage.
+        They are written about once a second. A loss that is not finite then ends the run
+        (RunFailed), before any checkpoint could keep the damage.
         """
         self._pending.append(
             (step, {k: v.detach() if hasattr(v, "detach") else v for k, v in metrics.items()})
@@ -239,13 +241,16 @@ class Run:
             for key, value in numbers.items():
                 if not math.isfinite(value) and "loss" in key.rsplit("/", 1)[-1]:
                     raise RunFailed(
-                        f"{key} became {value} at step {step}. The last good checkpoint is kept. Usual causes: "
-                        "a learning rate too high, or bf16 where fp32 is needed; debug=default names the operation."
+                        f"{key} became {value} at step {step}. The last good checkpoint is kept. "
+                        "Usual causes: a learning rate too high, or bf16 where fp32 is needed; "
+                        "detect_anomaly=true names the operation."
                     )
 
     @contextlib.contextmanager
     def _catching_signals(self) -> Iterator[None]:
-        """SIGTERM and the first Ctrl-C end the current step in peace; a second Ctrl-C ends it at once."""
+        """SIGTERM and the first Ctrl-C end the current step in peace; a second Ctrl-C ends it at
+        once.
+        """
 
         def note(number: int, frame: FrameType | None) -> None:
             if self._signal is not None:
@@ -262,7 +267,7 @@ class Run:
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
-    # --- checkpoints --------------------------------------------------------------------------------
+    # --- checkpoints ---
 
     def save(self) -> None:
         """Write a checkpoint of all that is tracked. Called after the loop, before evaluation."""
@@ -290,7 +295,8 @@ class Run:
         missing = sorted(set(state["tracked"]) ^ set(self._tracked))
         if missing:
             raise RunFailed(
-                f"the checkpoint does not fit this code: {', '.join(missing)} tracked then or now, but not both"
+                f"the checkpoint does not fit this code: {', '.join(missing)} was tracked then or "
+                "is now, but not both"
             )
         for name, thing in self._tracked.items():
             checkpoint.set_state(thing, state["tracked"][name], name)
@@ -300,7 +306,7 @@ class Run:
         self._saved_step = self.step
         say(f"resumed after step {self.step}")
 
-    # --- pictures -----------------------------------------------------------------------------------
+    # --- pictures ---
 
     def _picture(self, name: str, save: Callable[[Path], None], suffix: str = ".png") -> None:
         if self._writes:
@@ -325,16 +331,16 @@ class Run:
         self._picture(name, lambda path: pictures.save_figure(path, figure))
 
     def plot(self, name: str, *keys: str, logy: bool = False) -> None:
-        """samples/<name>.png: logged metrics against the step, the whole run's, also after resume."""
+        """samples/<name>.png: logged metrics against the step, of the whole run, resumed or not."""
         if self._jsonl is not None:
             self._flush()
             self._jsonl.position()
             self.figure(name, pictures.curve(self.dir / "metrics.jsonl", keys, logy))
 
-    # --- what comes out -----------------------------------------------------------------------------
+    # --- what comes out ---
 
     def result(self, metrics: dict[str, Any]) -> None:
-        """Report the headline metrics, once, at the end. Raises RunFailed when one is not finite."""
+        """Report the headline metrics at the end. Raises RunFailed when one is not finite."""
         numbers = {key: float(value) for key, value in metrics.items()}
         bad = [f"{key} = {value}" for key, value in numbers.items() if not math.isfinite(value)]
         if bad:
@@ -342,7 +348,8 @@ class Run:
         self.metrics = numbers
 
     def publish(self, save: Callable[[Path], None]) -> None:
-        """Publish the artifact `<week>/<size>-<data>` for later weeks: `save` fills the folder it is given.
+        """Publish the artifact `<week>/<size>-<data>` for later weeks: `save` fills the folder it
+        is given.
 
         It replaces an earlier one only when complete. Runs of an experiment publish nothing.
         """
@@ -361,9 +368,11 @@ class Run:
             shutil.rmtree(partial, ignore_errors=True)
 
     def artifact(self, week: str, data: str) -> Path | None:
-        """The folder that `week` published from a run on `data`; that run is started first if need be.
+        """The folder that `week` published from a run on `data`; that run is started first if need
+        be.
 
-        None at size smoke, where weeks make what they need at random initialisation, and in a probe.
+        None at size smoke, where weeks make what they need at random initialisation, and in a
+        probe.
         """
         from labkit.artifacts import obtain
 

@@ -1,7 +1,9 @@
-"""Where logged numbers go: metrics.jsonl always, the console, and TensorBoard or W&B when asked for.
+"""Where logged numbers go: metrics.jsonl always, the console, and TensorBoard or W&B when asked
+for.
 
-A tracker has `log(metrics, step)` and `close()`. None of them is called from the training loop itself:
-`Run.log` only remembers, and hands over about once a second, so that logging forces no device sync.
+A tracker has `log(metrics, step)` and `close()`. None of them is called from the training loop
+itself: `Run.log` only remembers, and hands over about once a second, so that logging forces no
+device sync.
 """
 
 from __future__ import annotations
@@ -61,13 +63,16 @@ class TensorBoard:
 
 
 class WandB:
-    """Weights & Biases; without an account or network the files stay in the run folder (`wandb sync`)."""
+    """Weights & Biases; without an account or network the files stay in the run folder (`wandb
+    sync`).
+    """
 
     def __init__(self, folder: Path, name: str, config: dict[str, Any]) -> None:
         import wandb
 
         has_account = bool(os.environ.get("WANDB_API_KEY")) or (Path.home() / ".netrc").is_file()
-        mode = os.environ.get("WANDB_MODE") or ("online" if has_account else "offline")
+        chosen = os.environ.get("WANDB_MODE") or ("online" if has_account else "offline")
+        mode: Any = chosen  # wandb itself refuses what it does not know
         identity = folder.name.replace("/", "-")
         self.run = wandb.init(
             project="lab", name=name, id=identity, resume="allow", dir=folder, config=config,
@@ -84,7 +89,9 @@ class WandB:
 def extra(
     names: list[str], folder: Path, title: str, config: dict[str, Any], step: int
 ) -> list[Tracker]:
-    """The trackers asked for by `logger=`. Raises UsageError for an unknown name or a missing package."""
+    """The trackers asked for by `logger=`. Raises UsageError for an unknown name or a missing
+    package.
+    """
     trackers: list[Tracker] = []
     for name in names:
         try:
@@ -94,7 +101,8 @@ def extra(
                 trackers.append(WandB(folder, title, config))
             elif name not in ("none", "jsonl", "console"):
                 raise UsageError(
-                    f"logger={name} is not one of {', '.join(TRACKERS)}; metrics.jsonl is always written"
+                    f"logger={name} is not one of {', '.join(TRACKERS)}; "
+                    "metrics.jsonl is always written"
                 )
         except ImportError as error:
             raise UsageError(
@@ -104,7 +112,9 @@ def extra(
 
 
 class Progress:
-    """What a person sees while a run goes on: a bar with ETA on a terminal, else a line now and then."""
+    """What a person sees while a run goes on: a bar with ETA on a terminal, else a line now and
+    then.
+    """
 
     PLAIN_SECONDS = 10.0
 
@@ -143,7 +153,8 @@ class Progress:
             self.last = now
             left = (self.total - done) / rate if rate else float("inf")
             print(
-                f"{self.title} {done}/{self.total}  {rate:.1f} steps/s  ETA {left:.0f} s  {metrics}",
+                f"{self.title} {done}/{self.total}  {rate:.1f} steps/s  ETA {left:.0f} s  "
+                f"{metrics}",
                 file=sys.stderr,
                 flush=True,
             )

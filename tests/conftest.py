@@ -1,4 +1,6 @@
-"""Fixtures that run weeks as a person does: their command line, in a process and a folder of its own."""
+"""Fixtures that run weeks as a person does: their command line, in a process and a folder of its
+own.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ class Finished:
 
 
 class Lab:
-    """Runs commands with runs, results and artifacts in a temporary folder, without LAB_DATA and network."""
+    """Runs commands with runs, results and artifacts in a temporary folder, without LAB_DATA and
+    network.
+    """
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -51,14 +55,18 @@ class Lab:
     def start(self, *command: str, **env: str) -> subprocess.Popen[str]:
         """A process of this Python, stdout and stderr joined in its stdout."""
         return subprocess.Popen(
-            [sys.executable, *command], cwd=self.home, env={**self.env, "PYTHONPATH": str(ROOT), **env},
+            [sys.executable, *command],
+            cwd=self.home,
+            env={**self.env, "PYTHONPATH": str(ROOT), **env},
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
 
     def __call__(
         self, week: str, *words: str, kill: tuple[int, int] | None = None, **env: str
     ) -> Finished:
-        """`week` is a package name, or a file. kill=(S, K) saves before step S and dies before step K."""
+        """`week` is a package name, or a file. kill=(S, K) saves before step S and dies before step
+        K.
+        """
         before = set(self.folders())
         if kill:
             target = week if week.endswith(".py") else f"{week}.train"
@@ -102,7 +110,9 @@ def same(a: Any, b: Any) -> bool:
 
 @pytest.fixture
 def resume_check(lab_run: Lab) -> Iterator[Callable[..., None]]:
-    """resume_check(week, *words): kill -9 at a random step, resume, and compare with an uninterrupted run."""
+    """resume_check(week, *words): kill -9 at a random step, resume, and compare with an
+    uninterrupted run.
+    """
 
     def check(week: str, *words: str) -> None:
         from labkit import checkpoint

@@ -1,4 +1,6 @@
-"""Which examples make up which batch: a pure function of (seed, step), so resume needs no loader state."""
+"""Which examples make up which batch: a pure function of (seed, step), so resume needs no loader
+state.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Downloads that verify what they got, never leave half a file, and notice a missing network at once."""
+"""Downloads that verify what they got, never leave half a file, and notice a missing network at
+once.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ NETWORK_SECONDS = 4.0
 
 
 def offline() -> bool:
-    """Whether the person forbade downloads: LAB_OFFLINE or HF_HUB_OFFLINE is set to something true."""
+    """Whether downloads are forbidden: LAB_OFFLINE or HF_HUB_OFFLINE is set to something true."""
     return any(
         os.environ.get(name, "0").lower() not in ("", "0", "false")
         for name in ("LAB_OFFLINE", "HF_HUB_OFFLINE")
@@ -53,10 +55,11 @@ def reachable(url: str, seconds: float = NETWORK_SECONDS) -> bool:
 
 
 def obtain(folder: Path, url: str, what: str, fetch: Callable[[Path], None]) -> None:
-    """Make sure that `folder` is there: fetch(temporary folder) fills it, and it appears whole or not at all.
+    """Make sure that `folder` is there: fetch(temporary folder) fills it, and it appears whole or
+    not at all.
 
-    Raises DataError when `url` does not answer or the download fails. A second process that wants the same
-    folder waits for the first and takes what it brought.
+    Raises DataError when `url` does not answer or the download fails. A second process that wants
+    the same folder waits for the first and takes what it brought.
     """
     import shutil
     import tempfile

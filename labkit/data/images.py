@@ -1,4 +1,6 @@
-"""Image sets: MNIST, Fashion-MNIST and CIFAR-10 from their published files, and two that need no file."""
+"""Image sets: MNIST, Fashion-MNIST and CIFAR-10 from their published files, and two that need no
+file.
+"""
 
 from __future__ import annotations
 
@@ -52,8 +54,8 @@ def source_of(folder: Path) -> str:
 def read_idx(path: Path) -> np.ndarray:
     """One IDX file of unsigned bytes (LeCun's format: magic 0x08 and rank, big-endian sizes, data).
 
-    torchvision reads it as well, but importing it, and torch, takes longer than a NumPy week trains.
-    Raises DataError for a damaged file.
+    torchvision reads it as well, but importing it, and torch, takes longer than a NumPy week
+    trains. Raises DataError for a damaged file.
     """
     raw = path.read_bytes()
     if len(raw) < 8 or raw[:3] != b"\0\0\x08":
@@ -62,7 +64,8 @@ def read_idx(path: Path) -> np.ndarray:
     body = np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3])
     if body.size != shape.prod(dtype=np.int64):
         raise DataError(
-            f"{path} is cut short or too long ({body.size} bytes for shape {tuple(shape)}): replace or remove it"
+            f"{path} is cut short or too long ({body.size} bytes for shape {tuple(shape)}): "
+            "replace or remove it"
         )
     return body.reshape(shape)
 
@@ -121,7 +124,9 @@ def _lift(inner: Path, folder: Path) -> None:
 
 
 def read_cifar10(folder: Path) -> ImageData | None:
-    """CIFAR-10 (Krizhevsky 2009), 50,000 + 10,000 images 32 x 32; or its 12k sample, named cifar10_12k."""
+    """CIFAR-10 (Krizhevsky 2009), 50,000 + 10,000 images 32 x 32; or its 12k sample, named
+    cifar10_12k.
+    """
     full = folder / "cifar-10-batches-py"
     if full.is_dir():
         return _read_cifar(full, "cifar10", source_of(folder), CIFAR10_MD5)
@@ -174,7 +179,8 @@ def fetch_cifar10(folder: Path) -> None:
 
 
 def digits() -> ImageData:
-    """scikit-learn's 1,797 handwritten digits, 8 x 8 (UCI, Alpaydin and Kaynak 1998): 1,437 + 360, shuffled once.
+    """scikit-learn's 1,797 handwritten digits, 8 x 8 (UCI, Alpaydin and Kaynak 1998): 1,437 + 360,
+    shuffled once.
 
     Grey values 0..16 are scaled to 0..255.
     """

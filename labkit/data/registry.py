@@ -56,7 +56,7 @@ def names() -> list[str]:
 
 
 def available() -> dict[str, str | None]:
-    """For each name: `embedded`, the source where a copy lies, or None when it would be downloaded."""
+    """For each name: `embedded`, where a copy lies, or None when it would be downloaded."""
     found: dict[str, str | None] = dict.fromkeys(EMBEDDED, "embedded")
     for name in REAL:
         local = _local(name)
@@ -65,14 +65,16 @@ def available() -> dict[str, str | None]:
 
 
 def load(name: str, fallback: str | None = None) -> Dataset:
-    """The dataset `name`; when it cannot be had and a fallback is named, that one, with a loud warning.
+    """The dataset `name`; when it cannot be had and a fallback is named, that one, with a loud
+    warning.
 
     Raises UsageError for an unknown name, DataError when neither is to be had.
     """
     for word in (name, fallback):
         if word is not None and word not in names():
             raise UsageError(
-                f"data={word} is not a known dataset{closest(word, names())} Known: {', '.join(names())}."
+                f"data={word} is not a known dataset{closest(word, names())} "
+                f"Known: {', '.join(names())}."
             )
     try:
         return _load(name)
@@ -80,7 +82,8 @@ def load(name: str, fallback: str | None = None) -> Dataset:
         if fallback is None or fallback == name:
             raise
         warn(
-            f"{error}\n         Going on with '{fallback}' instead: the numbers are not those of '{name}'."
+            f"{error}\n         Going on with '{fallback}' instead: "
+            f"the numbers are not those of '{name}'."
         )
         return _load(fallback)
 
@@ -103,7 +106,8 @@ def _load(name: str) -> Dataset:
     found = entry.read(paths.ROOT / "data")
     if found is None:
         raise DataError(
-            f"{name} was downloaded but cannot be read; remove {paths.ROOT / 'data' / entry.folder} and try again"
+            f"{name} was downloaded but cannot be read; "
+            f"remove {paths.ROOT / 'data' / entry.folder} and try again"
         )
     return found
 

@@ -1,8 +1,8 @@
 """Colour images made by formula: one of ten shapes anywhere, at any angle, size and colour.
 
-Class is carried by form alone. Position, rotation, scale, both colours (either may be the lighter one) and
-a striped background are drawn at random, so no pixel by itself says anything about the class: a linear
-model on pixels stays near guessing, while a small convolutional network learns it.
+Class is carried by form alone. Position, rotation, scale, both colours (either may be the lighter
+one) and a striped background are drawn at random, so no pixel by itself says anything about the
+class: a linear model on pixels stays near guessing, while a small convolutional network learns it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from labkit.data.sets import Split
 
 SIDE = 32
 CLASSES = (
-    "disc", "ring", "square", "frame", "triangle", "cross", "star", "crescent", "two bars", "half disc",
+    "disc", "ring", "square", "frame", "triangle",
+    "cross", "star", "crescent", "two bars", "half disc",
 )  # fmt: skip
 
 
@@ -49,7 +50,8 @@ def _render(y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     stripes = 0.08 * np.sin(frequency[0] * u0 + frequency[1] * v0 + phase)[:, None]
     image = (ground[:, :, None, None] + stripes) * (1 - mask) + ink[:, :, None, None] * mask
     image = image + rng.normal(0, 0.04, image.shape)
-    return (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
+    pixels: np.ndarray = (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
+    return pixels
 
 
 def _distances(u: np.ndarray, v: np.ndarray) -> list[np.ndarray]:

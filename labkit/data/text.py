@@ -1,4 +1,6 @@
-"""Text sets: WikiText-2, Tiny Shakespeare, and CPython's own documentation, which needs no download."""
+"""Text sets: WikiText-2, Tiny Shakespeare, and CPython's own documentation, which needs no
+download.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ def fetch_wikitext2(folder: Path) -> None:
 
 
 def read_shakespeare(folder: Path) -> TextData | None:
-    """Tiny Shakespeare (Karpathy 2015): the last tenth is the validation split, as in nanoGPT; no test split."""
+    """Tiny Shakespeare (Karpathy 2015): the last tenth is the validation split, as in nanoGPT; no
+    test split.
+    """
     file = folder / "tinyshakespeare" / "input.txt"
     if not file.is_file():
         return None
@@ -62,10 +66,12 @@ def fetch_shakespeare(folder: Path) -> None:
 
 
 def pydoc() -> TextData:
-    """CPython's language reference as shipped with the interpreter: real English, about half a megabyte.
+    """CPython's language reference as shipped with the interpreter: real English, about half a
+    megabyte.
 
     Whole topics go to one split (every tenth to validation, the one after it to test), so that no
-    sentence is in two. The text differs between Python versions; the record's SHA-256 tells which it was.
+    sentence is in two. The text differs between Python versions; the record's SHA-256 tells which
+    it was.
     """
     from pydoc_data.topics import topics
 

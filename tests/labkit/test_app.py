@@ -1,4 +1,6 @@
-"""The command line: spellings accepted, mistakes refused with what to type, Hydra's traps, exit codes."""
+"""The command line: spellings accepted, mistakes refused with what to type, Hydra's traps, exit
+codes.
+"""
 
 from __future__ import annotations
 
@@ -257,8 +259,10 @@ def test_loggers_write_files(lab_run: Any) -> None:
 def test_ranks_share_one_folder(lab_run: Any) -> None:
     """Under torchrun every rank would make up its own folder; rank 0 alone writes."""
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", TOY, "+size=smoke", "steps=3"],
-        env={**lab_run.env, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, cwd=lab_run.home, capture_output=True, text=True, timeout=200,
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
+         TOY, "+size=smoke", "steps=3"],
+        env={**lab_run.env, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, cwd=lab_run.home,
+        capture_output=True, text=True, timeout=200,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert len(list(lab_run.home.glob("runs/toy/smoke/*"))) == 1
@@ -294,7 +298,13 @@ def test_help_shows_every_setting_with_its_docstring(
 
 
 def test_help_loads_nothing_heavy() -> None:
-    probe = f"import runpy, sys; sys.argv = ['x', '--help']\ntry: runpy.run_path({TOY!r}, run_name='__main__')\nexcept SystemExit: pass\nprint([m for m in ('torch', 'hydra', 'matplotlib', 'sklearn', 'wandb') if m in sys.modules])"
+    probe = (
+        "import runpy, sys; sys.argv = ['x', '--help']\n"
+        f"try: runpy.run_path({TOY!r}, run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "heavy = ('torch', 'hydra', 'matplotlib', 'sklearn', 'wandb')\n"
+        "print([module for module in heavy if module in sys.modules])"
+    )
     done = subprocess.run(
         [sys.executable, "-c", probe],
         env={**os.environ, "PYTHONPATH": str(ROOT)},

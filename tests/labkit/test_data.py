@@ -1,4 +1,6 @@
-"""Datasets are what their names say, or an error; fallbacks are loud; a missing network costs seconds."""
+"""Datasets are what their names say, or an error; fallbacks are loud; a missing network costs
+seconds.
+"""
 
 from __future__ import annotations
 
@@ -124,7 +126,9 @@ def test_fallback_is_loud_and_in_the_record(
 
 
 def test_missing_network_is_noticed_within_five_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A host that takes the connection and never answers, the worst case; bounded by design, not by luck."""
+    """A host that takes the connection and never answers, the worst case; bounded by design, not by
+    luck.
+    """
     monkeypatch.delenv("LAB_OFFLINE", raising=False)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     import socket

@@ -420,4 +420,4 @@ def test_two_processes_do_not_lose_each_others_records(clone: Clone) -> None:
         clone.add(seed=seed)
         running = [subprocess.Popen(start, cwd=ROOT, env=env) for _ in range(3)]
         assert [process.wait() for process in running] == [0, 0, 0]
-        assert f"({'tiny, mnist'}, {seed + 1} seeds)" in clone.file.read_text()
+        assert f"(tiny, mnist, {seed + 1} seeds)" in clone.file.read_text()

@@ -19,7 +19,9 @@ TOY = str(Path(__file__).parent / "toy" / "week.py")
 
 
 def test_killed_run_resumes_to_the_last_bit(resume_check: Any) -> None:
-    """Batch norm, dropout, AdamW, Muon, bf16 and a NumPy generator, killed with -9 at a random step."""
+    """Batch norm, dropout, AdamW, Muon, bf16 and a NumPy generator, killed with -9 at a random
+    step.
+    """
     resume_check(TOY, "+size=smoke", "precision=bf16")
 
 
@@ -70,7 +72,7 @@ def test_resume_refuses_another_config(lab_run: Any) -> None:
 def test_half_written_checkpoint_falls_back_to_the_one_before(lab_run: Any) -> None:
     whole = lab_run(TOY, "+size=smoke")
     cut = lab_run(TOY, "+size=smoke", "checkpoint_seconds=0", kill=(5, 9))
-    old, new = sorted((cut.dir / "checkpoint").glob("*.safetensors"))
+    _, new = sorted((cut.dir / "checkpoint").glob("*.safetensors"))
     new.write_bytes(new.read_bytes()[:-100])
     resumed = lab_run(TOY, f"resume={cut.dir}")
     assert resumed.returncode == 0, resumed.output
@@ -141,7 +143,7 @@ def test_full_disk_in_mid_save_keeps_the_checkpoint_before(tmp_path: Path) -> No
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit[1]))
     try:
-        with pytest.raises(RunFailed, match="step 2 could not be written .* resume"):
+        with pytest.raises(RunFailed, match=r"step 2 could not be written .* resume"):
             checkpoint.save(tmp_path, 2, {"x": torch.zeros(1_000_000)})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)

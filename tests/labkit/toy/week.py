@@ -1,7 +1,7 @@
 """A made-up week for the tests of labkit: a small network with everything that resume finds hard.
 
-Run as a script it is the week's command line: batch norm, dropout, Muon, bf16 and a NumPy generator, all of
-which must come back to the last bit. `sleep` makes room for signals.
+Run as a script it is the week's command line: batch norm, dropout, Muon, bf16 and a NumPy
+generator, all of which must come back to the last bit. `sleep` makes room for signals.
 """
 
 import sys
@@ -49,7 +49,8 @@ def train(cfg: Config, run: Run) -> None:
     x, y = data.train.tensors(run.device)
     x = x.float() / 255
     net = nn.Sequential(
-        nn.Conv2d(x.shape[1], 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.2), nn.Flatten(), nn.LazyLinear(10)
+        nn.Conv2d(x.shape[1], 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.2),
+        nn.Flatten(), nn.LazyLinear(10),
     )  # fmt: skip
     net(x[:2])
     muon = torch.optim.Muon([net[5].weight], lr=cfg.lr)
