@@ -10,6 +10,7 @@ another copy; that is checked again at the end.
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -79,7 +80,6 @@ def grade(
         environment = os.environ | {
             **{f"{name}_NUM_THREADS": "1" for name in threads},
             "PYTHONPATH": os.pathsep.join(paths),
-            "PYTHONDONTWRITEBYTECODE": "1",
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # what else is installed must not change a grade
             "HYPOTHESIS_STORAGE_DIRECTORY": str(Path(folder, "hypothesis")),
             "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES",  # macOS forbids fork after some imports
@@ -135,6 +135,8 @@ def serve(folder: Path) -> None:
     for statement in ["import pytest", *plan["preload"]] if forks else []:
         with contextlib.suppress(Exception):  # if it matters, the tests will say so
             exec(statement, {})
+    gc.freeze()  # the forks' collectors leave alone what they all share
+    sys.pycache_prefix = str(folder / "bytecode")  # the tests' own, for all jobs; nothing is left
     waiting = list(enumerate(Job(**job) for job in plan["jobs"]))[::-1]
     running: dict[int, tuple[Any, int, float]] = {}  # sentinel: process, number, deadline
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
@@ -192,6 +194,7 @@ def _work(folder: Path, number: int, job: Job) -> None:
 def _pytest(job: Job, emit: Callable[..., None]) -> None:
     import pytest
 
+    before = set(sys.modules)
     _install(job)
     root = Path(job.root)
     options = ["--import-mode=importlib", f"--rootdir={root}", "-o", "addopts=", "-q", "--tb=no"]
@@ -203,8 +206,8 @@ def _pytest(job: Job, emit: Callable[..., None]) -> None:
     if code not in (exits.OK, exits.TESTS_FAILED, exits.NO_TESTS_COLLECTED):
         emit(problem=f"pytest ended with {code!r}")
     package, solution = Path(job.package).resolve(), root / job.week
-    for name, module in list(sys.modules.items()):
-        file = Path(getattr(module, "__file__", None) or package / "built in").resolve()
+    for name in set(sys.modules) - before:
+        file = Path(getattr(sys.modules[name], "__file__", None) or package / "built in").resolve()
         ours = f"{name}.".startswith(f"{job.week}.") or file.is_relative_to(solution)
         if ours and not file.is_relative_to(package):
             emit(problem=f"the tests used {file}, which is not the copy under test")

@@ -485,10 +485,22 @@ def _gpu_table(probe: Measured) -> Any:
         fits = "yes" if probe.peak_memory_mb <= FITS * gpu.memory_gb * 1000 else "no"
         table.add_row(
             gpu.name, f"{gpu.usd_per_hour:.2f}", f"{gpu.memory_gb:g} GB", fits,
-            _short(seconds), duration(seconds * probe.steps),
+            _short(seconds), _rough(seconds * probe.steps),
             f"${cost:.2f}" if cost >= 0.01 else "< $0.01", limit,
         )  # fmt: skip
     return table
+
+
+def _rough(seconds: float) -> str:
+    """`57 s`, `20 min`, `3.6 h` or `9.2 days`: no more digits than an estimate bears."""
+    for size, name in ((86_400.0, "days"), (3600.0, "h"), (60.0, "min")):
+        if seconds >= 2 * size:
+            return (
+                f"{seconds / size:.2g} {name}"
+                if seconds < 10 * size
+                else f"{seconds / size:.0f} {name}"
+            )
+    return f"{seconds:.0f} s" if seconds >= 1 else "< 1 s"
 
 
 def _short(seconds: float) -> str:

@@ -106,18 +106,18 @@ def test_probe_of_a_week_at_full_size(made_up: Path) -> None:
 
 
 def test_a_probe_leaves_nothing_behind(made_up: Path) -> None:
-    plan.measure("made_up", ["+size=tiny"])
+    assert plan.measure("made_up", ["+size=tiny"]).steps == 7
     left = [path for name in ("home", "scratch") for path in (made_up / name).rglob("*")]
     assert [path for path in left if path.is_file()] == []
     assert not (made_up / "home" / "results").exists()
     assert not (made_up / "home" / "runs").exists()
 
 
-@pytest.mark.parametrize("words", [["+size=tiny"], ["stop_after=3"], ["steps=1"]])
-def test_a_loop_shorter_than_the_probe_is_still_measured(made_up: Path, words: list[str]) -> None:
-    found = plan.measure("made_up", words)
+@pytest.mark.parametrize(("word", "steps"), [("stop_after=3", 1000), ("steps=1", 1)])
+def test_a_loop_shorter_than_the_probe_is_measured(made_up: Path, word: str, steps: int) -> None:
+    found = plan.measure("made_up", [word])
     assert found.parameters == IN * HIDDEN + HIDDEN + HIDDEN * OUT + OUT
-    assert found.steps == {"+size=tiny": 7, "stop_after=3": 1000, "steps=1": 1}[words[0]]
+    assert found.steps == steps
     assert not (made_up / "home" / "results").exists()
 
 
@@ -319,6 +319,17 @@ def test_the_report_states_time_and_cost(capsys: pytest.CaptureFixture[str]) -> 
     assert f"A100 80GB {price:.2f} 80 GB yes 1 s 60 min ${price:.2f} arithmetic" in said
     assert "estimate" in said
     assert plan.prices().date in said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.2, "< 1 s"), (57.0, "57 s"), (119.0, "119 s"), (1234.0, "21 min"), (13_000.0, "3.6 h"),
+        (61_200.0, "17 h"), (800_000.0, "9.3 days"), (8_640_000.0, "100 days"),
+    ],
+)  # fmt: skip
+def test_estimates_claim_no_more_digits_than_they_have(seconds: float, text: str) -> None:
+    assert plan._rough(seconds) == text
 
 
 def test_the_report_of_a_numpy_week_offers_no_gpu(capsys: pytest.CaptureFixture[str]) -> None:

@@ -411,13 +411,28 @@ def test_durations(seconds: float, text: str) -> None:
     assert progress.duration(seconds) == text
 
 
-def test_two_processes_do_not_lose_each_others_records(clone: Clone) -> None:
+def test_the_latest_record_of_a_seed_is_told_by_its_time_not_its_name(clone: Clone) -> None:
+    clone.add(value=98.9, started="2026-02-02T00:00:00+00:00")
+    clone.add(value=97.0, started="2026-02-01T00:00:00+00:00")
+    assert clone.row()["Best result"].startswith("98.90 %")
+
+
+def test_a_second_process_waits_and_then_sees_what_the_first_one_brought(clone: Clone) -> None:
+    fcntl = pytest.importorskip("fcntl")
     clone.add()
-    progress.refresh(clone.root)
-    start = [sys.executable, "-c", "from labkit import progress; progress.refresh()"]
-    env = {**os.environ, "LAB_HOME": str(clone.root)}
-    for seed in range(1, 4):
-        clone.add(seed=seed)
-        running = [subprocess.Popen(start, cwd=ROOT, env=env) for _ in range(3)]
-        assert [process.wait() for process in running] == [0, 0, 0]
-        assert f"(tiny, mnist, {seed + 1} seeds)" in clone.file.read_text()
+    handle = os.open(clone.root / "results", os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    code = "from labkit import progress; print('ready', flush=True); progress.refresh()"
+    waiting = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE,
+        env={**os.environ, "LAB_HOME": str(clone.root)},
+    )  # fmt: skip
+    assert waiting.stdout is not None
+    assert waiting.stdout.readline() == b"ready\n"
+    with pytest.raises(subprocess.TimeoutExpired):
+        waiting.wait(0.7)
+    assert not clone.file.exists()
+    clone.add(seed=1)
+    os.close(handle)
+    assert waiting.wait(20) == 0
+    assert "(tiny, mnist, 2 seeds)" in clone.file.read_text()

@@ -1,0 +1,75 @@
+"""What the curriculum claims: recorded results are inside their bands, broken experiments break."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labkit import curriculum, progress
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILT = [unit for unit in curriculum.load().units if unit.built]
+VARIANTS = ("algo", "env", "objective", "sampler")
+"""Settings that a broken experiment may share with its healthy counterpart."""
+
+
+@cache
+def recorded() -> list[dict[str, Any]]:
+    """Records kept in git: the lab's own, not those of the person who runs the tests."""
+    files = subprocess.run(
+        ["git", "ls-files", "-z", "results"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split("\0")
+    return [json.loads((ROOT / file).read_text()) for file in files if file.endswith(".json")]
+
+
+@pytest.mark.parametrize(
+    ("unit", "band"),
+    [
+        pytest.param(unit, band, id=f"{unit.package}-{band.data}-{band.metric}{band.text}")
+        for unit in BUILT
+        for band in unit.bands
+        if band.size == "tiny"
+    ],
+)
+def test_records_meet_the_tiny_bands(unit: curriculum.Unit, band: curriculum.Band) -> None:
+    records = [r for r in recorded() if r["week"] == unit.module and band.applies(r)]
+    groups = progress.group_by_seed([r for r in records if r["ended"] == "finished"])
+    verdicts = [band.met_by(group.values(band.metric)) for group in groups]
+    assert True in verdicts, f"{verdicts} over {len(records)} records"
+    assert all(r["train_seconds"] <= 300 for r in records), "tiny trains for five minutes at most"
+    assert all(r["peak_memory_mb"] < 4096 for r in records), "tiny fits into 4 GB"
+
+
+@pytest.mark.parametrize(
+    ("unit", "broken"),
+    [
+        pytest.param(unit, broken, id=f"{unit.package}-{broken.experiment}")
+        for unit in BUILT
+        for broken in unit.broken
+        if broken.size == "smoke"
+    ],
+)
+def test_broken_experiment_shows_its_symptom(
+    lab_run: Any, unit: curriculum.Unit, broken: curriculum.Broken
+) -> None:
+    """The symptom is there with the experiment, and not without it."""
+    ill = lab_run(unit.module, "+size=smoke", f"+experiment={broken.experiment}")
+    assert ill.record is not None, ill.output
+    assert ill.returncode == 0, ill.output
+    assert broken.verdict(ill.record["metrics"][broken.metric]), ill.record["metrics"]
+    variant = [f"{k}={ill.record['config'][k]}" for k in VARIANTS if k in ill.record["config"]]
+    healthy = lab_run(unit.module, "+size=smoke", *variant)
+    assert healthy.returncode == 0, healthy.output
+    assert not broken.verdict(healthy.record["metrics"][broken.metric]), healthy.record["metrics"]
+
+
+@pytest.mark.parametrize("unit", BUILT, ids=lambda unit: unit.package)
+def test_every_built_week_has_two_broken_experiments(unit: curriculum.Unit) -> None:
+    files = {p.stem for p in (ROOT / "configs" / unit.package).glob("experiment/broken_*.yaml")}
+    assert len(files) >= 2
+    assert files == {broken.experiment for broken in unit.broken}, "each with its symptom on record"
