@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit.errors import UsageError
@@ -107,6 +109,24 @@ def describe(device_type: str) -> dict[str, Any]:
 
         name = torch.cuda.get_device_name()
     return {"device": device_type, "name": name, "cores": cores}
+
+
+def process_memory_mb(which: str = "VmHWM") -> float:
+    """Memory of this process in MB (10^6 bytes): VmRSS, now, or VmHWM, at its peak.
+
+    Linux's ru_maxrss would not do: a process inherits it from the one that started it. Where there
+    is no /proc the peak is all there is; NaN on Windows.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        lines = status.read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(which)) * 1024 / 1e6
+    try:
+        import resource
+    except ImportError:  # Windows
+        return float("nan")
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 def broadcast(value: Any) -> Any:

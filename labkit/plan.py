@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit import console, curriculum, paths
+from labkit.device import process_memory_mb
 from labkit.errors import ProbeDone, RunFailed, UsageError
 from labkit.progress import duration
 
@@ -337,23 +338,13 @@ def _synchronize() -> None:
 def memory_mb(which: str) -> float:
     """Memory in MB: of the accelerator where one is used, else of this process.
 
-    `which` is VmRSS (now) or VmHWM (at its peak), in Linux's words. Its ru_maxrss would not do: a
-    process inherits it from the one that started it.
+    `which` is VmRSS (now) or VmHWM (at its peak), in Linux's words.
     """
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         now, peak = torch.cuda.memory_reserved, torch.cuda.max_memory_reserved
         return float(peak() if which == "VmHWM" else now()) / 1e6
-    status = Path("/proc/self/status")
-    if status.is_file():
-        lines = status.read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith(which)) * 1024 / 1e6
-    try:
-        import resource
-    except ImportError:  # Windows
-        return float("nan")
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    return process_memory_mb(which)
 
 
 def measure(week: str, overrides: Sequence[str]) -> Measured:

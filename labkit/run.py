@@ -9,10 +9,8 @@ from __future__ import annotations
 import contextlib
 import math
 import random
-import resource
 import shutil
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -39,6 +37,7 @@ SHOW_SECONDS = 0.2
 class StepProbe(Protocol):
     """What `lab plan` hangs into the step loop."""
 
+    def begin(self, run: Run, total: int, tracked: dict[str, Any]) -> None: ...
     def before(self, step: int) -> None: ...
     def after(self, step: int) -> bool: ...
 
@@ -186,6 +185,8 @@ class Run:
         shown = begun
         self._saved_at = begun
         assert self._progress is not None
+        if self.probe is not None:
+            self.probe.begin(self, total, self._tracked)
         while self.step < total and not self._stopped:
             if self.probe is not None:
                 self.probe.before(self.step)
@@ -206,6 +207,8 @@ class Run:
                 raise Interrupted(f"stopped by {name} after step {self.step}; its state is saved")
             if now - self._saved_at >= self.cfg.checkpoint_seconds:
                 self.save()
+        if self.probe is not None:
+            raise ProbeDone  # before evaluation, whose results would become a record
 
     def stop(self) -> None:
         """Make the current step the last one, also for a run resumed later (unlike `break`)."""
@@ -383,7 +386,6 @@ class Run:
         from labkit import curriculum
 
         kind = self.device.type if self.backend == "torch" else "cpu"
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         record: dict[str, Any] = {
             "schema": results.SCHEMA,
             "week": self.week,
@@ -407,7 +409,7 @@ class Run:
             if self.train_seconds
             else None,
             "wall_seconds": round(time.perf_counter() - self._started, 3),
-            "peak_memory_mb": round(peak / (2**20 if sys.platform == "darwin" else 2**10)),
+            "peak_memory_mb": round(device.process_memory_mb()),
             "versions": results.versions(),
             "git": results.git_state(),
             "started": self._started_at,

@@ -26,4 +26,5 @@ def batch_indices(n: int, batch_size: int, step: int, seed: int) -> np.ndarray:
     if not 0 < batch_size <= n:
         raise ValueError(f"batch_size={batch_size} must be from 1 to the {n} examples there are")
     epoch, position = divmod(step, n // batch_size)
-    return epoch_order(n, epoch, seed)[position * batch_size : (position + 1) * batch_size]
+    order = epoch_order(n, epoch, seed)
+    return order[position * batch_size : (position + 1) * batch_size].copy()
