@@ -31,6 +31,9 @@ __all__ = ["Exercise", "blank", "check", "exercise", "list_exercises", "start", 
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+NAME = 35
+"""Width of the column of names."""
+
 CHECK_SECONDS, VERIFY_SECONDS = 120.0, 30.0
 """How long the tests of one exercise may take."""
 
@@ -106,7 +109,7 @@ def start(
         fresh.rename(own)
     print(f"{_show(own, root)} is yours, with {len(exercises)} functions to write:")
     for e in list_exercises(own):
-        print(f"  {e.name:32} {e.minutes:3} min  {_show(e.file, root)}:{e.line}")
+        print(f"  {e.name:{NAME}} {e.minutes:3} min  {_show(e.file, root)}:{e.line}")
     print(f"Then: lab exercise check {week}")
     return 0
 
@@ -136,7 +139,7 @@ def check(
     for e in exercises:
         verdict, notes = _judge(grades.get(e.name), state[e.name])
         passed += verdict == "passed"
-        print(f"  {verdict:12} {e.name:32} {notes[0]}")
+        print(f"  {verdict:12} {e.name:{NAME}} {notes[0] or f'about {e.minutes} min'}")
         for note in notes[1:]:
             print(f"  {'':12} {note}")
     print(f"{passed} of {len(exercises)} passed.")
@@ -224,7 +227,7 @@ def verify(week: str | None = None, *, root: Path = ROOT) -> int:
         if fault := variant.fault():
             faults[f"{variant.job.week}.{variant.exercise.name}"].append(fault)
     for name in weeks:
-        print(f"{name:34} {'solution':9} {'blank':9} bugs")
+        print(f"{name:{NAME + 2}} {'solution':9} {'blank':9} bugs")
         for e in _exercises(name, root):
             _print_row(e, [v for v in variants if v.exercise == e], faults[f"{name}.{e.name}"])
         for fault in faults.get(name, []):
@@ -241,7 +244,7 @@ def _print_row(e: Exercise, variants: list[_Variant], faults: list[str]) -> None
     empty = "fails" if any(v.kind == "blank" for v in good) else "FAULT"
     bugs = [v for v in variants if v.kind.startswith("bug")]
     caught = f"{sum(v in good for v in bugs)} of {len(bugs)} fail"
-    print(f"  {e.name:32} {solution:9} {empty:9} {caught}")
+    print(f"  {e.name:{NAME}} {solution:9} {empty:9} {caught}")
     for v in bugs:
         if v.grade.hung:
             print(f"    {v.kind} was only caught by the time limit, in {v.grade.hung}")

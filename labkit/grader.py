@@ -266,7 +266,7 @@ class _Plugin:
                 test=test,
                 result="failed" if call.when == "call" else "error",
                 error=call.excinfo.typename,
-                message=_one_line(call.excinfo.exconly()),
+                message=_one_line(call.excinfo.exconly().removeprefix("AssertionError:")),
                 where=self._where(item, call.excinfo),
             )
 

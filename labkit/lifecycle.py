@@ -208,5 +208,5 @@ def summary(record: dict[str, Any], folder: Path) -> str:
     for band in record["bands"]:
         met = "met" if band["met"] else "NOT met"
         several = f" (one of {band['seeds']} seeds needed)" if band["seeds"] > 1 else ""
-        lines.append(f"  band: {band['metric']} {band['band']}: {met}{several}")
+        lines.append(f"  band: {band['metric']} {band['text']}: {met}{several}")
     return "\n".join([*lines, f"  files: {show_path(folder)}"])

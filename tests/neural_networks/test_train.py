@@ -1,0 +1,95 @@
+"""The week as a person runs it, and its parts together against scikit-learn."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from labkit import UsageError
+from labkit.data import batch_indices, load
+from neural_networks import inputs, losses, mlp, optim
+from neural_networks.train import Config
+
+
+def test_smoke_learns_the_digits_and_draws(lab_run: Any) -> None:
+    done = lab_run("neural_networks", "+size=smoke")
+    assert done.returncode == 0, done.output
+    assert done.record["metrics"]["test_accuracy"] > 95
+    names = {p.name for p in (done.dir / "samples").iterdir()}
+    assert names == {"loss.png", "accuracy.png", "mistakes.png", "weights.png"}
+    assert {"valid/accuracy", "valid/loss"} <= done.metrics[-1].keys()
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_resumes_to_the_same_bits(resume_check: Any, optimizer: str) -> None:
+    resume_check("neural_networks", "+size=smoke", "epochs=2", f"optimizer={optimizer}", "lr=0.01")
+
+
+def test_full_size_needs_no_gpu(lab_run: Any) -> None:
+    done = lab_run("neural_networks", "data=digits", "epochs=1")
+    assert done.returncode == 0, done.output
+
+
+@pytest.mark.parametrize("experiment", ["adam", "lecun1998"])
+def test_experiments_learn(lab_run: Any, experiment: str) -> None:
+    done = lab_run("neural_networks", "+size=smoke", f"+experiment={experiment}")
+    assert done.returncode == 0, done.output
+    assert done.record["metrics"]["test_accuracy"] > 93
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"lr": 0.0}, "lr must be above 0, got 0.0; try lr=0.1"),
+        ({"hidden": -1}, "hidden must be above 0, got -1; try hidden=300"),
+        ({"shift": -1}, "shift must be 0 or more, got -1; try shift=1"),
+        ({"momentum": 1.0}, "momentum must be a share below 1, got 1.0; try momentum=0.9"),
+        ({"validation": 0.0}, "validation must be a share below 1, got 0.0; try validation=0.1"),
+    ],
+)
+def test_settings_out_of_range_are_refused(setting: dict[str, float], message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        Config(**setting)
+    assert str(error.value) == message
+
+
+def fit(x: np.ndarray, y: np.ndarray, epochs: int) -> dict[str, np.ndarray]:
+    """Adam at a constant rate: what MLPClassifier does."""
+    params = mlp.init(x.shape[1], 64, 10, seed=0)
+    opt = optim.Adam(params)
+    for step in range(epochs * (len(x) // 32)):
+        batch = batch_indices(len(x), 32, step, seed=0)
+        logits, hidden = mlp.forward(params, x[batch])
+        _, dlogits = losses.cross_entropy(logits, y[batch])
+        opt.step(mlp.backward(params, x[batch], hidden, dlogits), lr=1e-3)
+    return params
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_accuracy_is_scikit_learns() -> None:
+    """One network, one optimiser, one budget: on the digits the two must be as good."""
+    from sklearn.neural_network import MLPClassifier
+
+    data = load("digits")
+    scale = inputs.Scaling(data.mean, data.std, "standardized")
+    x, y, x_test, y_test = scale(data.train.x), data.train.y, scale(data.test.x), data.test.y
+    peer = MLPClassifier((64,), alpha=0, batch_size=32, max_iter=20, n_iter_no_change=20).fit(x, y)
+    logits, _ = mlp.forward(fit(x, y, epochs=20), x_test)
+    assert (logits.argmax(axis=1) == y_test).mean() == pytest.approx(
+        peer.score(x_test, y_test), abs=0.015
+    )
+
+
+def test_training_stays_in_float32() -> None:
+    """A single float64 array would double the time of everything after it."""
+    data = load("digits")
+    x = inputs.Scaling(data.mean, data.std, "standardized")(data.train.x[:64])
+    params = mlp.init(x.shape[1], 16, 10, seed=0)
+    for opt in (optim.SGD(params, nesterov=True, weight_decay=0.1), optim.Adam(params)):
+        logits, hidden = mlp.forward(params, x)
+        _, dlogits = losses.cross_entropy(logits, data.train.y[:64], smoothing=0.1)
+        grads = mlp.backward(params, x, hidden, dlogits)
+        opt.step(grads, lr=0.1 * optim.warmup_linear(3, 10, 5))
+        arrays = [x, logits, hidden, dlogits, *grads.values(), *params.values()]
+        arrays += [a for s in opt.state.values() if isinstance(s, dict) for a in s.values()]
+        assert {a.dtype for a in arrays} == {np.dtype(np.float32)}
