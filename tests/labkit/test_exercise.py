@@ -332,6 +332,7 @@ def test_check_tells_passed_failed_and_not_started(toy: Lab, capsys: pytest.Capt
     assert toy.check() == 1
     printed = capsys.readouterr().out
     assert "not started  stats.Running.update" in printed
+    assert "about 10 min" in printed
     assert "failed       stats.mean" in printed
     assert "0 of 2 tests" in printed
     assert "assert 4.0 == 3.0" in printed

@@ -1,0 +1,50 @@
+"""Exponential moving average of weights: samples come from a mean of the last networks.
+
+The last step of training is noisy, and a diffusion loss averages over so many noise levels that the
+noise cannot be seen in it; samples show it at once.
+"""
+
+import copy
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import nn
+
+from labkit import exercise
+
+M = TypeVar("M", bound=nn.Module)
+
+
+@exercise(minutes=10)
+def ema_decay(updates: int, limit: float, warmup: bool = True) -> float:
+    """Weight of the old average after `updates` earlier updates.
+
+    min(limit, (1 + updates) / (10 + updates)) with warm-up: a plain mean over roughly the last
+    tenth at first, then the fixed limit. Without warm-up the limit from the start, and after n
+    updates the random initial weights still count for limit^n: 0.9999^2000 is 82 %.
+    """
+    return min(limit, (1 + updates) / (10 + updates)) if warmup else limit
+
+
+class EMA(Generic[M]):
+    """Keeps `average`, a copy of a model whose weights follow it slowly."""
+
+    def __init__(self, model: M, limit: float = 0.999, warmup: bool = True) -> None:
+        self.average = copy.deepcopy(model).eval().requires_grad_(False)
+        self.limit, self.warmup, self.updates = limit, warmup, 0
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """average <- d average + (1 - d) model, d from `ema_decay`; after every optimiser step."""
+        decay = ema_decay(self.updates, self.limit, self.warmup)
+        torch._foreach_lerp_(
+            list(self.average.parameters()), list(model.parameters()), weight=1 - decay
+        )
+        self.updates += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"average": self.average.state_dict(), "updates": self.updates}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.average.load_state_dict(state["average"])
+        self.updates = state["updates"]

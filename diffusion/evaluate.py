@@ -1,0 +1,111 @@
+"""How good are the pictures? The Frechet distance over the features of the lab's own classifier.
+
+Two sets of pictures are compared by mean and covariance of the 64 features that week 3's CNN
+computes just before its last layer (Heusel et al. 2017 use 2048 features of Inception, which has
+never seen a digit). Three things are needed to make such a number mean something:
+- every feature is standardised with the training set's mean and deviation, so that the number does
+  not hang on the scale at which the classifier happened to leave it;
+- it is quoted beside the same distance between real and real: training pictures against test
+  pictures, at the same count (the mean of five draws, since one draw alone swings by a fifth);
+- the count is stated. With few samples the distance is biased upwards, for real pictures as well.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffusion.pipeline import Pipeline
+from labkit import Run
+from labkit.data import ImageData, epoch_order
+from labkit.metrics import frechet_distance, gaussian_statistics
+from pytorch_mastery import CNN, accuracy, load_classifier
+
+if TYPE_CHECKING:
+    from diffusion.train import Config
+
+DRAWS = 5
+"""Draws of real training pictures that the real-against-real distance is averaged over."""
+
+
+class FeatureDistance:
+    """Measures sets of pictures against the test set. `real` is what real pictures get."""
+
+    def __init__(self, classifier: CNN, train: Tensor, test: Tensor, count: int) -> None:
+        """`train`, `test` are uint8 (N, C, H, W); `count` is the size of the sets compared."""
+        self.classifier = classifier
+        features = self.features(train)
+        self.mean, self.deviation = features.mean(axis=0), features.std(axis=0)
+        self.reference = gaussian_statistics(self.standardised(self.features(test[:count])))
+        draws = [features[epoch_order(len(train), i, seed=0)[:count]] for i in range(DRAWS)]
+        self.real = float(np.mean([self._distance(draw) for draw in draws]))
+
+    def __call__(self, pictures: Tensor) -> float:
+        """Frechet distance of pictures, uint8 (N, C, H, W), from the test set."""
+        return self._distance(self.features(pictures))
+
+    def _distance(self, features: np.ndarray) -> float:
+        return frechet_distance(*gaussian_statistics(self.standardised(features)), *self.reference)
+
+    def standardised(self, features: np.ndarray) -> np.ndarray:
+        """Features (N, 64) in deviations of the training set from its mean."""
+        standard: np.ndarray = (features - self.mean) / self.deviation
+        return standard
+
+    @torch.inference_mode()
+    def features(self, pictures: Tensor) -> np.ndarray:
+        """The classifier's features of uint8 (N, C, H, W), float64 (N, 64)."""
+        parts = [self.classifier.features(p.float() / 255) for p in pictures.split(500)]
+        features: np.ndarray = torch.cat(parts).double().cpu().numpy()
+        return features
+
+
+def measure(cfg: "Config", run: Run, pipeline: Pipeline, data: ImageData) -> dict[str, float]:
+    """The headline numbers: distance of samples from real pictures, and obedience under guidance.
+
+    The classes asked for in the first are those of random training pictures, so that a perfect
+    model would be at `fid_real`. The second asks for every class equally often.
+    """
+    x, y = data.train.tensors(run.device)
+    x_test, y_test = data.test.tensors(run.device)
+    folder = run.artifact("pytorch_mastery", data=data.name)
+    if folder is None:  # size smoke: features of an untrained network
+        classifier = CNN(x.shape[1], len(data.classes), 8, data.mean, data.std)
+        classifier.to(run.device).eval()
+    else:
+        classifier = load_classifier(folder, run.device)
+    count = min(cfg.samples, len(x_test))
+    distance = FeatureDistance(classifier, x, x_test, count)
+
+    labels = y[torch.tensor(epoch_order(len(y), 0, cfg.seed)[:count])]
+    fid = distance(pipeline(labels, seed=cfg.seed))
+    asked = torch.arange(min(1000, count), device=run.device) % len(data.classes)
+    guided = pipeline(asked, guidance=cfg.guidance, seed=cfg.seed + 1)
+    return {
+        "fid_ratio": fid / distance.real,
+        "fid": fid,
+        "fid_real": distance.real,
+        "guided_accuracy": accuracy(classifier, guided, asked),
+        "classifier_accuracy": accuracy(classifier, x_test, y_test),
+    }
+
+
+def pictures(run: Run, pipeline: Pipeline, guidance: float, columns: int = 10) -> None:
+    """Draw sample grids (a row for each class), and the way from noise to picture.
+
+    In the strip each of three classes has two rows: x_t, and the picture guessed from it.
+    """
+    classes = torch.arange(pipeline.network.null).repeat_interleave(columns)
+    run.grid("samples", pipeline(classes, seed=run.seed), columns)
+    run.grid("guided", pipeline(classes, guidance=guidance, seed=run.seed), columns)
+
+    frames: list[tuple[Tensor, Tensor]] = []
+
+    def keep(x: Tensor, x0: Tensor) -> None:
+        frames.append((x, x0))
+
+    pipeline(classes[::columns], guidance=guidance, seed=run.seed, trace=keep)
+    moments = [frames[round(i * (len(frames) - 1) / (columns - 1))] for i in range(columns)]
+    rows = [moment[kind][c] for c in (0, 3, 7) for kind in (0, 1) for moment in moments]
+    run.grid("denoising", (torch.stack(rows).clamp(-1, 1) + 1) / 2, columns)

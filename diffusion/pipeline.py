@@ -1,0 +1,122 @@
+"""A trained model ready to draw: network, process and image shape in one thing that can be saved.
+
+Later weeks use it as `from diffusion import Pipeline`, and `python -m diffusion.sample` is a thin
+shell around it.
+"""
+
+import contextlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffusion.ddpm import DDPM, Trace
+from diffusion.flow import RectifiedFlow
+from diffusion.guidance import guided
+from diffusion.model import UNet
+
+Autocast = Callable[[], contextlib.AbstractContextManager[Any]]
+
+
+def to_pictures(x: Tensor) -> Tensor:
+    """From the network's range [-1, 1] to pixels, uint8; what lies outside is clipped."""
+    return ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def from_pictures(x: Tensor) -> Tensor:
+    """From pixels, uint8, to the network's range: float in [-1, 1], centred where the noise is."""
+    return x.float() / 127.5 - 1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What must be known, beside the weights, to draw; fields as in the week's Config."""
+
+    objective: str
+    schedule: str
+    timesteps: int
+    time_mean: float
+    time_deviation: float
+    sampler: str
+    sampling_steps: int
+    guidance: float
+    image: tuple[int, int, int]
+    """(C, H, W)"""
+
+    def process(self) -> DDPM | RectifiedFlow:
+        """What turns noise into pictures: rectified flow, or DDPM for any other objective."""
+        if self.objective == "flow":
+            return RectifiedFlow(self.time_mean, self.time_deviation)
+        return DDPM(self.objective, self.schedule, self.timesteps)  # type: ignore[arg-type]
+
+
+class Pipeline:
+    """Draws pictures of given classes."""
+
+    def __init__(
+        self, network: UNet, settings: Settings, autocast: Autocast = contextlib.nullcontext
+    ) -> None:
+        self.network, self.settings, self.autocast = network, settings, autocast
+        self.process = settings.process()
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        labels: Tensor,
+        *,
+        guidance: float = 1.0,
+        sampler: str | None = None,
+        steps: int | None = None,
+        seed: int = 0,
+        batch_size: int = 500,
+        trace: Trace | None = None,
+    ) -> Tensor:
+        """One picture per label: int64 (N,) -> uint8 (N, C, H, W), on the device of the network.
+
+        The label `network.null` stands for any class. Sampler and steps are those of the settings
+        unless given. The same seed and batch size draw the same pictures. `trace` sees every step
+        of every batch.
+        """
+        device = next(self.network.parameters()).device
+        # Noise is drawn on the CPU, so that a seed means the same on every device.
+        generator = torch.Generator().manual_seed(seed)
+        drawn = []
+        for y in labels.to(device).split(batch_size):
+            noise = torch.randn(len(y), *self.settings.image, generator=generator).to(device)
+            denoise = guided(self.network, y, guidance, self.network.null)
+            with self.autocast():
+                x = self.process.sample(
+                    denoise,
+                    noise,
+                    steps or self.settings.sampling_steps,
+                    sampler or self.settings.sampler,
+                    generator,
+                    trace,
+                )
+            drawn.append(to_pictures(x))
+        return torch.cat(drawn)
+
+    def save(self, folder: Path) -> None:
+        """Write `model.safetensors` and `config.json` into `folder`, which is made if need be."""
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = {k: v.detach().cpu().contiguous() for k, v in self.network.state_dict().items()}
+        save_file(weights, folder / "model.safetensors")
+        config = {"network": self.network.shape, "settings": asdict(self.settings)}
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path | str, device: torch.device | str = "cpu") -> "Pipeline":
+        """The pipeline that a run saved. Raises FileNotFoundError when the folder holds none."""
+        from safetensors.torch import load_file
+
+        config = json.loads(Path(folder, "config.json").read_text(encoding="utf-8"))
+        network = UNet(**config["network"])
+        network.load_state_dict(load_file(Path(folder, "model.safetensors")))
+        settings = Settings(**{**config["settings"], "image": tuple(config["settings"]["image"])})
+        return cls(network.to(device).eval().requires_grad_(False), settings)

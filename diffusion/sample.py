@@ -1,0 +1,151 @@
+"""Draw from a finished run, and write a PNG.
+
+python -m diffusion.sample run=latest n=64
+python -m diffusion.sample run=latest n=30 label=7 guidance=3 steps=20 seed=1
+"""
+
+import math
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from labkit import UsageError, paths
+from labkit.config import closest
+
+USAGE = """\
+Draw from a finished diffusion run, and write a PNG.
+
+usage: python -m diffusion.sample run=latest [n=64] [key=value ...]
+
+  run=latest       the run that finished last, or a run folder
+  n=64             how many pictures
+  label=           the class to draw: 0, 1, ..., or a list like 3,7; all in turn if left out
+  guidance=        guidance scale: 1 is none; the run's own if left out
+  sampler=         ancestral; ddim (DDPM); heun, euler (flow); the run's own if left out
+  steps=           steps of the sampler; the run's own if left out
+  seed=0           the same seed draws the same pictures
+  device=auto      auto, cpu, cuda, mps
+  out=             file to write; samples/drawn-<seed>.png in the run's folder if left out
+"""
+
+
+@dataclass
+class Options:
+    """The settings of the command, as text; `parse` has checked their names."""
+
+    run: str = "latest"
+    n: str = "64"
+    label: str = ""
+    guidance: str = ""
+    sampler: str = ""
+    steps: str = ""
+    seed: str = "0"
+    device: str = "auto"
+    out: str = ""
+
+
+def parse(words: list[str]) -> Options:
+    """Options from key=value words. Raises UsageError for others, naming the nearest key."""
+    known = [f.name for f in fields(Options)]
+    given: dict[str, str] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise UsageError(f"cannot read {word!r}: settings are written key=value, e.g. n=64")
+        if key not in known:
+            names = ", ".join(known)
+            raise UsageError(f"unknown setting {key!r}{closest(key, known)}\nKnown: {names}")
+        given[key] = value
+    return Options(**given)
+
+
+def number(
+    name: str, text: str, kind: type[int] | type[float] = int, least: float | None = None
+) -> float:
+    """`text` as a number of a kind. Raises UsageError when it is none, or below `least`."""
+    try:
+        value: float | None = kind(text)
+    except ValueError:
+        value = None
+    if value is None or not math.isfinite(value) or (least is not None and value < least):
+        what = "a whole number" if kind is int else "a number"
+        bound = "" if least is None else f" of at least {least:g}"
+        raise UsageError(f"{name}={text}: {what}{bound} is needed")
+    return value
+
+
+def find_run(where: str) -> Path:
+    """The folder of a finished run: `latest`, or a path. Raises UsageError when there is none."""
+    if where == "latest":
+        models = list((paths.runs() / "diffusion").glob("*/*/model/config.json"))
+        if not models:
+            raise UsageError(
+                f"no finished run of diffusion is below {paths.runs()}; train one (5 minutes):\n"
+                "    python -m diffusion.train +size=tiny"
+            )
+        return max(models, key=lambda path: path.parents[1].name).parents[1]
+    folder = Path(where).expanduser()
+    if not (folder / "model" / "config.json").is_file():
+        raise UsageError(
+            f"run={where} is no finished run of diffusion (no model/ in it); "
+            f"see {paths.runs() / 'diffusion'}"
+        )
+    return folder
+
+
+def main(words: list[str]) -> int:
+    """Carry out the command; returns the exit code: 0 done, 2 bad usage."""
+    if {"-h", "--help"} & set(words):
+        print(USAGE, end="")
+        return 0
+    try:
+        print(f"wrote {draw(parse(words))}")
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def draw(options: Options) -> Path:
+    """Draw what the options ask for and write it; returns the file. Raises UsageError."""
+    n, seed = int(number("n", options.n, least=1)), int(number("seed", options.seed, least=0))
+    folder = find_run(options.run)
+    steps = int(number("steps", options.steps, least=1)) if options.steps else None
+    guidance = number("guidance", options.guidance, float) if options.guidance else None
+
+    import torch
+
+    from diffusion.pipeline import Pipeline
+    from labkit import device
+    from labkit.pictures import save_grid
+
+    pipeline = Pipeline.load(folder / "model", device.resolve(options.device))
+    settings, process = pipeline.settings, pipeline.process
+    if options.sampler and options.sampler not in process.samplers:
+        raise UsageError(
+            f"sampler={options.sampler}: a run with objective={settings.objective} has "
+            + ", ".join(process.samplers)
+        )
+    if steps and settings.objective != "flow" and steps > settings.timesteps:
+        raise UsageError(f"steps={steps}: this run has {settings.timesteps} timesteps; take fewer")
+    classes = [int(number("label", word, least=0)) for word in options.label.split(",") if word]
+    if classes and max(classes) >= pipeline.network.null:
+        raise UsageError(f"label={options.label}: classes go from 0 to {pipeline.network.null - 1}")
+    choices = torch.tensor(classes or range(pipeline.network.null))
+    pictures = pipeline(
+        choices[torch.arange(n) % len(choices)],
+        guidance=settings.guidance if guidance is None else guidance,
+        sampler=options.sampler or None,
+        steps=steps,
+        seed=seed,
+    )
+    path = Path(options.out) if options.out else folder / "samples" / f"drawn-{seed}.png"
+    try:
+        save_grid(path, list(pictures), columns=min(n, 10 if len(choices) == 10 else 8))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"out={path} cannot be written: {error}") from error
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,148 @@
+"""Train a class-conditional diffusion model and measure what it draws.
+
+python -m diffusion.train +size=tiny                     DDPM: predicts the noise
+python -m diffusion.train +size=tiny +experiment=flow    rectified flow
+python -m diffusion.sample run=latest n=64               draw from the run that finished last
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from labkit import LabConfig, Run, UsageError, lab
+
+
+@dataclass
+class Config(LabConfig):
+    """Week 10: diffusion models on MNIST, DDPM and rectified flow."""
+
+    data: str = "mnist"
+    """Training set: an image set of the registry."""
+    objective: Literal["eps", "v", "x0", "flow"] = "eps"
+    """What the network predicts: eps, v or x0 of a DDPM, or the velocity of a rectified flow."""
+    schedule: Literal["cosine", "linear"] = "cosine"
+    """Noise schedule of the DDPM objectives."""
+    timesteps: int = 1000
+    """Noise levels of the DDPM objectives."""
+    time_mean: float = 0.0
+    """Flow: mean of the logit of the training times; higher trains more on noisy pictures."""
+    time_deviation: float = 1.0
+    """Flow: standard deviation of the logit of the training times."""
+    width: int = 96
+    """Channels of the U-Net's first level."""
+    multipliers: list[int] = field(default_factory=lambda: [1, 2, 4])
+    """Channels of each level, as multiples of width; the resolution halves from level to level."""
+    blocks: int = 2
+    """Residual blocks of each level, on the way down and on the way up."""
+    steps: int = 40_000
+    """Optimiser steps."""
+    batch_size: int = 256
+    """Pictures a step."""
+    lr: float = 1e-3
+    """Peak learning rate of AdamW: biases, norms, embeddings and the outermost layers."""
+    muon_lr: float = 4e-3
+    """Peak learning rate of Muon: the matrices of convolutions, attention and modulation."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay of both."""
+    label_dropout: float = 0.1
+    """Share of training pictures whose label is hidden, so that guidance is possible."""
+    ema_decay: float = 0.999
+    """Weight of the old average at every update of the averaged weights."""
+    ema_warmup: bool = True
+    """Let the average forget its random start quickly; see diffusion/ema.py."""
+    sampler: Literal["ancestral", "ddim", "heun", "euler"] = "ancestral"
+    """How to draw: ancestral or ddim for the DDPM objectives, heun or euler for flow."""
+    sampling_steps: int = 100
+    """Steps of the sampler; heun calls the network twice a step."""
+    guidance: float = 2.0
+    """Guidance scale of `guided_accuracy` and of the pictures; the distance is measured without."""
+    samples: int = 10_000
+    """Pictures drawn for the distance (at most as many as there are test pictures)."""
+    log_every: int = 10
+    """Steps between two entries of the training curve."""
+
+    def __post_init__(self) -> None:
+        positive = "timesteps width blocks steps batch_size lr muon_lr samples log_every"
+        for name in positive.split():
+            if getattr(self, name) <= 0:
+                raise UsageError(f"{name} must be > 0, got {getattr(self, name)}")
+        if self.width % 4 or not self.multipliers or min(self.multipliers) < 1:
+            raise UsageError("width must be a multiple of 4, and multipliers a list like [1,2]")
+        if not 0 <= self.label_dropout < 1 or not 0 <= self.ema_decay < 1:
+            raise UsageError("label_dropout and ema_decay must be from 0 to below 1")
+        flow = self.objective == "flow"
+        fitting = ("ancestral", "heun", "euler") if flow else ("ancestral", "ddim")
+        if self.sampler not in fitting:
+            raise UsageError(
+                f"sampler={self.sampler} does not fit objective={self.objective}; "
+                f"try sampler={fitting[0]} or sampler={fitting[1]}"
+            )
+        if self.sampling_steps < 1 or (not flow and self.sampling_steps > self.timesteps):
+            raise UsageError("sampling_steps must be from 1 to timesteps")
+
+
+@lab("diffusion", Config)
+def train(cfg: Config, run: Run) -> None:
+    """Train, then draw and measure with the averaged weights."""
+    import torch
+
+    from diffusion.ema import EMA
+    from diffusion.evaluate import measure, pictures
+    from diffusion.guidance import drop_labels
+    from diffusion.model import UNet
+    from diffusion.pipeline import Pipeline, Settings, from_pictures
+    from labkit.data import batch_indices
+    from pytorch_mastery import one_cycle
+
+    data = run.data(cfg.data)
+    x, y = data.train.tensors(run.device)
+    if any(side % 2 ** (len(cfg.multipliers) - 1) for side in x.shape[2:]):
+        raise UsageError(
+            f"{data.name} pictures are {x.shape[2]} x {x.shape[3]}, which cannot be halved "
+            f"{len(cfg.multipliers) - 1} times; try multipliers=[1,2]"
+        )
+    model = UNet(x.shape[1], len(data.classes), cfg.width, cfg.multipliers, cfg.blocks)
+    model.to(run.device)
+    ema = EMA(model, cfg.ema_decay, cfg.ema_warmup)
+    matrices = model.matrices()
+    inside = {id(p) for p in matrices}
+    others = [p for p in model.parameters() if id(p) not in inside]
+    decay = cfg.weight_decay
+    adamw = torch.optim.AdamW(others, cfg.lr, (0.9, 0.99), weight_decay=decay, fused=True)
+    muon = torch.optim.Muon(
+        matrices, cfg.muon_lr, weight_decay=decay, adjust_lr_fn="match_rms_adamw"
+    )
+    run.track(model=model, ema=ema, adamw=adamw, muon=muon)
+    settings = Settings(
+        **{k: v for k, v in vars(cfg).items() if k in Settings.__annotations__},
+        image=tuple(x.shape[1:]),
+    )
+    process = settings.process()
+
+    for step in run.steps(cfg.steps):
+        rate = one_cycle(step, cfg.steps, 1.0, rise=0.05)  # as a share of the peak
+        adamw.param_groups[0]["lr"] = rate * cfg.lr
+        muon.param_groups[0]["lr"] = rate * cfg.muon_lr
+        index = torch.tensor(batch_indices(len(x), cfg.batch_size, step, cfg.seed))
+        index = index.to(run.device)
+        labels = drop_labels(y[index], cfg.label_dropout, model.null)
+        with run.autocast():
+            loss = process.loss(model, from_pictures(x[index]), labels)
+        model.zero_grad()
+        loss.backward()
+        adamw.step()
+        muon.step()
+        ema.update(model)
+        if step % cfg.log_every == 0 or step == cfg.steps - 1:
+            run.log({"train/loss": loss, "train/lr": rate * cfg.muon_lr}, step)
+    run.save()
+
+    pipeline = Pipeline(ema.average, settings, run.autocast)
+    pipeline.save(run.dir / "model")
+    run.publish(pipeline.save)
+    run.plot("training", "train/loss", logy=True)
+    pictures(run, pipeline, cfg.guidance)
+    run.result(measure(cfg, run, pipeline, data))
+
+
+if __name__ == "__main__":
+    train()

@@ -1,0 +1,27 @@
+"""The one-cycle learning rate (Smith & Topin 2018): up in a cosine, then down to almost nothing.
+
+High in the middle, where a large rate regularises; near zero at the end, where it lets the weights
+settle. The value depends on the step alone, so nothing has to be stored to resume.
+"""
+
+import math
+
+from labkit import exercise
+
+
+@exercise(minutes=15)
+def one_cycle(step: int, total: int, peak: float, rise: float = 0.3) -> float:
+    """Learning rate of step 0 <= step < total.
+
+    It starts at peak / 25, reaches `peak` at step rise * total - 1 and ends, at the last step, at
+    peak / 25 / 10^4. On each leg, a fraction p of the way from a to b, the rate is
+        b + (a - b) (1 + cos(pi p)) / 2.
+    These are the conventions of torch.optim.lr_scheduler.OneCycleLR.
+    """
+    start, end = peak / 25, peak / 25e4
+    top = rise * total - 1
+    if step <= top:
+        a, b, progress = start, peak, step / top
+    else:
+        a, b, progress = peak, end, (step - top) / (total - 1 - top)
+    return b + (a - b) * (1 + math.cos(math.pi * progress)) / 2

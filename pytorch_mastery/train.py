@@ -1,0 +1,118 @@
+"""Train the CNN and publish it as the lab's classifier of digits.
+
+    python -m pytorch_mastery.train +size=tiny
+
+The set lives in memory as one uint8 tensor; a batch is an index into it, augmented as a whole.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from labkit import LabConfig, Run, UsageError, lab
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pytorch_mastery.model import CNN
+
+
+@dataclass
+class Config(LabConfig):
+    """Week 3: a CNN on MNIST in PyTorch."""
+
+    data: str = "mnist"
+    """Training set: an image set of the registry."""
+    steps: int = 6000
+    """Optimiser steps."""
+    batch_size: int = 256
+    """Images a step."""
+    width: int = 64
+    """Channels of the first convolution; the others have 2, 4 and 4 times as many."""
+    lr: float = 6e-3
+    """Peak of the one-cycle learning rate."""
+    weight_decay: float = 0.05
+    """AdamW's decoupled weight decay."""
+    shift: int = 2
+    """Augmentation: every image moves by up to this many pixels (of 28) each way."""
+    schedule_every: int = 1
+    """Steps between two updates of the learning rate; the schedule counts these updates."""
+    probabilities: bool = False
+    """Let the network answer with softmax probabilities instead of logits."""
+    log_every: int = 10
+    """Steps between two entries of the training curve."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "width", "lr", "schedule_every", "log_every"):
+            if getattr(self, name) <= 0:
+                raise UsageError(f"{name} must be > 0, got {getattr(self, name)}")
+        if not 0 <= self.shift < 14:
+            raise UsageError(f"shift must be from 0 to 13 pixels, got {self.shift}; try shift=2")
+
+
+@lab("pytorch_mastery", Config)
+def train(cfg: Config, run: Run) -> None:
+    """Train, test, publish."""
+    import torch
+    import torch.nn.functional as F
+
+    from labkit.data import batch_indices
+    from pytorch_mastery.augment import random_shift
+    from pytorch_mastery.evaluate import accuracy
+    from pytorch_mastery.model import CNN, resize, save_classifier
+    from pytorch_mastery.schedule import one_cycle
+
+    data = run.data(cfg.data)
+    x, y = data.train.tensors(run.device)
+    x_test, y_test = data.test.tensors(run.device)
+    x = resize(x.float()).round().to(torch.uint8) if x.shape[-1] != 28 else x  # digits are 8 x 8
+
+    model = CNN(x.shape[1], len(data.classes), cfg.width, data.mean, data.std)
+    model.to(run.device)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), cfg.lr, weight_decay=cfg.weight_decay, fused=True
+    )
+    recent = {"loss": torch.zeros((), device=run.device)}  # mean of about the last 50 steps
+    run.track(model=model, optimizer=optimizer, recent=recent)
+
+    for step in run.steps(cfg.steps):
+        lr = one_cycle(step // cfg.schedule_every, cfg.steps, cfg.lr)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        index = torch.tensor(batch_indices(len(x), cfg.batch_size, step, cfg.seed))
+        index = index.to(run.device)
+        images = random_shift(x[index], cfg.shift).float() / 255
+        with run.autocast():
+            output = model(images)
+        logits = output.float().softmax(dim=1) if cfg.probabilities else output.float()
+        loss = F.cross_entropy(logits, y[index])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        recent["loss"].lerp_(loss.detach(), max(1 / (step + 1), 0.02))
+        if step % cfg.log_every == 0 or step == cfg.steps - 1:
+            run.log({"train/loss": loss, "train/lr": lr}, step)
+    run.save()
+
+    test_accuracy = accuracy(model, x_test, y_test)
+    run.plot("training", "train/loss", logy=True)
+    run.plot("learning_rate", "train/lr")
+    mistakes(run, model, x_test, y_test, data.classes)
+    run.publish(lambda folder: save_classifier(model, folder))
+    run.result({"test_accuracy": test_accuracy, "train_loss": float(recent["loss"])})
+
+
+def mistakes(run: Run, model: "CNN", x: "Tensor", y: "Tensor", classes: tuple[str, ...]) -> None:
+    """Draw up to 40 test images that the network got wrong, titled `truth, answer`."""
+    import torch
+
+    model.eval()
+    with torch.inference_mode():
+        answer = torch.cat([model(images.float() / 255).argmax(1) for images in x.split(500)])
+    wrong = (answer != y).nonzero().flatten()[:40]
+    if len(wrong):
+        titles = [f"{classes[y[i]]}, not {classes[answer[i]]}" for i in wrong]
+        run.grid("mistakes", x[wrong], columns=10, titles=titles)
+
+
+if __name__ == "__main__":
+    train()

@@ -1,0 +1,17 @@
+"""Week 13: from a table of action values to PPO, on environments that run by the dozen."""
+
+import lazy_loader as lazy
+
+__getattr__, __dir__, __all__ = lazy.attach(
+    __name__,
+    submod_attrs={
+        "dqn": ["DQN", "Replay", "td_target"],
+        "dynamic_programming": ["MDP", "expected_return", "tabular_mdp", "value_iteration"],
+        "envs": ["Environments", "Transition"],
+        "evaluation": ["evaluate", "film"],
+        "model": ["log_probability", "mlp", "sample"],
+        "ppo": ["PPO", "clipped_objective", "gae"],
+        "q_learning": ["QLearning", "epsilon_greedy", "q_update"],
+        "reinforce": ["Reinforce", "discounted_returns", "policy_loss"],
+    },
+)

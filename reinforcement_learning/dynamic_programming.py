@@ -1,0 +1,108 @@
+"""Value iteration: the exact answer, when the model of the environment is known.
+
+Sutton and Barto 2018, equation 3.19 (Bellman optimality) and section 4.4.
+
+    Q(s, a) = r(s, a) + gamma sum_s' p(s'|s, a) V(s')                    `action_values`
+    V(s)   <- max_a Q(s, a)                                              `value_iteration`
+
+gymnasium's grid worlds give out their transition table `P`, so that what Q-learning finds by trial
+can be held against the truth. `expected_return` is exact as well: no sampling, no noise.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+
+from labkit import exercise
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ARROWS = "←↓→↑"
+"""FrozenLake's actions 0 to 3."""
+
+
+class MDP(NamedTuple):
+    """A finite Markov decision process with S states and A actions."""
+
+    transition: np.ndarray  # (S, A, S): probability of going on in s'; ending has the missing mass
+    reward: np.ndarray  # (S, A): expected reward
+    start: np.ndarray  # (S,): distribution of the first state
+    horizon: int  # steps after which an episode is truncated
+
+
+def tabular_mdp(env_id: str) -> MDP | None:
+    """The model of one of gymnasium's tabular environments; None for any other."""
+    env: Any = gym.make(env_id)
+    table = getattr(env.unwrapped, "P", None)
+    if table is None or env.spec is None or env.spec.max_episode_steps is None:
+        return None
+    states, actions = len(table), len(table[0])
+    transition, reward = np.zeros((states, actions, states)), np.zeros((states, actions))
+    for s in range(states):
+        for a in range(actions):
+            for probability, after, gain, terminated in table[s][a]:
+                transition[s, a, after] += probability * (not terminated)
+                reward[s, a] += probability * gain
+    start = np.asarray(env.unwrapped.initial_state_distrib, float)
+    return MDP(transition, reward, start, env.spec.max_episode_steps)
+
+
+def action_values(mdp: MDP, value: np.ndarray, gamma: float) -> np.ndarray:
+    """Q (S, A) of acting once and being worth `value` (S,) afterwards."""
+    return mdp.reward + gamma * mdp.transition @ value
+
+
+@exercise(minutes=15)
+def value_iteration(mdp: MDP, gamma: float, tolerance: float = 1e-12) -> np.ndarray:
+    """Optimal state values (S,), to within `tolerance` of the fixed point.
+
+    V <- max_a (r + gamma P V), from V = 0, until no value changes by more than
+    tolerance (1 - gamma) / gamma: the remaining error is then below the tolerance, since the update
+    is a contraction by gamma. Sutton and Barto 2018, section 4.4. Needs 0 < gamma < 1.
+    """
+    value = np.zeros(len(mdp.start))
+    while True:
+        new = action_values(mdp, value, gamma).max(axis=1)
+        change = np.abs(new - value).max()
+        value = new
+        if change <= tolerance * (1 - gamma) / gamma:
+            return value
+
+
+def expected_return(mdp: MDP, policy: np.ndarray) -> float:
+    """Exact undiscounted return of an episode, truncation included, under actions `policy` (S,).
+
+    On FrozenLake this is the probability of reaching the goal in time.
+    """
+    states = np.arange(len(policy))
+    transition, reward = mdp.transition[states, policy], mdp.reward[states, policy]
+    value = np.zeros(len(policy))
+    for _ in range(mdp.horizon):
+        value = reward + transition @ value
+    return float(mdp.start @ value)
+
+
+def picture(env_id: str, **q: np.ndarray) -> Figure | None:
+    """Values and greedy policies of named tables (S, A), side by side; None unless it is a grid."""
+    from labkit.pictures import new_figure
+
+    desc = getattr(gym.make(env_id).unwrapped, "desc", None)
+    if desc is None or any(table.shape != (desc.size, 4) for table in q.values()):
+        return None
+    figure = new_figure(4.2 * len(q), 4.2)
+    for i, (name, table) in enumerate(q.items()):
+        axes = figure.add_subplot(1, len(q), i + 1)
+        value = table.max(axis=1).reshape(desc.shape)
+        axes.imshow(value, vmin=0, vmax=1.4 * max(t.max() for t in q.values()), cmap="viridis")
+        for (row, column), field in np.ndenumerate(desc):
+            arrow = ARROWS[table[row * desc.shape[1] + column].argmax()]
+            mark = {b"H": "hole", b"G": "goal"}.get(field, f"{arrow}\n{value[row, column]:.3f}")
+            axes.text(column, row, mark, ha="center", va="center", color="white", fontsize=9)
+        axes.set_title(name.replace("_", " "))
+        axes.set_xticks([])
+        axes.set_yticks([])
+    return figure

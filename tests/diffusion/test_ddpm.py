@@ -1,0 +1,140 @@
+"""The pieces of DDPM against diffusers' and against Bayes' rule."""
+
+from typing import Literal
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler
+
+from diffusion import ddpm
+
+NAMES = {"eps": "epsilon", "v": "v_prediction", "x0": "sample"}
+COMMON = {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02}
+
+
+def batch(seed: int, n: int = 4) -> torch.Tensor:
+    return torch.randn(n, 1, 6, 6, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.exercise("ddpm.q_sample")
+def test_q_sample_is_add_noise() -> None:
+    theirs = DDPMScheduler(1000, **COMMON)
+    t = torch.tensor([0, 10, 500, 999])
+    ours = ddpm.q_sample(batch(0), batch(1), theirs.alphas_cumprod[t].view(-1, 1, 1, 1))
+    torch.testing.assert_close(ours, theirs.add_noise(batch(0), batch(1), t))
+
+
+@pytest.mark.exercise("ddpm.q_sample")
+def test_q_sample_keeps_unit_variance() -> None:
+    x = ddpm.q_sample(batch(0, 5000), batch(1, 5000), torch.tensor(0.3))
+    assert x.var().item() == pytest.approx(1, abs=0.02)
+    assert (x * batch(0, 5000)).mean().item() == pytest.approx(0.3**0.5, abs=0.02)
+
+
+def test_targets_are_those_of_diffusers() -> None:
+    theirs = DDPMScheduler(1000, **COMMON)
+    t = torch.tensor([0, 10, 500, 999])
+    alpha_bar = theirs.alphas_cumprod[t].view(-1, 1, 1, 1)
+    x0, noise = batch(0), batch(1)
+    torch.testing.assert_close(
+        ddpm.target("v", x0, noise, alpha_bar), theirs.get_velocity(x0, noise, t)
+    )
+    assert ddpm.target("eps", x0, noise, alpha_bar) is noise
+    assert ddpm.target("x0", x0, noise, alpha_bar) is x0
+
+
+@pytest.mark.exercise("ddpm.predicted_x0")
+@pytest.mark.parametrize("prediction", ["eps", "v", "x0"])
+@pytest.mark.parametrize("t", [0, 400, 900])
+def test_predicted_x0_is_pred_original_sample(prediction: str, t: int) -> None:
+    theirs = DDPMScheduler(1000, **COMMON, prediction_type=NAMES[prediction], clip_sample=False)
+    output, x_t = batch(0), batch(1)
+    expected = theirs.step(output, t, x_t).pred_original_sample
+    ours = ddpm.predicted_x0(prediction, output, x_t, theirs.alphas_cumprod[t])  # type: ignore[arg-type]
+    torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.exercise("ddpm.posterior")
+@pytest.mark.parametrize(("alpha_bar", "before"), [(0.4, 0.41), (0.1, 0.8), (0.99, 0.999)])
+def test_posterior_is_bayes_rule(alpha_bar: float, before: float) -> None:
+    """Prior x_s | x_0 and likelihood x_t | x_s are Gaussians: precisions add."""
+    x0, x_t = batch(0).double(), batch(1).double()
+    alpha = alpha_bar / before
+    prior, likelihood = 1 / (1 - before), alpha / (1 - alpha)
+    expected = (prior * before**0.5 * x0 + likelihood * x_t / alpha**0.5) / (prior + likelihood)
+    a, b = (torch.tensor(v, dtype=torch.float64) for v in (alpha_bar, before))
+    mean, variance = ddpm.posterior(x0, x_t, a, b)
+    torch.testing.assert_close(mean, expected)
+    assert variance.item() == pytest.approx(1 / (prior + likelihood))
+
+
+@pytest.mark.exercise("ddpm.posterior")
+def test_posterior_of_the_last_step_is_the_picture_itself() -> None:
+    mean, variance = ddpm.posterior(batch(0), batch(1), torch.tensor(0.99), torch.tensor(1.0))
+    torch.testing.assert_close(mean, batch(0))
+    assert variance.item() == 0
+
+
+@pytest.mark.exercise("ddpm.ddim_step")
+@pytest.mark.parametrize("eta", [0.0, 0.6, 1.0])
+@pytest.mark.parametrize("t", [49, 499, 999])
+def test_ddim_step_is_that_of_diffusers(eta: float, t: int) -> None:
+    theirs = DDIMScheduler(
+        1000, **COMMON, prediction_type="sample", clip_sample=False, set_alpha_to_one=True
+    )
+    theirs.set_timesteps(20)
+    x0, x_t, noise = batch(0).clamp(-1, 1), batch(1), batch(2)
+    expected = theirs.step(x0, t, x_t, eta=eta, variance_noise=noise).prev_sample
+    before = theirs.alphas_cumprod[t - 50] if t >= 50 else torch.tensor(1.0)
+    ours = ddpm.ddim_step(x0, x_t, theirs.alphas_cumprod[t], before, eta, noise)
+    torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.exercise("ddpm.ddim_step")
+def test_ddim_with_eta_one_has_the_moments_of_the_posterior() -> None:
+    """Song et al. 2021, section 4.1: their eta = 1 is DDPM. The posterior here is Bayes' rule."""
+    alpha_bar, before = 0.2, 0.5
+    x0, x_t = torch.full((1, 1, 1, 1), 0.3), torch.full((1, 1, 1, 1), -0.8)
+    arguments = x0, x_t, torch.tensor(alpha_bar), torch.tensor(before), 1.0
+    at_zero = ddpm.ddim_step(*arguments, torch.zeros(1, 1, 1, 1)).item()
+    at_one = ddpm.ddim_step(*arguments, torch.ones(1, 1, 1, 1)).item()
+    alpha = alpha_bar / before
+    prior, likelihood = 1 / (1 - before), alpha / (1 - alpha)
+    mean = (prior * before**0.5 * 0.3 + likelihood * -0.8 / alpha**0.5) / (prior + likelihood)
+    assert at_zero == pytest.approx(mean, abs=1e-6)
+    assert (at_one - at_zero) ** 2 == pytest.approx(1 / (prior + likelihood), abs=1e-6)
+
+
+class Recorder(torch.nn.Module):
+    """Stands in for the network: answers with what it is told and remembers what it was asked."""
+
+    def __init__(self, answer: torch.Tensor) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        self.x, self.t = x, t
+        return self.answer
+
+
+@pytest.mark.parametrize("prediction", ["eps", "v", "x0"])
+def test_loss_is_zero_for_the_network_that_knows(prediction: Literal["eps", "v", "x0"]) -> None:
+    """x_t, t and x0 determine the noise: a perfect answer exists, and its loss is 0."""
+    process, x0 = ddpm.DDPM(prediction, "cosine", 100), batch(0).clamp(-1, 1)
+
+    class Knows(torch.nn.Module):
+        def forward(self, x: torch.Tensor, t: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            a = process.alpha_bar[(t * 100).round().long()].view(-1, 1, 1, 1)
+            noise = (x - a.sqrt() * x0) / (1 - a).sqrt()
+            v = a.sqrt() * noise - (1 - a).sqrt() * x0
+            return {"eps": noise, "x0": x0, "v": v}[prediction]
+
+    assert process.loss(Knows(), x0, torch.zeros(4)).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_loss_of_answering_nothing_is_the_variance_of_the_noise() -> None:
+    recorder = Recorder(torch.zeros(4000, 1, 6, 6))
+    loss = ddpm.DDPM("eps").loss(recorder, torch.zeros(4000, 1, 6, 6), torch.zeros(4000))
+    assert loss.item() == pytest.approx(1, abs=0.02)
+    assert 0 <= recorder.t.min() < 0.01
+    assert 0.99 < recorder.t.max() < 1

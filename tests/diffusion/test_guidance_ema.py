@@ -1,0 +1,111 @@
+"""Guidance and weight averaging, which are small and easy to get wrong."""
+
+import pytest
+import torch
+from diffusers.training_utils import EMAModel
+from torch import Tensor, nn
+
+from diffusion import ema, guidance
+
+
+@pytest.mark.exercise("guidance.guide")
+@pytest.mark.parametrize("scale", [0.0, 0.5, 1.0, 3.0])
+def test_guide_is_the_formula_of_the_paper(scale: float) -> None:
+    """Ho & Salimans 2022, eq. 6, with w = scale - 1: (1 + w) conditional - w unconditional."""
+    c, u = torch.tensor([1.0, -2.0, 0.5]), torch.tensor([0.5, 4.0, 0.5])
+    w = scale - 1
+    torch.testing.assert_close(guidance.guide(c, u, scale), (1 + w) * c - w * u)
+
+
+@pytest.mark.exercise("guidance.guide")
+def test_guiding_gaussian_scores_sharpens_the_class() -> None:
+    """Scores of N(m, 1) and N(0, 4): at scale s the guided score vanishes where the two balance."""
+    m, s = 1.0, 2.0
+    x = torch.tensor([s * m / (s - (s - 1) / 4)])
+    balance = guidance.guide(m - x, -x / 4, s)
+    torch.testing.assert_close(balance, torch.zeros(1), atol=1e-6, rtol=0)
+
+
+@pytest.mark.exercise("guidance.drop_labels")
+def test_labels_are_dropped_one_by_one_at_the_stated_rate() -> None:
+    torch.manual_seed(0)
+    labels = torch.arange(20_000) % 10
+    dropped = guidance.drop_labels(labels, 0.25, null=10)
+    assert dropped.dtype == torch.int64
+    hidden = dropped == 10
+    assert hidden.float().mean().item() == pytest.approx(0.25, abs=0.02)
+    assert torch.equal(dropped[~hidden], labels[~hidden])
+    together = (hidden[1:] & hidden[:-1]).float().mean().item()
+    assert together == pytest.approx(0.25**2, abs=0.01), "neighbours are dropped independently"
+
+
+@pytest.mark.exercise("guidance.drop_labels")
+def test_probability_zero_drops_none() -> None:
+    labels = torch.arange(100) % 10
+    assert torch.equal(guidance.drop_labels(labels, 0.0, null=10), labels)
+
+
+class Echo(nn.Module):
+    """Answers 1 for the null label and 10 (label + 1) for any other; counts the calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        self.calls += 1
+        answer = torch.where(labels == 3, 1, 10 * (labels + 1))
+        return answer.view(-1, 1, 1, 1) * torch.ones_like(x)
+
+
+@pytest.mark.parametrize(("scale", "expected"), [(0, [1, 1]), (1, [10, 30]), (2, [19, 59])])
+def test_guided_asks_for_the_label_and_for_none(scale: float, expected: list[float]) -> None:
+    model = Echo()
+    out = guidance.guided(model, torch.tensor([0, 2]), scale, null=3)(torch.zeros(2, 1, 4, 4), 0.5)
+    assert out[:, 0, 0, 0].tolist() == expected
+    assert model.calls == 1
+
+
+@pytest.mark.exercise("ema.ema_decay")
+@pytest.mark.parametrize("limit", [0.9, 0.999])
+def test_decay_is_that_of_diffusers(limit: float) -> None:
+    theirs = EMAModel([torch.zeros(1)], decay=limit)
+    for n in (1, 5, 80, 10_000):
+        assert ema.ema_decay(n, limit) == pytest.approx(theirs.get_decay(n + 1))
+
+
+@pytest.mark.exercise("ema.ema_decay")
+def test_decay_without_warmup_is_the_limit() -> None:
+    assert [ema.ema_decay(n, 0.99, warmup=False) for n in (0, 7, 9999)] == [0.99] * 3
+
+
+def test_average_of_two_known_models_is_the_closed_form() -> None:
+    """From weights 0 after weights 1, n updates at a constant d: the average is 1 - d^n."""
+    model = nn.Linear(3, 2)
+    nn.init.zeros_(model.weight)
+    average = ema.EMA(model, 0.9, warmup=False)
+    nn.init.ones_(model.weight)
+    for _ in range(20):
+        average.update(model)
+    expected = torch.full((2, 3), 1 - 0.9**20)
+    torch.testing.assert_close(average.average.weight, expected, rtol=1e-5, atol=1e-6)
+    assert not average.average.weight.requires_grad
+
+
+def test_warmed_up_average_forgets_its_start() -> None:
+    """Product over n < N of (1 + n) / (10 + n) = 9! N! / (N + 9)!: below 1e-6 from N = 40."""
+    model = nn.Linear(1, 1)
+    nn.init.constant_(model.weight, 1e3)
+    average = ema.EMA(model, 0.9999)
+    nn.init.zeros_(model.weight)
+    for _ in range(40):
+        average.update(model)
+    assert abs(average.average.weight.item()) < 1e-3
+
+
+def test_ema_comes_back_from_its_state() -> None:
+    first, second = ema.EMA(nn.Linear(2, 2)), ema.EMA(nn.Linear(2, 2))
+    first.update(nn.Linear(2, 2))
+    second.load_state_dict(first.state_dict())  # type: ignore[arg-type]
+    assert second.updates == 1
+    torch.testing.assert_close(second.average.weight, first.average.weight)

@@ -1,0 +1,27 @@
+"""The week as a person runs it, at size smoke."""
+
+import pytest
+
+
+def test_smoke_learns_the_digits_and_publishes(lab_run) -> None:
+    done = lab_run("pytorch_mastery", "+size=smoke")
+    assert done.returncode == 0, done.output
+    assert done.record["metrics"]["test_accuracy"] > 90
+    names = {p.name for p in (done.dir / "samples").iterdir()}
+    assert {"training.png", "learning_rate.png"} <= names
+    folder = lab_run.home / "artifacts" / "pytorch_mastery" / "smoke-digits"
+    assert sorted(p.name for p in folder.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_resumes_to_the_same_bits(resume_check) -> None:
+    resume_check("pytorch_mastery", "+size=smoke", "steps=20")
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [("lr=-1", "lr must be > 0"), ("shift=20", "shift must be from 0 to 13")],
+)
+def test_settings_out_of_range_are_refused(lab_run, word: str, message: str) -> None:
+    done = lab_run("pytorch_mastery", "+size=smoke", word)
+    assert done.returncode == 2
+    assert message in done.output

@@ -1,0 +1,162 @@
+"""Environments: what a step returns, what an evaluation counts, what a checkpoint brings back."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from labkit import UsageError
+from reinforcement_learning.envs import Environments, Transition
+from reinforcement_learning.evaluation import evaluate
+
+
+def play(envs: Environments, steps: int, seed: int) -> list[Transition]:
+    rng = np.random.default_rng(seed)
+    actions = rng.integers(envs.num_actions, size=(steps, envs.num_envs))
+    return [envs.step(action) for action in actions]
+
+
+def test_next_obs_is_the_one_before_the_reset() -> None:
+    envs = Environments("CartPole-v1", 4, max_episode_steps=5)
+    envs.reset(seed=0)
+    single: Any = gym.make("CartPole-v1").unwrapped
+    ends = 0
+    for step in play(envs, 40, seed=1):
+        for i in np.flatnonzero(step.valid):
+            single.reset()
+            single.state = tuple(step.obs[i].astype(np.float64))
+            expected, _, terminated, _, _ = single.step(int(step.action[i]))
+            np.testing.assert_allclose(step.next_obs[i], expected, rtol=1e-5, atol=1e-6)
+            assert terminated == step.terminated[i]
+            ends += bool(step.truncated[i])
+    assert ends >= 20
+
+
+def test_the_row_after_an_end_is_no_experience() -> None:
+    envs = Environments("CartPole-v1", 4, max_episode_steps=5)
+    envs.reset(seed=0)
+    steps = play(envs, 30, seed=1)
+    for before, after in itertools.pairwise(steps):
+        over = before.terminated | before.truncated
+        assert (after.valid == ~over).all()
+        assert (after.reward == after.valid).all(), "CartPole pays 1 for a step and 0 for a restart"
+        assert (np.abs(after.next_obs[over]) <= 0.05).all(), "a restart begins near the upright"
+    assert envs.env_steps == sum(step.valid.sum() for step in steps)
+    assert set(envs.take_finished()) == {5.0}
+    assert envs.take_finished() == []
+
+
+@pytest.mark.parametrize(("time_limit", "kind"), [(3, "truncated"), (500, "terminated")])
+def test_terminated_and_truncated_are_told_apart(time_limit: int, kind: str) -> None:
+    envs = Environments("CartPole-v1", 8, max_episode_steps=time_limit)
+    envs.reset(seed=0)
+    ends = {"terminated": 0, "truncated": 0}
+    for _ in range(60):
+        step = envs.step(np.zeros(8, np.int64))
+        for name in ends:
+            ends[name] += int(getattr(step, name).sum())
+    other = {"truncated": "terminated", "terminated": "truncated"}[kind]
+    assert ends[kind] > 0
+    assert ends[other] == 0
+
+
+def test_bootstrap_settings_only_rename_the_ends() -> None:
+    seen = {}
+    for mode in ("truncated", "always", "never"):
+        envs = Environments("CartPole-v1", 8, mode, max_episode_steps=12)  # type: ignore[arg-type]
+        envs.reset(seed=0)
+        seen[mode] = [np.stack(rows) for rows in zip(*play(envs, 60, seed=1), strict=True)]
+    for mode, rows in seen.items():
+        for name, a, b in zip(Transition._fields, rows, seen["truncated"], strict=True):
+            if name not in ("terminated", "truncated"):
+                np.testing.assert_array_equal(a, b, err_msg=f"{mode}: {name}")
+        assert ((rows[4] | rows[5]) == (seen["truncated"][4] | seen["truncated"][5])).all()
+    assert seen["truncated"][4].any()
+    assert seen["truncated"][5].any()
+    assert not seen["always"][4].any()
+    assert not seen["never"][5].any()
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "FrozenLake-v1", "LunarLander-v3"])
+def test_state_comes_back_to_the_last_bit(env_id: str) -> None:
+    if env_id.startswith("Lunar"):
+        pytest.importorskip("Box2D")
+    envs, other = Environments(env_id, 3), Environments(env_id, 3)
+    envs.reset(seed=5)
+    for seed in range(8):  # at states within episodes, and with restarts pending
+        play(envs, 17, seed)
+        while seed % 2 and not envs.done.any():
+            play(envs, 1, seed)
+        state = envs.state_dict()
+        saved = json.dumps(state, default=lambda x: x.tolist())
+        expected = play(envs, 60, seed=99)
+        assert json.dumps(state, default=lambda x: x.tolist()) == saved, "a snapshot must not move"
+        other.load_state_dict(state)
+        for a, b in zip(expected, play(other, 60, seed=99), strict=True):
+            assert all(x.tobytes() == y.tobytes() for x, y in zip(a, b, strict=True))
+        assert (envs.env_steps, envs.finished) == (other.env_steps, other.finished)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "words"),
+    [
+        ("CartPole-v2", "CartPole"),
+        ("NoSuchThing-v0", "env=NoSuchThing"),
+        ("Pendulum-v1", "continuous"),
+    ],
+)
+def test_unsuitable_environments_are_refused_in_words(env_id: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        Environments(env_id, 2)
+
+
+class Clockwork:
+    """Environment i ends after i + 1 steps, terminated or truncated by turns; reward 1 a step."""
+
+    def __init__(self, num_envs: int) -> None:
+        self.length = np.arange(num_envs) + 1
+
+    def reset(self, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
+        self.t = np.zeros(len(self.length), int)
+        return self.t[:, None], {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, ...]:
+        restart = self.t == self.length
+        self.t = np.where(restart, 0, self.t + 1)
+        over = self.t == self.length
+        odd = self.length % 2 == 1
+        return self.t[:, None], 1.0 - restart, over & odd, over & ~odd, {}  # type: ignore[return-value]
+
+
+def test_evaluation_counts_each_environment_once() -> None:
+    vector = Clockwork(20)
+    envs: Any = SimpleNamespace(vector=vector, num_envs=20)
+    returns = evaluate(lambda obs: np.zeros(len(obs), np.int64), envs, seed=0)
+    np.testing.assert_array_equal(returns, vector.length)
+
+
+def test_evaluation_agrees_with_single_episodes() -> None:
+    def policy(obs: np.ndarray) -> np.ndarray:
+        return (obs[:, 2] + 0.3 * obs[:, 3] + 0.05 * obs[:, 1] > 0).astype(np.int64)
+
+    envs = Environments("CartPole-v1", 30)
+    returns = evaluate(policy, envs, seed=(3, 1))
+    assert (evaluate(policy, envs, seed=(3, 1)) == returns).all()
+    envs.vector.reset(seed=int(np.random.SeedSequence((3, 1)).generate_state(1)[0]))
+    starts = np.asarray(envs.vector.unwrapped.state).T  # type: ignore[attr-defined]
+    single = gym.make("CartPole-v1")
+    for start, expected in zip(starts, returns, strict=True):
+        single.reset()
+        single.unwrapped.state = start  # type: ignore[attr-defined]
+        obs, total, over = start.astype(np.float32), 0.0, False
+        while not over:
+            obs, reward, terminated, truncated, _ = single.step(int(policy(obs[None])[0]))
+            total += float(reward)
+            over = terminated or truncated
+        assert total == expected
