@@ -70,7 +70,8 @@ def ancestral_step(velocity: Denoiser, x: Tensor, t: float, t_next: float, noise
     x0 = (x - t * velocity(x, t)).clamp(-1, 1)
     eps = (x - (1 - t) * x0) / t
     new = t_next**2 * (1 - ((1 - t) * t_next / ((1 - t_next) * t)) ** 2)
-    return (1 - t_next) * x0 + (t_next**2 - new) ** 0.5 * eps + new**0.5 * noise
+    out: Tensor = (1 - t_next) * x0 + (t_next**2 - new) ** 0.5 * eps + new**0.5 * noise
+    return out
 
 
 class RectifiedFlow:
