@@ -194,10 +194,28 @@ def set_state(thing: Any, state: Any, name: str) -> None:
             thing.set_state(state)
         elif hasattr(thing, "load_state_dict"):
             thing.load_state_dict(state)
+            if hasattr(thing, "param_groups"):
+                _match_layout(thing)
         else:
             _restore_container(thing, state)
     except (KeyError, RuntimeError, ValueError, TypeError) as error:
         raise RunFailed(f"the checkpoint does not fit this code: {name}: {error}") from error
+
+
+def _match_layout(optimizer: Any) -> None:
+    """Give an optimizer's state the memory layout of its parameters.
+
+    A file keeps values, not strides, and fused kernels walk parameter and state side by side: with
+    channels-last weights and contiguous moments they would pair the wrong numbers, silently.
+    """
+    import torch
+
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            for name, value in optimizer.state.get(parameter, {}).items():
+                if _is_tensor(value) and value.shape == parameter.shape:
+                    laid_out = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False)
+                    optimizer.state[parameter][name] = laid_out.copy_(value)
 
 
 def _restore_container(target: Any, state: Any) -> None:

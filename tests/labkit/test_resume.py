@@ -151,6 +151,34 @@ def test_full_disk_in_mid_save_keeps_the_checkpoint_before(tmp_path: Path) -> No
     assert torch.equal(checkpoint.load_latest(tmp_path)["x"], small["x"])  # type: ignore[index]
 
 
+def test_optimizer_state_keeps_the_layout_of_channels_last_weights(tmp_path: Path) -> None:
+    """Values alone are not enough: fused AdamW pairs moments with weights by their place in memory."""
+
+    def begin() -> tuple[torch.nn.Conv2d, torch.optim.Optimizer]:
+        torch.manual_seed(0)
+        conv = torch.nn.Conv2d(8, 16, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return conv, torch.optim.AdamW(conv.parameters(), 0.1, fused=True)
+
+    def steps(conv: torch.nn.Conv2d, optimizer: torch.optim.Optimizer, seeds: range) -> None:
+        for seed in seeds:
+            x = torch.randn(4, 8, 6, 6, generator=torch.Generator().manual_seed(seed))
+            optimizer.zero_grad()
+            conv(x).square().mean().backward()
+            optimizer.step()
+
+    whole = begin()
+    steps(*whole, range(6))
+    cut = begin()
+    steps(*cut, range(3))
+    state = {"conv": cut[0].state_dict(), "optimizer": cut[1].state_dict()}
+    loaded = checkpoint.load(checkpoint.save(tmp_path, 3, state))
+    resumed = begin()
+    for thing, name in zip(resumed, ("conv", "optimizer"), strict=True):
+        checkpoint.set_state(thing, loaded[name], name)
+    steps(*resumed, range(3, 6))
+    assert torch.equal(resumed[0].weight, whole[0].weight)
+
+
 def test_unknown_things_are_named(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=r"state\.a\.0 is a set"):
         checkpoint.save(tmp_path, 1, {"a": [{1, 2}]})
