@@ -31,7 +31,7 @@ demo: setup
 	$(BIN)/python -m diffusion.train +size=tiny
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 	$(BIN)/lab exercise verify
 	$(BIN)/python -m labkit.progress --check
 
