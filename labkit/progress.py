@@ -509,4 +509,6 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from labkit.cli import main as lab
+
+    sys.exit(lab(["progress", *sys.argv[1:]]))  # which tells faults as messages
