@@ -152,11 +152,11 @@ def test_full_disk_in_mid_save_keeps_the_checkpoint_before(tmp_path: Path) -> No
 
 
 def test_optimizer_state_keeps_the_layout_of_channels_last_weights(tmp_path: Path) -> None:
-    """Values alone are not enough: fused AdamW pairs moments with weights by their place in memory."""
+    """Fused AdamW pairs moments with weights by their place in memory, not by index."""
 
     def begin() -> tuple[torch.nn.Conv2d, torch.optim.Optimizer]:
         torch.manual_seed(0)
-        conv = torch.nn.Conv2d(8, 16, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        conv = torch.nn.Conv2d(8, 16, 3).to(memory_format=torch.channels_last)
         return conv, torch.optim.AdamW(conv.parameters(), 0.1, fused=True)
 
     def steps(conv: torch.nn.Conv2d, optimizer: torch.optim.Optimizer, seeds: range) -> None:
