@@ -100,6 +100,7 @@ def train(cfg: Config, run: Run) -> None:
             f"{data.name} pictures are {x.shape[2]} x {x.shape[3]}, which cannot be halved "
             f"{len(cfg.multipliers) - 1} times; try multipliers=[1,2]"
         )
+    run.artifact("pytorch_mastery", data=data.name)  # judges the samples; if missing, made first
     model = UNet(x.shape[1], len(data.classes), cfg.width, cfg.multipliers, cfg.blocks)
     model.to(run.device)
     ema = EMA(model, cfg.ema_decay, cfg.ema_warmup)
