@@ -41,6 +41,8 @@ def first_step(week: str) -> None:
 def seconds(command: list[str], expected: int) -> float:
     """Wall seconds of a command; or until the time it prints, if it prints one."""
     with tempfile.TemporaryDirectory() as home:
+        if (ROOT / "artifacts").is_dir():  # what earlier weeks published is there already
+            Path(home, "artifacts").symlink_to(ROOT / "artifacts")
         start = time.time()
         done = subprocess.run(
             [sys.executable, *command], cwd=ROOT, env={**os.environ, "LAB_HOME": home},
