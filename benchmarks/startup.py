@@ -16,7 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-WEEKS = ("neural_networks", "pytorch_mastery", "diffusion", "reinforcement_learning")
+WEEKS = (
+    "math_ml", "neural_networks", "pytorch_mastery", "representation_learning", "diffusion",
+    "reinforcement_learning",
+)  # fmt: skip
 
 
 def first_step(week: str) -> None:

@@ -90,10 +90,10 @@ def train(cfg: Config, run: Run) -> None:
     from diffusion.guidance import drop_labels
     from diffusion.model import UNet
     from diffusion.pipeline import Pipeline, Settings, from_pictures
-    from labkit.data import batch_indices
+    from labkit.data import ImageData, batch_indices
     from pytorch_mastery import one_cycle
 
-    data = run.data(cfg.data)
+    data = run.data(cfg.data, ImageData)
     x, y = data.train.tensors(run.device)
     if any(side % 2 ** (len(cfg.multipliers) - 1) for side in x.shape[2:]):
         raise UsageError(
@@ -115,7 +115,7 @@ def train(cfg: Config, run: Run) -> None:
     run.track(model=model, ema=ema, adamw=adamw, muon=muon)
     settings = Settings(
         **{k: v for k, v in vars(cfg).items() if k in Settings.__annotations__},
-        image=tuple(x.shape[1:]),
+        image=(x.shape[1], x.shape[2], x.shape[3]),
     )
     process = settings.process()
 

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -30,6 +30,9 @@ from labkit.errors import Interrupted, ProbeDone, RunFailed
 if TYPE_CHECKING:
     import torch
 
+    from labkit.data import Dataset
+
+D = TypeVar("D", bound="Dataset")
 FLUSH_SECONDS = 1.0
 SHOW_SECONDS = 0.2
 
@@ -130,15 +133,22 @@ class Run:
             return torch.autocast(self.device.type, torch.bfloat16)
         return contextlib.nullcontext()
 
-    def data(self, name: str) -> Any:
+    def data(self, name: str, kind: type[D]) -> D:
         """The dataset `name` (or cfg.fallback), whose provenance enters the record.
 
-        Returns ImageData or TextData. Raises DataError when it cannot be had.
+        The first set asked for is the one that the bands are about; further ones are listed under
+        its `also`. `kind` is ImageData, TextData or TableData. Raises UsageError for a set of another
+        kind, DataError when it cannot be had.
         """
         from labkit import data
 
-        loaded = data.load(name, self.cfg.fallback)
-        self.data_record = loaded.provenance(name)
+        if self.data_record is None:
+            loaded = data.load(name, self.cfg.fallback, kind)
+            self.data_record = loaded.provenance(name)
+        else:
+            loaded = data.load(name, kind=kind)  # cfg.fallback is for the first set alone
+            self.data_record.setdefault("also", []).append(loaded.provenance(name))
+        assert isinstance(loaded, kind)
         return loaded
 
     def environment(self, name: str) -> None:

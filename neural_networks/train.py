@@ -83,12 +83,12 @@ def train(cfg: Config, run: Run) -> None:
     import numpy as np
     from threadpoolctl import threadpool_limits
 
-    from labkit.data import batch_indices
+    from labkit.data import ImageData, batch_indices
     from neural_networks import activations, inputs, mlp, optim
     from neural_networks.losses import cross_entropy
 
     threadpool_limits(cfg.threads)
-    data = run.data(cfg.data)
+    data = run.data(cfg.data, ImageData)
     order = np.random.default_rng(0).permutation(len(data.train))  # one split for all seeds
     held_out, kept = np.split(order, [round(cfg.validation * len(order))])
     scale = inputs.Scaling(data.mean, data.std, cfg.inputs)

@@ -55,13 +55,13 @@ def train(cfg: Config, run: Run) -> None:
     import torch
     import torch.nn.functional as F
 
-    from labkit.data import batch_indices
+    from labkit.data import ImageData, batch_indices
     from pytorch_mastery.augment import random_shift
     from pytorch_mastery.evaluate import accuracy
     from pytorch_mastery.model import CNN, resize, save_classifier
     from pytorch_mastery.schedule import one_cycle
 
-    data = run.data(cfg.data)
+    data = run.data(cfg.data, ImageData)
     x, y = data.train.tensors(run.device)
     x_test, y_test = data.test.tensors(run.device)
     x = resize(x.float()).round().to(torch.uint8) if x.shape[-1] != 28 else x  # digits are 8 x 8

@@ -7,13 +7,14 @@ so.
 
 from labkit.data.batches import batch_indices, epoch_order
 from labkit.data.registry import available, load, names
-from labkit.data.sets import DataError, Dataset, ImageData, Split, TextData
+from labkit.data.sets import DataError, Dataset, ImageData, Split, TableData, TextData
 
 __all__ = [
     "DataError",
     "Dataset",
     "ImageData",
     "Split",
+    "TableData",
     "TextData",
     "available",
     "batch_indices",

@@ -10,9 +10,9 @@ from pathlib import Path
 from labkit import paths
 from labkit.config import closest
 from labkit.console import warn
-from labkit.data import images, text
+from labkit.data import images, tables, text
 from labkit.data.fetch import obtain
-from labkit.data.sets import DataError, Dataset
+from labkit.data.sets import DataError, Dataset, ImageData, TableData, TextData
 from labkit.errors import UsageError
 
 
@@ -34,6 +34,8 @@ EMBEDDED: dict[str, Callable[[], Dataset]] = {
     "digits": images.digits,
     "shapes": images.shapes,
     "pydoc": text.pydoc,
+    "diabetes": tables.diabetes,
+    "breast_cancer": tables.breast_cancer,
 }
 REAL: dict[str, Entry] = {
     "mnist": Entry(images.read_mnist, images.MNIST_URL, images.fetch_mnist, "MNIST"),
@@ -47,12 +49,21 @@ REAL: dict[str, Entry] = {
     "tinyshakespeare": Entry(
         text.read_shakespeare, text.SHAKESPEARE_URL, text.fetch_shakespeare, "tinyshakespeare"
     ),
+    "wine_quality": Entry(
+        tables.read_wine_quality, tables.WINE_URL, tables.fetch_wine_quality, "wine_quality"
+    ),
 }
+KINDS: dict[str, type[Dataset]] = {
+    **dict.fromkeys(("mnist", "fashion_mnist", "cifar10", "digits", "shapes"), ImageData),
+    **dict.fromkeys(("wikitext2", "tinyshakespeare", "pydoc"), TextData),
+    **dict.fromkeys(("wine_quality", "diabetes", "breast_cancer"), TableData),
+}
+WORDS = {ImageData: "a set of images", TextData: "a text", TableData: "a table"}
 
 
-def names() -> list[str]:
-    """Every name that `data=` takes."""
-    return sorted([*REAL, *EMBEDDED])
+def names(kind: type[Dataset] = Dataset) -> list[str]:
+    """Every name that `data=` takes, or those of one kind."""
+    return sorted(name for name, its in KINDS.items() if issubclass(its, kind))
 
 
 def available() -> dict[str, str | None]:
@@ -64,23 +75,31 @@ def available() -> dict[str, str | None]:
     return dict(sorted(found.items()))
 
 
-def load(name: str, fallback: str | None = None) -> Dataset:
+def load(name: str, fallback: str | None = None, kind: type[Dataset] = Dataset) -> Dataset:
     """The dataset `name`; when it cannot be had and a fallback is named, that one, with a loud
     warning.
 
-    Raises UsageError for an unknown name, DataError when neither is to be had.
+    Raises UsageError for an unknown name or one of another kind, DataError when neither is to be
+    had.
     """
+    known = names(kind)
     for word in (name, fallback):
-        if word is not None and word not in names():
+        if word in KINDS and word not in known:
             raise UsageError(
-                f"data={word} is not a known dataset{closest(word, names())} "
-                f"Known: {', '.join(names())}."
+                f"data={word} is {WORDS[KINDS[word]]}, and this week wants {WORDS[kind]}: "
+                f"{', '.join(known)}."
+            )
+        if word is not None and word not in known:
+            raise UsageError(
+                f"data={word} is not a known dataset{closest(word, known)} "
+                f"Known: {', '.join(known)}."
             )
     try:
         return _load(name)
     except DataError as error:
         if fallback is None or fallback == name:
-            raise
+            embedded = ", ".join(word for word in known if word in EMBEDDED)
+            raise DataError(f"{error}, or type data=<one of {embedded}>.") from error
         warn(
             f"{error}\n         Going on with '{fallback}' instead: "
             f"the numbers are not those of '{name}'."
@@ -100,8 +119,7 @@ def _load(name: str) -> Dataset:
     except DataError as error:
         places = " or ".join(str(folder) for folder in paths.data_folders())
         raise DataError(
-            f"{error}\n       Put a copy into {places}, or set LAB_DATA to a folder that has one, "
-            f"or type data=<one of {', '.join(EMBEDDED)}>."
+            f"{error}\n       Put a copy into {places}, or set LAB_DATA to a folder that has one"
         ) from error
     found = entry.read(paths.ROOT / "data")
     if found is None:

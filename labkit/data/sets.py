@@ -46,10 +46,10 @@ class Dataset:
     source: str
 
     def sizes(self) -> dict[str, int]:
-        raise TypeError("a Dataset is an ImageData or a TextData")
+        raise TypeError("a Dataset is an ImageData, a TextData or a TableData")
 
     def digest(self) -> str:
-        raise TypeError("a Dataset is an ImageData or a TextData")
+        raise TypeError("a Dataset is an ImageData, a TextData or a TableData")
 
     def provenance(self, requested: str) -> dict[str, Any]:
         """What a record says of its data: the set really used, its source, sizes and SHA-256."""
@@ -110,3 +110,25 @@ class TextData(Dataset):
     def digest(self) -> str:
         """SHA-256 over the UTF-8 bytes of the splits in order."""
         return hashlib.sha256("".join((self.train, self.valid, self.test)).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class TableData(Dataset):
+    """Rows of numbers: features float64 (N, D), a target float64 (N,), names of both."""
+
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    features: tuple[str, ...]
+    target: str
+
+    def sizes(self) -> dict[str, int]:
+        return {"train": len(self.x_train), "test": len(self.x_test)}
+
+    def digest(self) -> str:
+        """SHA-256 over the bytes of x_train, y_train, x_test and y_test in this order."""
+        total = hashlib.sha256()
+        for part in (self.x_train, self.y_train, self.x_test, self.y_test):
+            total.update(np.ascontiguousarray(part).data)
+        return total.hexdigest()

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sklearn.datasets
 
 from labkit import data, paths
 from labkit.data import fetch, images, registry, shapes, text
@@ -100,16 +101,58 @@ def test_pydoc_is_text_and_its_splits_share_no_topic() -> None:
     assert sum(longest in part for part in (loaded.train, loaded.valid, loaded.test)) == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "rows", "columns"), [("diabetes", (332, 110), 10), ("breast_cancer", (427, 142), 30)]
+)
+def test_embedded_tables_are_scikit_learns_rows(name: str, rows: tuple, columns: int) -> None:
+    table = data.load(name)
+    assert isinstance(table, data.TableData)
+    assert (table.x_train.shape, table.x_test.shape) == ((rows[0], columns), (rows[1], columns))
+    assert len(table.features) == columns
+    theirs = getattr(sklearn.datasets, f"load_{name}")
+    x, y = theirs(return_X_y=True, **({"scaled": False} if name == "diabetes" else {}))
+    y = 1 - y if name == "breast_cancer" else y
+    both = np.column_stack(
+        [np.vstack([table.x_train, table.x_test]), np.concatenate([table.y_train, table.y_test])]
+    )
+    np.testing.assert_array_equal(
+        np.unique(both, axis=0), np.unique(np.column_stack([x, y]), axis=0)
+    )
+
+
+@needs_data
+def test_wine_quality_has_no_training_row_in_its_test_rows() -> None:
+    table = data.load("wine_quality")
+    assert table.sizes() == {"train": 3990, "test": 1330}
+    assert table.x_train.shape == (3990, 12)
+    seen = {tuple(row) for row in np.column_stack([table.x_train, table.y_train])}
+    assert not seen & {tuple(row) for row in np.column_stack([table.x_test, table.y_test])}
+    assert 3 <= table.y_train.min() <= table.y_train.max() <= 9
+
+
 def test_unknown_name(nowhere: Path) -> None:
     with pytest.raises(UsageError, match="did you mean mnist"):
         data.load("mnsit")
 
 
+def test_a_set_of_another_kind_is_refused(nowhere: Path) -> None:
+    with pytest.raises(
+        UsageError, match="diabetes is a table, and this week wants a set of images"
+    ):
+        data.load("diabetes", kind=data.ImageData)
+
+
+def test_every_name_is_of_the_kind_it_says() -> None:
+    assert set(registry.KINDS) == {*registry.EMBEDDED, *registry.REAL}
+    for name in registry.EMBEDDED:
+        assert isinstance(data.load(name), registry.KINDS[name])
+
+
 def test_absent_dataset_is_a_clear_error(nowhere: Path) -> None:
     with pytest.raises(data.DataError, match="LAB_OFFLINE is set") as caught:
-        data.load("mnist")
+        data.load("mnist", kind=data.ImageData)
     assert "set LAB_DATA" in str(caught.value)
-    assert "data=<one of digits" in str(caught.value)
+    assert "data=<one of digits, shapes>" in str(caught.value)
 
 
 def test_fallback_is_loud_and_in_the_record(

@@ -43,9 +43,9 @@ def train(cfg: Config, run: Run) -> None:
     import torch
     from torch import nn
 
-    from labkit.data import batch_indices
+    from labkit.data import ImageData, batch_indices
 
-    data = run.data(cfg.data)
+    data = run.data(cfg.data, ImageData)
     x, y = data.train.tensors(run.device)
     x = x.float() / 255
     net = nn.Sequential(
