@@ -58,7 +58,7 @@ def save_grid(
     if titles is not None:
         _titled_grid(path, arrays, columns, titles)
         return
-    scale = max(1, 56 // arrays[0].shape[0])
+    scale = max(1, 64 // arrays[0].shape[0])
     height, width = arrays[0].shape[:2]
     rows = -(-len(arrays) // columns)
     sheet = np.full(

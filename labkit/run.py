@@ -137,8 +137,8 @@ class Run:
         """The dataset `name` (or cfg.fallback), whose provenance enters the record.
 
         The first set asked for is the one that the bands are about; further ones are listed under
-        its `also`. `kind` is ImageData, TextData or TableData. Raises UsageError for a set of another
-        kind, DataError when it cannot be had.
+        its `also`. `kind` is ImageData, TextData or TableData. Raises UsageError for a set of
+        another kind, DataError when it cannot be had.
         """
         from labkit import data
 

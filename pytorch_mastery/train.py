@@ -38,11 +38,17 @@ class Config(LabConfig):
     """Steps between two updates of the learning rate; the schedule counts these updates."""
     probabilities: bool = False
     """Let the network answer with softmax probabilities instead of logits."""
+    eval_mode: bool = True
+    """Test with the running statistics of batch normalisation, not with those of each batch."""
+    test_batch: int = 500
+    """Images tested at once; in eval mode it changes nothing but the time."""
     log_every: int = 10
     """Steps between two entries of the training curve."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "width", "lr", "schedule_every", "log_every"):
+        for name in (
+            "steps", "batch_size", "width", "lr", "schedule_every", "log_every", "test_batch",
+        ):  # fmt: skip
             if getattr(self, name) <= 0:
                 raise UsageError(f"{name} must be > 0, got {getattr(self, name)}")
         if not 0 <= self.shift < 14:
@@ -57,7 +63,7 @@ def train(cfg: Config, run: Run) -> None:
 
     from labkit.data import ImageData, batch_indices
     from pytorch_mastery.augment import random_shift
-    from pytorch_mastery.evaluate import accuracy
+    from pytorch_mastery.evaluate import accuracy, percent_right
     from pytorch_mastery.model import CNN, resize, save_classifier
     from pytorch_mastery.schedule import one_cycle
 
@@ -93,7 +99,10 @@ def train(cfg: Config, run: Run) -> None:
             run.log({"train/loss": loss, "train/lr": lr}, step)
     run.save()
 
-    test_accuracy = accuracy(model, x_test, y_test)
+    if cfg.eval_mode:
+        test_accuracy = accuracy(model, x_test, y_test, cfg.test_batch)
+    else:
+        test_accuracy = percent_right(model.train(), x_test, y_test, cfg.test_batch)
     run.plot("training", "train/loss", logy=True)
     run.plot("learning_rate", "train/lr")
     mistakes(run, model, x_test, y_test, data.classes)

@@ -14,7 +14,7 @@ from labkit import curriculum, progress
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILT = [unit for unit in curriculum.load().units if unit.built]
-VARIANTS = ("algo", "env", "objective", "sampler")
+VARIANTS = ("algo", "env", "method", "objective", "sampler")
 """Settings that a broken experiment may share with its healthy counterpart."""
 
 

@@ -1,0 +1,126 @@
+"""What a frozen representation is worth: a linear probe and k nearest neighbours.
+
+Both learn from the training images' representations and labels, and answer for test images that
+neither they nor the encoder have seen. Letters: N rows, d dimensions, K classes.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from labkit import exercise
+
+
+def represent(encoder: Callable[[Tensor], Tensor], x: Tensor, batch_size: int = 500) -> Tensor:
+    """Representations float (N, d) of images x, uint8 (N, 3, H, W), unaugmented.
+
+    An encoder that is a module is in eval mode meanwhile, and then in the mode it came in.
+    """
+    was_training = encoder.training if isinstance(encoder, nn.Module) else None
+    if isinstance(encoder, nn.Module):
+        encoder.eval()
+    with torch.inference_mode():
+        out = torch.cat([encoder(part.float() / 255).float() for part in x.split(batch_size)])
+    if isinstance(encoder, nn.Module):
+        encoder.train(bool(was_training))
+    return out.clone()  # an ordinary tensor: those made in inference mode cannot be trained on
+
+
+@exercise(minutes=15)
+def standardise(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
+    """Both sets with the columns' mean taken off and divided by their deviation, those of the
+    training rows alone: what the test rows are like must not enter.
+
+    A column that is constant in training becomes 0 in training, and is only centred in test.
+
+    Args: train float (N, d), test float (M, d). Returns: the same shapes.
+    """
+    mean, deviation = train.mean(dim=0), train.std(dim=0, correction=0)
+    deviation = torch.where(deviation > 1e-6 * (1 + mean.abs()), deviation, 1.0)
+    return (train - mean) / deviation, (test - mean) / deviation
+
+
+def fit_probe(x: Tensor, y: Tensor, classes: int, decay: float, steps: int = 100) -> nn.Linear:
+    """Multinomial logistic regression: the minimum of mean cross-entropy + decay / 2 |W|^2.
+
+    The objective is convex, so the answer does not depend on how it is found; L-BFGS with a line
+    search finds it in few passes. x float (N, d), y int64 (N,).
+    """
+    probe = nn.Linear(x.shape[1], classes, device=x.device)
+    nn.init.zeros_(probe.weight)
+    nn.init.zeros_(probe.bias)
+    optimizer = torch.optim.LBFGS(
+        probe.parameters(), max_iter=steps, tolerance_grad=1e-6, line_search_fn="strong_wolfe"
+    )
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(probe(x), y) + decay / 2 * probe.weight.square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return probe.requires_grad_(False)
+
+
+DECAYS = (1e-4, 1e-3, 1e-2, 1e-1)
+"""What the probe's decay is chosen from."""
+
+
+def linear_probe(
+    train: Tensor, y_train: Tensor, test: Tensor, y_test: Tensor, classes: int
+) -> tuple[float, float]:
+    """Test accuracy in % of a linear probe, and the decay that it was given.
+
+    The decay is chosen on every fifth training row, held out; the probe is then fitted to all.
+    """
+    held_out = torch.arange(len(train), device=train.device) % 5 == 0
+    fit, choose = standardise(train[~held_out], train[held_out])
+    fits = {d: fit_probe(fit, y_train[~held_out], classes, d) for d in DECAYS}
+    decay = max(DECAYS, key=lambda d: percent(fits[d](choose), y_train[held_out]))
+    train, test = standardise(train, test)
+    return percent(fit_probe(train, y_train, classes, decay)(test), y_test), decay
+
+
+def percent(scores: Tensor, y: Tensor) -> float:
+    """Share of rows (N, K) whose greatest score is at y (N,), in %."""
+    return 100 * float((scores.argmax(dim=1) == y).float().mean())
+
+
+@exercise(minutes=25)
+def knn_scores(
+    train: Tensor, y_train: Tensor, queries: Tensor, classes: int, k: int, temperature: float
+) -> Tensor:
+    """Votes of the k nearest training rows (Wu et al. 2018, section 3.4).
+
+    Near is by cosine similarity s; neighbour i votes for its class with weight exp(s_i / t). The
+    votes of a query are divided by their sum.
+
+    Args: train float (N, d), y_train int64 (N,), queries float (M, d), 1 <= k <= N.
+    Returns: float (M, K), rows summing to 1.
+    """
+    similarity = F.normalize(queries, dim=1) @ F.normalize(train, dim=1).T  # (M, N)
+    nearest, index = similarity.topk(k, dim=1)
+    weight = (nearest / temperature).softmax(dim=1)
+    votes = torch.zeros(len(queries), classes, device=train.device)
+    return votes.scatter_add_(1, y_train[index], weight)
+
+
+def knn_accuracy(
+    train: Tensor,
+    y_train: Tensor,
+    test: Tensor,
+    y_test: Tensor,
+    classes: int,
+    k: int = 20,
+    temperature: float = 0.1,
+) -> float:
+    """Test accuracy in % of the vote of the k nearest; representations are centred first."""
+    mean = train.mean(dim=0)
+    scores = [
+        knn_scores(train - mean, y_train, part - mean, classes, min(k, len(train)), temperature)
+        for part in test.split(1000)
+    ]
+    return percent(torch.cat(scores), y_test)

@@ -1,0 +1,75 @@
+"""The contrastive loss NT-Xent, and two numbers that tell what it does to the representation.
+
+Letters: N pairs of views, d dimensions of a projection.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from labkit import exercise
+
+
+@exercise(minutes=25)
+def nt_xent(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
+    """Normalised temperature-scaled cross-entropy (Chen et al. 2020, equation 1).
+
+    z1[i] and z2[i] are projections of two views of image i. Each of the 2 N views in turn is the
+    anchor; among the 2 N - 1 others, the other view of the same image is to be picked out:
+        l(i, j) = -log( exp(s_ij / t) / sum over k != i of exp(s_ik / t) ),
+    s the cosine similarity, t the temperature, j the partner of i. The loss is the mean over all
+    2 N anchors. An anchor's similarity to itself is no candidate, or it would always win.
+
+    Args: z1, z2 float (N, d), N >= 2, not yet of unit length; temperature > 0.
+    Returns: 0-d tensor.
+    """
+    n = len(z1)
+    z = F.normalize(torch.cat([z1, z2]), dim=1)
+    similarity = z @ z.T / temperature  # (2 N, 2 N)
+    similarity = similarity.masked_fill(torch.eye(2 * n, dtype=torch.bool, device=z.device), -1e9)
+    partner = torch.arange(2 * n, device=z.device).roll(n)  # i + N, modulo 2 N
+    return F.cross_entropy(similarity, partner)
+
+
+def nt_xent_without_mask(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
+    """The failure of `experiment=broken_mask`: every anchor is among its own candidates."""
+    n = len(z1)
+    z = F.normalize(torch.cat([z1, z2]), dim=1)
+    return F.cross_entropy(z @ z.T / temperature, torch.arange(2 * n, device=z.device).roll(n))
+
+
+def partners_found(z1: Tensor, z2: Tensor, mask: bool = True) -> Tensor:
+    """Share in % of the 2 N anchors whose most similar candidate is their partner, 0-d.
+
+    Without the mask the anchor itself is a candidate, and always the most similar one.
+    """
+    n = len(z1)
+    z = F.normalize(torch.cat([z1, z2]), dim=1)
+    similarity = z @ z.T
+    if mask:
+        similarity.fill_diagonal_(-torch.inf)
+    partner = torch.arange(2 * n, device=z.device).roll(n)
+    return 100 * (similarity.argmax(dim=1) == partner).float().mean()
+
+
+@exercise(minutes=10)
+def alignment(z1: Tensor, z2: Tensor) -> Tensor:
+    """Mean squared distance of the two views of an image (Wang & Isola 2020, section 4, alpha 2).
+
+    Both are brought to unit length first, so that it is 0 for equal views and 2 for unrelated ones.
+
+    Args: z1, z2 float (N, d). Returns: 0-d tensor.
+    """
+    return (F.normalize(z1, dim=1) - F.normalize(z2, dim=1)).square().sum(dim=1).mean()
+
+
+@exercise(minutes=15)
+def uniformity(z: Tensor, t: float = 2.0) -> Tensor:
+    """How evenly projections cover the sphere (Wang & Isola 2020, section 4), lower is more even.
+
+    The logarithm of the mean, over all pairs i < j, of exp(-t |z_i - z_j|^2), the rows brought to
+    unit length. It is 0 when all are equal: collapse.
+
+    Args: z float (N, d), N >= 2. Returns: 0-d tensor.
+    """
+    return torch.pdist(F.normalize(z, dim=1)).square().mul(-t).exp().mean().log()

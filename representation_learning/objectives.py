@@ -1,0 +1,97 @@
+"""Three ways to train an encoder: modules that hold it, and map a batch of images to a loss.
+
+Letters: B images of a batch.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from representation_learning import losses
+from representation_learning.augment import Augmentation
+from representation_learning.model import Decoder, ResNet18, Small, projection_head
+
+Encoder = Small | ResNet18
+Metrics = dict[str, Tensor]
+
+
+def channels_last(images: Tensor) -> Tensor:
+    """The memory layout that convolutions like best."""
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+class SimCLR(nn.Module):
+    """Two views of an image shall be each other's nearest (Chen et al. 2020, algorithm 1)."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        augment: Augmentation,
+        temperature: float,
+        head: tuple[int, int],
+        mask: bool = True,
+        one_view: bool = False,
+    ) -> None:
+        """`head`: hidden and output sizes of the projection. The last two make the failures of
+        `experiment=broken_mask` and `experiment=broken_views`.
+        """
+        super().__init__()
+        self.encoder, self.augment, self.temperature = encoder, augment, temperature
+        self.head = projection_head(encoder.dim, *head)
+        self.mask = mask
+        self.one_view = one_view
+
+    def forward(self, images: Tensor, labels: Tensor, autocast: Callable) -> tuple[Tensor, Metrics]:
+        """images uint8 (B, 3, H, W); the labels are not looked at."""
+        B = len(images)
+        if self.one_view:
+            views = self.augment(images).repeat(2, 1, 1, 1)
+        else:
+            views = self.augment(images.repeat(2, 1, 1, 1))  # (2 B, 3, H, W): every view by itself
+        with autocast():
+            z = self.head(self.encoder(channels_last(views)))
+        z1, z2 = z.float().split(B)  # similarities need more digits than bf16 has
+        contrast = losses.nt_xent if self.mask else losses.nt_xent_without_mask
+        loss = contrast(z1, z2, self.temperature)
+        with torch.no_grad():
+            shape = {
+                "partners_found": losses.partners_found(z1, z2, self.mask),
+                "alignment": losses.alignment(z1, z2),
+                "uniformity": losses.uniformity(z1),
+            }
+        return loss, shape
+
+
+class Autoencoder(nn.Module):
+    """The image shall be told from its representation: mean squared error of a pixel."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder, self.decoder = encoder, Decoder(encoder.dim)
+
+    def forward(self, images: Tensor, labels: Tensor, autocast: Callable) -> tuple[Tensor, Metrics]:
+        """images uint8 (B, 3, H, W); the labels are not looked at."""
+        x = channels_last(images.float() / 255)
+        with autocast():
+            out = self.decoder(self.encoder(x))
+        return F.mse_loss(out.float(), x), {}
+
+
+class Supervised(nn.Module):
+    """What labels would give: cross-entropy of a linear read-out, on the same kind of views."""
+
+    def __init__(self, encoder: Encoder, augment: Augmentation, classes: int) -> None:
+        super().__init__()
+        self.encoder, self.augment = encoder, augment
+        self.head = nn.Linear(encoder.dim, classes)
+
+    def forward(self, images: Tensor, labels: Tensor, autocast: Callable) -> tuple[Tensor, Metrics]:
+        """images uint8 (B, 3, H, W), labels int64 (B,)."""
+        with autocast():
+            logits = self.head(self.encoder(channels_last(self.augment(images))))
+        return F.cross_entropy(logits.float(), labels), {}
+
+
+Objective = SimCLR | Autoencoder | Supervised

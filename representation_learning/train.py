@@ -1,0 +1,197 @@
+"""Train an encoder without labels, and ask what its representation is worth.
+
+python -m representation_learning.train +size=tiny                          SimCLR
+python -m representation_learning.train +size=tiny method=autoencoder       or supervised
+python -m representation_learning.train +size=tiny method=random            or pixels: no training
+
+The same evaluation follows every method: a linear probe and nearest neighbours on the frozen
+representation, fitted to training images, asked about test images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from labkit import LabConfig, Run, UsageError, lab
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
+
+    from labkit.data import ImageData
+    from representation_learning.objectives import Encoder, Objective
+
+UNTRAINED = ("random", "pixels")
+
+
+@dataclass
+class Config(LabConfig):
+    """Week 4: SimCLR and an autoencoder on CIFAR-10."""
+
+    data: str = "cifar10"
+    """Image set of the registry; grey images are repeated in three channels."""
+    method: Literal["simclr", "autoencoder", "supervised", "random", "pixels"] = "simclr"
+    """How the representation is made; random is the untrained encoder, pixels no encoder."""
+    network: Literal["small", "resnet18"] = "resnet18"
+    """Encoder."""
+    width: int = 64
+    """Channels of the small encoder's first trained layer; its representation has 8 times more."""
+    head_hidden: int = 512
+    """Hidden units of the projection head."""
+    head_dim: int = 128
+    """Dimensions of the projection, where the contrastive loss is taken."""
+    temperature: float = 0.2
+    """Temperature of NT-Xent: lower looks more at the nearest negatives."""
+    mask: bool = True
+    """Keep an anchor out of its own candidates."""
+    views: Literal["two", "one"] = "two"
+    """Two augmentations of every image, or one shown twice."""
+    probe: Literal["representation", "projection"] = "representation"
+    """Where the probe and the neighbours look: before the projection head, or behind it."""
+    crop: float = 0.2
+    """Smallest share of an image that a crop keeps."""
+    colour: float = 0.5
+    """Strength of the colour jitter; 1 is the paper's for ImageNet, 0.5 for CIFAR-10."""
+    blur: float = 0.0
+    """Probability of blur; the paper leaves it out for CIFAR-10."""
+    steps: int = 20_000
+    """Optimiser steps."""
+    batch_size: int = 512
+    """SimCLR: images a step, each seen in two views. The others see twice as many images once."""
+    optimizer: Literal["adamw", "lars"] = "adamw"
+    """Update rule; lars wants a learning rate near 1."""
+    lr: float = 2e-3
+    """Peak of the learning rate, which rises and then falls along cosines."""
+    warmup: float = 0.1
+    """Share of the steps over which the learning rate rises."""
+    weight_decay: float = 1e-4
+    """Decoupled weight decay of AdamW, or LARS's own."""
+    log_every: int = 10
+    """Steps between two entries of the training curve."""
+
+    def __post_init__(self) -> None:
+        for name in (
+            "width", "head_hidden", "head_dim", "temperature", "steps", "lr", "log_every",
+        ):  # fmt: skip
+            if getattr(self, name) <= 0:
+                raise UsageError(f"{name} must be > 0, got {getattr(self, name)}")
+        if self.batch_size < 2:
+            raise UsageError(
+                f"batch_size must be at least 2, got {self.batch_size}: with one image there is no "
+                "other to tell it from"
+            )
+        for name in ("crop", "colour", "blur", "warmup"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
+        if self.probe == "projection" and self.method != "simclr":
+            raise UsageError(f"probe=projection needs method=simclr; method={self.method} has none")
+
+
+@lab("representation_learning", Config)
+def train(cfg: Config, run: Run) -> None:
+    """Train the encoder, freeze it, measure it."""
+    import torch
+
+    from labkit.data import ImageData, batch_indices
+    from pytorch_mastery import one_cycle
+    from representation_learning.model import make_encoder, square
+
+    data = run.data(cfg.data, ImageData)
+    x, y = data.train.tensors(run.device)
+    x = square(x)
+    encoder = make_encoder(cfg.network, cfg.width, x).to(run.device)
+    model = objective(cfg, encoder, len(data.classes)).to(run.device)
+    optimizer = make_optimizer(cfg, [p for p in model.parameters() if p.requires_grad])
+    recent = {key: torch.zeros((), device=run.device) for key in ("loss", "partners_found")}
+    run.track(model=model, optimizer=optimizer, recent=recent)
+
+    images = cfg.batch_size if cfg.method == "simclr" else 2 * cfg.batch_size  # equal work
+    if images > len(x):
+        raise UsageError(
+            f"batch_size={cfg.batch_size} asks for {images:,} different images a step, "
+            f"{data.name} has {len(x):,}"
+        )
+    for step in run.steps(0 if cfg.method in UNTRAINED else cfg.steps):
+        lr = one_cycle(step, cfg.steps, cfg.lr, rise=cfg.warmup)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        index = torch.tensor(batch_indices(len(x), images, step, cfg.seed)).to(run.device)
+        loss, metrics = model(x[index], y[index], run.autocast)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        metrics |= {"loss": loss.detach(), "lr": lr}
+        for key, mean in recent.items():  # of about the last 50 steps
+            mean.lerp_(metrics.get(key, mean), max(1 / (step + 1), 0.02))
+        if step % cfg.log_every == 0 or step == cfg.steps - 1:
+            run.log({f"train/{key}": value for key, value in metrics.items()}, step)
+    run.save()
+
+    measure(cfg, run, data, model, recent)
+
+
+def objective(cfg: Config, encoder: Encoder, classes: int) -> Objective:
+    """The module that is trained, by the name of its method."""
+    from representation_learning.augment import Augmentation
+    from representation_learning.objectives import Autoencoder, SimCLR, Supervised
+
+    augment = Augmentation(scale=(cfg.crop, 1.0), colour=cfg.colour, blur=cfg.blur)
+    if cfg.method == "autoencoder":
+        return Autoencoder(encoder)
+    if cfg.method == "supervised":
+        return Supervised(encoder, augment, classes)
+    head = (cfg.head_hidden, cfg.head_dim)
+    return SimCLR(encoder, augment, cfg.temperature, head, cfg.mask, cfg.views == "one")
+
+
+def make_optimizer(cfg: Config, parameters: list[nn.Parameter]) -> Optimizer:
+    """AdamW, or LARS."""
+    import torch
+
+    from representation_learning.lars import LARS
+
+    if cfg.optimizer == "lars":
+        return LARS(parameters, cfg.lr, weight_decay=cfg.weight_decay)
+    return torch.optim.AdamW(
+        parameters, cfg.lr, betas=(0.9, 0.98), weight_decay=cfg.weight_decay, fused=True
+    )
+
+
+def measure(
+    cfg: Config, run: Run, data: ImageData, model: Objective, recent: dict[str, Tensor]
+) -> None:
+    """Probe, neighbours and pictures of the frozen representation; the test set is used here."""
+    from representation_learning import figures
+    from representation_learning.evaluate import knn_accuracy, linear_probe, represent
+    from representation_learning.model import square
+    from representation_learning.objectives import SimCLR
+
+    (x, y), (x_test, y_test) = data.train.tensors(run.device), data.test.tensors(run.device)
+    x, x_test = square(x), square(x_test)
+
+    def look(images: Tensor) -> Tensor:
+        if cfg.method == "pixels":
+            return images.flatten(1)
+        h = model.encoder(images)
+        return model.head(h) if isinstance(model, SimCLR) and cfg.probe == "projection" else h
+
+    model.eval()
+    h, h_test = represent(look, x), represent(look, x_test)
+    classes = len(data.classes)
+    accuracy, decay = linear_probe(h, y, h_test, y_test, classes)
+    metrics = {
+        "probe_accuracy": accuracy,
+        "knn_accuracy": knn_accuracy(h, y, h_test, y_test, classes),
+        "probe_decay": decay,
+    }
+    if cfg.method not in UNTRAINED:
+        metrics["train_loss"] = float(recent["loss"])
+    if cfg.method == "simclr":
+        metrics["partners_found"] = float(recent["partners_found"])
+    run.result(metrics)
+    figures.draw(cfg, run, data, model, (x, h, y), (x_test, h_test, y_test))
+
+
+if __name__ == "__main__":
+    train()
