@@ -1,0 +1,142 @@
+"""Conjugate gradient for A x = b with A symmetric positive definite; preconditioners; its bound.
+
+Hestenes and Stiefel 1952; Saad, Iterative Methods for Sparse Linear Systems, sections 6.7, 9.2 and
+10.3. Every step is the best one in the Krylov space of r, A r, A² r, ..., for the price of one
+product with A; each direction p is conjugate to all before (pᵀ A p' = 0), so nothing is undone.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from labkit import exercise
+from math_ml.checks import ConvergenceWarning
+from math_ml.operators import Apply, Operator, as_operator, as_symmetric, as_vector
+from math_ml.qr import solve_triangular
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Solution:
+    """x (D,), the norms ‖r‖ before the first step and after each, and whether the last is small."""
+
+    x: Array
+    residuals: Array
+    """(steps + 1,) of the r that the recursion carries; in the end b - A x may be a little more."""
+    converged: bool
+
+
+@exercise(minutes=25)
+def conjugate_gradient(
+    a: Operator,
+    b: Array,
+    x0: Array | None = None,
+    precondition: Apply | None = None,
+    tol: float = 1e-8,
+    max_steps: int | None = None,
+    callback: Callable[[Array], None] | None = None,
+) -> Solution:
+    """Solve A x = b by conjugate gradient.
+
+        x = x0,  r = b - A x,  z = M⁻¹ r,  p = z;  until ‖r‖ <= tol ‖b‖:
+        α = rᵀz / pᵀAp        x ← x + α p        r ← r - α A p
+        z' = M⁻¹ r            β = r'ᵀz' / rᵀz (new over old)            p ← z' + β p
+
+    Args:
+        a: (D, D), or the function v -> A v; `as_operator(a, D)` makes a function of either.
+        b: (D,). x0: (D,), 0 where not given. Neither is changed.
+        precondition: r -> M⁻¹ r, M symmetric positive definite and near A; r itself if not given.
+        tol: on ‖r‖/‖b‖, like `rtol` of scipy.sparse.linalg.cg with atol=0; also for x0 near x.
+        max_steps: 10 D where not given.
+        callback: called with x after each step; x is a new array each time.
+    Returns:
+        Solution: x, ‖r‖ before the first and after every step, and whether the rule was met.
+    Raises:
+        ValueError when pᵀAp <= 0 (or NaN): A is then not positive definite, or not symmetric;
+        the same for rᵀz <= 0 and M. `_positive` raises it.
+    Warns:
+        ConvergenceWarning when max_steps steps did not meet the rule. `_finish` gives it, and makes
+        the Solution.
+    """
+    b = as_vector(b)
+    apply = as_operator(a, len(b))
+    x = np.zeros_like(b) if x0 is None else as_vector(x0, "x0")
+    r = b - apply(x) if x0 is not None else b.copy()
+    p, rho, norms = np.zeros_like(b), 1.0, [float(np.linalg.norm(r))]
+    limit = tol * float(np.linalg.norm(b))
+    for step in range(10 * len(b) if max_steps is None else max_steps):
+        if norms[-1] <= limit:
+            break
+        z = precondition(r) if precondition else r
+        before, rho = rho, _positive(float(r @ z), "rᵀ M⁻¹ r", "the preconditioner")
+        p = z + (rho / before if step else 0) * p
+        ap = apply(p)
+        step_size = rho / _positive(float(p @ ap), "pᵀ A p", "a")
+        x = x + step_size * p
+        r = r - step_size * ap
+        norms.append(float(np.linalg.norm(r)))
+        if callback:
+            callback(x)
+    return _finish(x, np.array(norms), limit)
+
+
+def _positive(value: float, formula: str, what: str) -> float:
+    """The value, above 0. Raises ValueError that names the formula, and what must be wrong."""
+    if not value > 0:
+        raise ValueError(
+            f"{formula} is {value:.3g}, and must be above 0: {what} is not symmetric positive "
+            "definite; solve AᵀA x = Aᵀb, or add a ridge to the diagonal"
+        )
+    return value
+
+
+def _finish(x: Array, residuals: Array, limit: float) -> Solution:
+    """The Solution; warns with ConvergenceWarning when the last residual is above the limit."""
+    converged = bool(residuals[-1] <= limit)
+    if not converged:
+        warnings.warn(
+            f"after {len(residuals) - 1} steps the residual is {residuals[-1]:.1e}, not "
+            f"{limit:.1e}: take more steps, precondition, or ask for less",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+    return Solution(x, residuals, converged)
+
+
+def chebyshev_bound(condition: float, steps: int) -> float:
+    """2 ((√κ - 1)/(√κ + 1))ⁿ: no more of the first error, in the norm √(eᵀAe), is left after n
+    steps of conjugate gradient (Saad, section 6.11.3). κ of 1 or more.
+    """
+    root = condition**0.5
+    return 2 * ((root - 1) / (root + 1)) ** steps
+
+
+def jacobi(a: Array) -> Apply:
+    """r -> r / diagonal of A: undoes columns of unlike units. ValueError unless it is above 0."""
+    diagonal = as_symmetric(a).diagonal().copy()
+    if not (diagonal > 0).all():
+        k = int(np.argmin(diagonal))
+        raise ValueError(f"a[{k}, {k}] is {diagonal[k]:.3g}: a is not positive definite")
+    return lambda r: r / diagonal
+
+
+def incomplete_cholesky(a: Array) -> Apply:
+    """r -> (L Lᵀ)⁻¹ r, L being Cholesky's factor with an entry only where A has one (IC(0)).
+
+    Stored densely here, for reading; the gain is in steps. Raises ValueError when a pivot is not
+    positive, which can happen for a positive definite A too: then add to its diagonal.
+    """
+    lower = np.tril(as_symmetric(a))
+    filled = lower != 0
+    for k in range(len(lower)):
+        if not lower[k, k] > 0:
+            raise ValueError(f"pivot {k} is {lower[k, k]:.3g}: add a ridge to the diagonal of a")
+        lower[k:, k] /= np.sqrt(lower[k, k])
+        below = lower[k + 1 :, k]
+        lower[k + 1 :, k + 1 :] -= np.outer(below, below) * filled[k + 1 :, k + 1 :]
+    return lambda r: solve_triangular(lower.T, solve_triangular(lower, r, lower=True))

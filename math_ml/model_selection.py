@@ -1,0 +1,150 @@
+"""Choosing a model without fooling oneself: splits, folds, and scaling that does not leak.
+
+Whatever is learned from rows (means and deviations, which columns to keep, α) is learned from
+training rows alone, and inside cross-validation from each fold's training part alone (The Elements
+of Statistical Learning, section 7.10.2, "The Wrong and Right Way to Do Cross-validation").
+Letters: N rows, D columns, K folds.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from labkit import exercise
+from math_ml import checks
+
+Array = np.ndarray
+Fold = tuple[Array, Array]
+"""Indices of the training rows, and of the validation rows."""
+Predictor = Callable[[Array], Array]
+Fit = Callable[[Array, Array], Predictor]
+"""From training rows and targets to a function that predicts for other rows."""
+
+
+@dataclass
+class Standardizer:
+    """Columns to mean 0 and deviation 1, by the means and deviations of the rows it was fitted on.
+
+    Deviations divide by N, as scikit-learn's StandardScaler does.
+    """
+
+    mean: Array
+    std: Array
+
+    @classmethod
+    @exercise(minutes=10)
+    def fit(cls, x: Array) -> Standardizer:
+        """Mean and deviation of each column of x (N, D): cls(mean, std), both (D,) float64.
+
+        The deviation is √(Σ (x - mean)²/N). A column with one value only gets the deviation 1, so
+        that it becomes 0 and not NaN, and is named in a checks.ConstantColumnWarning. Decide that
+        by max = min: the rounded deviation of such a column need not be 0.
+        Raises ValueError for a value that is NaN or infinite (`checks.table(x)` does).
+        """
+        x, _ = checks.table(x)
+        std = x.std(axis=0)
+        constant = x.max(axis=0) == x.min(axis=0)
+        if constant.any():
+            warnings.warn(
+                f"columns {np.flatnonzero(constant).tolist()} have one value only in these rows "
+                "and become 0: they predict nothing",
+                checks.ConstantColumnWarning,
+                stacklevel=2,
+            )
+        return cls(x.mean(axis=0), np.where(constant, 1.0, std))
+
+    def __call__(self, x: Array) -> Array:
+        """(x - mean)/std of rows (N, D), whichever rows they are."""
+        return (np.asarray(x, dtype=np.float64) - self.mean) / self.std
+
+
+def train_valid_split(rows: int, share: float, seed: int = 0) -> Fold:
+    """Shuffled indices of training and validation rows, `share` of them for validation."""
+    valid = round(share * rows)
+    if not 0 < valid < rows:
+        raise ValueError(
+            f"share={share} of {rows} rows leaves {valid} for validation; it must leave at least "
+            "one on either side"
+        )
+    order = np.random.default_rng(seed).permutation(rows)
+    return order[valid:], order[:valid]
+
+
+@exercise(minutes=10)
+def k_fold(rows: int, folds: int, seed: int = 0) -> list[Fold]:
+    """K pairs (train, valid) of row indices: every row is in exactly one `valid`, and in each other
+    pair's `train`.
+
+    The rows are shuffled first, by np.random.default_rng(seed): tables are often sorted, and a fold
+    of one kind of row judges nothing. The sizes of the K `valid` differ by one row at most.
+
+    Raises ValueError unless 2 <= folds <= rows.
+    """
+    if not 2 <= folds <= rows:
+        raise ValueError(f"folds must be from 2 to the {rows} rows there are, got {folds}")
+    parts = np.array_split(np.random.default_rng(seed).permutation(rows), folds)
+    return [(np.concatenate(parts[:i] + parts[i + 1 :]), parts[i]) for i in range(folds)]
+
+
+def standardized(fit: Fit) -> Fit:
+    """`fit` on standardised columns: the scaling becomes part of the model, and so of each fold."""
+
+    def scaled(x: Array, y: Array) -> Predictor:
+        scale = Standardizer.fit(x)
+        predict = fit(scale(x), y)
+        return lambda rows: predict(scale(rows))
+
+    return scaled
+
+
+def out_of_fold(fit: Fit, x: Array, y: Array, folds: Sequence[Fold]) -> Array:
+    """Prediction for each row (N,) by the model that was fitted without its fold."""
+    predicted = np.full(len(y), np.nan)
+    for train, valid in folds:
+        predicted[valid] = fit(x[train], y[train])(x[valid])
+    return predicted
+
+
+def fold_errors(fits: Sequence[Fit], x: Array, y: Array, folds: Sequence[Fold]) -> Array:
+    """Mean squared error on each fold's validation rows for each of the fits: (len(fits), K)."""
+    errors = np.empty((len(fits), len(folds)))
+    for i, fit in enumerate(fits):
+        predicted = out_of_fold(fit, x, y, folds)
+        errors[i] = [np.mean((predicted[valid] - y[valid]) ** 2) for _, valid in folds]
+    return errors
+
+
+def best_of(errors: Array, one_standard_error: bool = False) -> int:
+    """Row of `fold_errors` to choose: the least mean, or the first within one standard error of it.
+
+    For the second, fits go from the simplest to the most complex (ESL, section 7.10.1).
+    """
+    means = errors.mean(axis=1)
+    best = int(means.argmin())
+    if not one_standard_error:
+        return best
+    margin = errors[best].std(ddof=1) / np.sqrt(errors.shape[1])
+    return int(np.argmax(means <= means[best] + margin))
+
+
+def r2(y: Array, predicted: Array) -> float:
+    """1 - Σ(y - ŷ)²/Σ(y - mean y)²: 1 is perfect, 0 what the mean of these y gets, < 0 worse."""
+    spread = float(((y - y.mean()) ** 2).sum())
+    if spread == 0:
+        raise ValueError("r2 needs targets that differ: all of them are equal")
+    return 1 - float(((y - predicted) ** 2).sum()) / spread
+
+
+def most_correlated(x: Array, y: Array, count: int) -> Array:
+    """Indices (count,) of the columns with the greatest |correlation| with y.
+
+    A selection that looks at y, and so belongs inside the folds.
+    """
+    xc, yc = x - x.mean(axis=0), y - y.mean()
+    length = np.sqrt((xc * xc).sum(axis=0))
+    score = np.abs(xc.T @ yc) / np.where(length > 0, length, np.inf)
+    return np.argsort(-score)[:count]

@@ -1,0 +1,213 @@
+"""Householder QR against LAPACK (numpy and scipy), signs included; hard matrices; bad input."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.linalg
+from scipy.linalg import lapack
+
+from math_ml import qr
+
+
+def normal(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+def graded(rows: int = 30) -> np.ndarray:
+    """Columns of lengths from 1e8 down to 1e-8."""
+    return normal(rows, 9) * 10.0 ** np.arange(8, -9, -2)
+
+
+def collinear() -> np.ndarray:
+    a = normal(12, 4)
+    return np.column_stack([a, a[:, 0] - 2 * a[:, 2]])
+
+
+def with_zero_column() -> np.ndarray:
+    a = normal(8, 4)
+    a[:, 1] = 0
+    return a
+
+
+MATRICES = {
+    "tall": normal(20, 7),
+    "square": normal(9, 9),
+    "wide": normal(5, 11),
+    "1 x 1": np.array([[-3.0]]),
+    "a row": normal(1, 4),
+    "a column": normal(6, 1),
+    "Hilbert": scipy.linalg.hilbert(12),
+    "graded": graded(),
+    "zero": np.zeros((4, 3)),
+    "triangular already": np.triu(normal(5, 5)),
+    "whole numbers": np.arange(12).reshape(4, 3) ** 2,
+}
+
+
+@pytest.mark.exercise("qr.reflector")
+@pytest.mark.parametrize("first", [2.0, -2.0, 0.0, 1e-9])
+def test_reflector_is_lapacks(first: float):
+    x = normal(7)
+    x[0] = first
+    kept = x.copy()
+    v, tau, beta = qr.reflector(x)
+    their_beta, their_tail, their_tau = lapack.dlarfg(len(x), x[0], x[1:])
+    np.testing.assert_allclose(v, [1, *their_tail], rtol=1e-14)
+    assert tau == pytest.approx(their_tau, rel=1e-14)
+    assert beta == pytest.approx(their_beta, rel=1e-14)
+    np.testing.assert_array_equal(x, kept, "x must not be changed")
+
+
+@pytest.mark.exercise("qr.reflector")
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_reflector_loses_no_digits_next_to_the_axis(sign: float):
+    """x is e₁ and a little: the other sign would subtract 1 from 1."""
+    x = np.array([sign, 1e-7, -2e-7, 3e-8])
+    v, tau, beta = qr.reflector(x)
+    h = np.eye(4) - tau * np.outer(v, v)
+    np.testing.assert_allclose(h @ h.T, np.eye(4), atol=1e-15)
+    np.testing.assert_allclose(h @ x, [beta, 0, 0, 0], atol=1e-15)
+
+
+@pytest.mark.exercise("qr.reflector")
+@pytest.mark.parametrize("x", [[0.0, 0.0, 0.0], [-5.0, 0.0], [4.0]])
+def test_reflector_leaves_what_is_done_alone(x: list[float]):
+    v, tau, beta = qr.reflector(np.array(x))
+    assert (tau, beta) == (0, x[0])
+    np.testing.assert_array_equal(v, np.eye(len(x))[0])
+
+
+@pytest.mark.exercise("qr.reflector")
+@pytest.mark.parametrize("size", [1e200, 1e-200, 1.0])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_reflector_neither_overflows_nor_vanishes(size: float, dtype: type):
+    if dtype == np.float32:
+        size **= 0.15  # 1e30 and 1e-30: their squares are beyond float32
+    v, tau, beta = qr.reflector(np.array([3, 4], dtype) * dtype(size))
+    assert v.dtype == dtype
+    assert float(beta) / size == pytest.approx(-5, rel=1e-6)
+    np.testing.assert_allclose([v[1], tau], [0.5, 1.6], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", MATRICES)
+def test_qr_is_numpys_signs_included(name: str):
+    a = MATRICES[name]
+    for mode, theirs in (("reduced", "reduced"), ("full", "complete")):
+        q, r = qr.householder_qr(a, mode)  # type: ignore[arg-type]
+        expected_q, expected_r = np.linalg.qr(a, theirs)  # type: ignore[call-overload]
+        size = np.abs(a).max(axis=0) + 1e-300
+        assert q.shape == expected_q.shape
+        np.testing.assert_allclose(r / size, expected_r / size, atol=1e-14)
+        np.testing.assert_allclose((q @ r) / size, a / size, atol=1e-14)
+        np.testing.assert_allclose(q.T @ q, np.eye(q.shape[1]), atol=1e-14)
+        np.testing.assert_array_equal(r, np.triu(r))
+        if name != "Hilbert":  # its last columns are rounding, in another order of sums
+            np.testing.assert_allclose(q, expected_q, atol=1e-12)
+
+
+@pytest.mark.parametrize("a", [collinear(), with_zero_column()])
+def test_q_stays_orthogonal_where_columns_depend_on_each_other(a: np.ndarray):
+    q, r = qr.householder_qr(a)
+    np.testing.assert_allclose(q.T @ q, np.eye(q.shape[1]), atol=1e-14)
+    np.testing.assert_allclose(q @ r, a, atol=1e-14)
+
+
+def test_q_is_applied_without_being_formed():
+    a, b = normal(9, 4), normal(9, 3, seed=1)
+    factors, (q, _) = qr.factor(a), np.linalg.qr(a, "complete")
+    for right in (b, b[:, 0]):
+        kept = right.copy()
+        np.testing.assert_allclose(qr.apply_q(factors, right), q @ right, atol=1e-14)
+        np.testing.assert_allclose(qr.apply_qt(factors, right), q.T @ right, atol=1e-14)
+        np.testing.assert_array_equal(right, kept)
+
+
+def test_float32_is_kept():
+    a = normal(10, 4).astype(np.float32)
+    q, r = qr.householder_qr(a)
+    assert q.dtype == r.dtype == np.float32
+    np.testing.assert_allclose(q @ r, a, atol=1e-6)
+    assert qr.least_squares(a, a[:, 0]).dtype == np.float32
+
+
+@pytest.mark.parametrize("lower", [False, True])
+def test_triangular_solve_is_scipys(lower: bool):
+    r = normal(8, 8) + 4 * np.eye(8)  # the other triangle must not be looked at
+    for b in (normal(8, seed=1), normal(8, 3, seed=1)):
+        kept = b.copy()
+        expected = scipy.linalg.solve_triangular(r, b, lower=lower)
+        np.testing.assert_allclose(qr.solve_triangular(r, b, lower), expected, rtol=1e-12)
+        np.testing.assert_array_equal(b, kept)
+    np.testing.assert_allclose(qr.solve_triangular(np.array([[4.0]]), np.array([2])), [0.5])
+
+
+def test_a_zero_on_the_diagonal_is_named():
+    r = np.triu(normal(4, 4))
+    r[2, 2] = 0
+    with pytest.raises(ValueError, match=r"r\[2, 2\] is 0: column 2"):
+        qr.solve_triangular(r, np.ones(4))
+    with pytest.raises(ValueError, match=r"r must be square, got shape \(4, 3\)"):
+        qr.solve_triangular(r[:, :3], np.ones(4))
+
+
+@pytest.mark.parametrize("solve", [qr.solve_triangular, qr.least_squares])
+def test_bad_right_hand_sides_are_refused(solve: Any):
+    with pytest.raises(ValueError, match=r"b\[1\] is nan"):
+        solve(np.eye(2), np.array([1.0, np.nan]))
+    for b in (np.ones(3), np.float64(3), np.ones((2, 2, 2)), np.ones((2, 0))):
+        with pytest.raises(ValueError, match=r"b must be \(2,\) or \(2, P\)"):
+            solve(np.eye(2), b)
+
+
+@pytest.mark.parametrize("name", ["tall", "square", "graded", "a column", "1 x 1"])
+def test_least_squares_is_numpys(name: str):
+    a = MATRICES[name]
+    b = normal(len(a), seed=2)
+    scale = np.abs(a).max(axis=0)
+    expected = np.linalg.lstsq(a / scale, b, rcond=None)[0]
+    np.testing.assert_allclose(qr.least_squares(a, b) * scale, expected, rtol=1e-10)
+    both = qr.least_squares(a, np.column_stack([b, 2 * b]))
+    np.testing.assert_allclose(both[:, 1] * scale, 2 * expected, rtol=1e-10)
+
+
+def test_least_squares_keeps_the_digits_that_normal_equations_lose():
+    """Läuchli's matrix: cond(a) = 1.4e7, so that aᵀa has hardly a digit left."""
+    a = np.array([[1, 1], [1e-7, 0], [0, 1e-7]])
+    x = qr.least_squares(a, a @ np.array([1.0, 2.0]))
+    np.testing.assert_allclose(x, [1, 2], rtol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("a", "message"),
+    [
+        (collinear(), "column 4 follows from the columns before it"),
+        (with_zero_column(), "column 1 is all 0"),
+        (collinear() * [1, 1e-9, 1, 1, 1e12], "column 4 follows"),
+        (normal(3, 5), "a has 5 columns and only 3 rows"),
+    ],
+)
+def test_deficient_rank_is_refused_and_the_column_named(a: np.ndarray, message: str):
+    with pytest.raises(ValueError, match=message):
+        qr.least_squares(a, np.ones(len(a)))
+
+
+@pytest.mark.parametrize(
+    ("a", "message"),
+    [
+        (np.array([[1.0, 2.0], [3.0, np.nan]]), r"a\[1, 1\] is nan"),
+        (np.array([[1.0, -np.inf]]), r"a\[0, 1\] is -inf"),
+        (np.zeros((0, 3)), r"at least one of each, got shape \(0, 3\)"),
+        (np.ones(3), r"a single column is a\[:, None\]"),
+        (1j * np.eye(2), "a must hold real numbers, got complex128"),
+        (np.array([["x"]]), "a must hold real numbers"),
+    ],
+)
+def test_bad_matrices_are_refused(a: Any, message: str):
+    with pytest.raises(ValueError, match=message):
+        qr.householder_qr(a)
+
+
+def test_another_mode_is_refused():
+    with pytest.raises(ValueError, match="'reduced' or 'full', got 'complete'"):
+        qr.householder_qr(np.eye(2), "complete")  # type: ignore[arg-type]
