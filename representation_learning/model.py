@@ -49,11 +49,11 @@ def conv(channels_in: int, channels_out: int, halve: bool) -> nn.Sequential:
 
 
 class Small(nn.Module):
-    """Float images (B, 3, 32, 32) in [0, 1] -> representations (B, d), d = 8 width."""
+    """Float images (B, 3, 32, 32) in [0, 1] -> representations (B, d), d = 4 width."""
 
     def __init__(self, width: int = 64) -> None:
         super().__init__()
-        self.dim = 8 * width
+        self.dim = 4 * width
         self.whiten = nn.Conv2d(3, 96, 4, stride=2, padding=1, bias=False)  # (B, 96, 16, 16)
         self.whiten.weight.requires_grad_(False)
         self.body = nn.Sequential(
@@ -62,7 +62,7 @@ class Small(nn.Module):
             conv(width, 2 * width, halve=False),
             conv(2 * width, 2 * width, halve=True),  # (B, 2w, 4, 4)
             conv(2 * width, 4 * width, halve=False),
-            conv(4 * width, 8 * width, halve=False),
+            conv(4 * width, 4 * width, halve=False),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
         )

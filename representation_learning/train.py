@@ -36,12 +36,12 @@ class Config(LabConfig):
     network: Literal["small", "resnet18"] = "resnet18"
     """Encoder."""
     width: int = 64
-    """Channels of the small encoder's first trained layer; its representation has 8 times more."""
+    """Channels of the small encoder's first trained layer; its representation has 4 times more."""
     head_hidden: int = 512
     """Hidden units of the projection head."""
     head_dim: int = 128
     """Dimensions of the projection, where the contrastive loss is taken."""
-    temperature: float = 0.2
+    temperature: float = 0.5
     """Temperature of NT-Xent: lower looks more at the nearest negatives."""
     mask: bool = True
     """Keep an anchor out of its own candidates."""
@@ -49,7 +49,7 @@ class Config(LabConfig):
     """Two augmentations of every image, or one shown twice."""
     probe: Literal["representation", "projection"] = "representation"
     """Where the probe and the neighbours look: before the projection head, or behind it."""
-    crop: float = 0.2
+    crop: float = 0.08
     """Smallest share of an image that a crop keeps."""
     colour: float = 0.5
     """Strength of the colour jitter; 1 is the paper's for ImageNet, 0.5 for CIFAR-10."""

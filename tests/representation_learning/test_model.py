@@ -25,7 +25,7 @@ def test_whitened_patches_are_uncorrelated_and_of_unit_variance() -> None:
     torch.testing.assert_close(torch.cov(out), torch.eye(10).double(), atol=2e-3, rtol=0)
 
 
-@pytest.mark.parametrize(("name", "dim"), [("small", 64), ("resnet18", 512)])
+@pytest.mark.parametrize(("name", "dim"), [("small", 32), ("resnet18", 512)])
 def test_encoders_give_a_vector_for_every_image(name: str, dim: int) -> None:
     x = (natural(50) * 255).to(torch.uint8)
     encoder = model.make_encoder(name, 8, x)
