@@ -124,7 +124,7 @@ def projection_head(dim: int, hidden: int, out: int) -> nn.Sequential:
 class Decoder(nn.Module):
     """Representations (B, d) -> images (B, 3, 32, 32) in [0, 1]: the encoder turned round."""
 
-    def __init__(self, dim: int, width: int = 32) -> None:
+    def __init__(self, dim: int, width: int = 16) -> None:
         super().__init__()
         self.unflatten = nn.Linear(dim, 4 * width * 16)
         self.body = nn.Sequential(

@@ -89,8 +89,9 @@ class Supervised(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor, autocast: Callable) -> tuple[Tensor, Metrics]:
         """images uint8 (B, 3, H, W), labels int64 (B,)."""
+        views = channels_last(self.augment(images))
         with autocast():
-            logits = self.head(self.encoder(channels_last(self.augment(images))))
+            logits = self.head(self.encoder(views))
         return F.cross_entropy(logits.float(), labels), {}
 
 
