@@ -296,7 +296,7 @@ def split_flags(argv: Sequence[str], week: str) -> tuple[list[str], list[str]]:
 
 def new_name() -> str:
     """A folder name that sorts by time and is unique even among runs started in the same second."""
-    return f"{datetime.now():%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
+    return f"{datetime.now():%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:8]}"
 
 
 def writable(folder: Path) -> None:

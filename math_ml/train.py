@@ -151,7 +151,8 @@ def _tables(cfg: Config, run: Run) -> dict[str, float]:
             metrics["wine_r2"] = wine.r2["lasso"]
             run.figure("wine_paths", figures.paths(wine))
         except DataError as error:
-            say(f"without the wines, and so without wine_r2: {error}")
+            reason = str(error).partition("\n")[0]
+            say(f"without the wines, and so without wine_r2: {reason}")
     run.figure("diabetes_paths", figures.paths(linear))
     run.figure("newton", figures.newton(logistic))
     run.figure("calibration", figures.calibration(logistic))
