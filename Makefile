@@ -45,8 +45,8 @@ format: setup
 	$(BIN)/ruff format .
 
 smoke: setup
-	for week in math_ml neural_networks pytorch_mastery representation_learning diffusion \
-			reinforcement_learning; do \
+	for week in math_ml neural_networks pytorch_mastery representation_learning attention \
+			diffusion reinforcement_learning; do \
 		LAB_HOME=$$(mktemp -d) $(BIN)/python -m $$week.train +size=smoke || exit 1; done
 
 progress: setup

@@ -17,8 +17,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 WEEKS = (
-    "math_ml", "neural_networks", "pytorch_mastery", "representation_learning", "diffusion",
-    "reinforcement_learning",
+    "math_ml", "neural_networks", "pytorch_mastery", "representation_learning", "attention",
+    "diffusion", "reinforcement_learning",
 )  # fmt: skip
 
 

@@ -1,0 +1,145 @@
+"""Teach a small Transformer to copy, to reverse and to sort, and look at what it attends to.
+
+    python -m attention.train +size=tiny                 one model for the three tasks
+    python -m attention.train +size=tiny task=reverse    one task alone
+
+The answers are written one token at a time with the KV cache. Two more measurements say whether the
+parts are right: a model that has learned a row under teacher forcing must also write it by itself,
+and must write the same without the cache.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from labkit import LabConfig, Run, UsageError, lab
+
+
+@dataclass
+class Config(LabConfig):
+    """Week 5: attention, on sequences to copy, reverse and sort."""
+
+    task: Literal["all", "copy", "reverse", "sort"] = "all"
+    """What to learn; `all` is one model for the three."""
+    length: int = 64
+    """Symbols in a sequence."""
+    symbols: int = 64
+    """Symbols in the alphabet."""
+    d_model: int = 256
+    """Width of the model."""
+    heads: int = 8
+    """Attention heads of a layer."""
+    kv_heads: int | None = None
+    """Pairs of keys and values that they share: null is one each, 1 multi-query attention."""
+    layers: int = 4
+    """Layers."""
+    positions: Literal["sinusoidal", "rotary", "alibi", "none"] = "sinusoidal"
+    """How the model is told where a token stands."""
+    backend: Literal["naive", "tiled", "sdpa"] = "sdpa"
+    """Who computes attention: the equation, the tiles of flash.py, or PyTorch's kernels."""
+    scale: float | None = None
+    """Factor on the scores; null is 1/√d, anything else is not the paper's."""
+    lookahead: int = 0
+    """Positions after its own that a token may see; right is 0."""
+    advance: bool = True
+    """Count the positions of generated tokens on from the cache's length."""
+    steps: int = 20_000
+    """Optimiser steps."""
+    batch_size: int = 256
+    """Rows a step, an equal share of each task."""
+    lr: float = 1e-3
+    """Peak of the one-cycle learning rate of AdamW."""
+    warmup: float = 0.1
+    """Share of the steps over which the learning rate rises."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay."""
+    tests: int = 1000
+    """Sequences of each task that are tested, never trained on."""
+    evaluations: int = 20
+    """Looks at the validation sequences during training, evenly spaced."""
+    log_every: int = 10
+    """Steps between two entries of the training curve."""
+    cost_lengths: list[int] = field(default_factory=lambda: [256, 512, 1024, 2048, 4096])
+    """Lengths at which memory and time of naive and tiled attention are measured."""
+
+    def __post_init__(self) -> None:
+        positive = "length symbols d_model heads layers steps lr tests evaluations log_every"
+        for name in positive.split():
+            if getattr(self, name) <= 0:
+                raise UsageError(f"{name} must be > 0, got {getattr(self, name)}")
+        if self.batch_size < 3:
+            raise UsageError(f"batch_size must be 3 or more, got {self.batch_size}")
+        if self.d_model % self.heads or self.d_model % 2:
+            raise UsageError(
+                f"d_model must be even and a multiple of heads; got d_model={self.d_model} and "
+                f"heads={self.heads}, try d_model={16 * self.heads}"
+            )
+        if self.kv_heads is not None and (self.kv_heads < 1 or self.heads % self.kv_heads):
+            raise UsageError(f"kv_heads must divide heads={self.heads}, got {self.kv_heads}")
+        if self.positions == "rotary" and (self.d_model // self.heads) % 2:
+            raise UsageError("positions=rotary needs an even number of dimensions in a head")
+        if self.symbols**self.length < 1000:
+            raise UsageError(
+                f"{self.symbols} symbols in sequences of {self.length} are too few to hold any "
+                "out; try length=8 symbols=8"
+            )
+        if self.lookahead < 0 or not 0 <= self.warmup <= 1:
+            raise UsageError("lookahead must be 0 or more, and warmup from 0 to 1")
+        if not self.cost_lengths or min(self.cost_lengths) < 1:
+            raise UsageError("cost_lengths must be a list of lengths like [256,512]")
+
+
+@lab("attention", Config)
+def train(cfg: Config, run: Run) -> None:
+    """A batch of rows, the loss on their answers, a step."""
+    import torch
+    import torch.nn.functional as F
+
+    from attention.evaluate import relative_entropy, report, teacher_forced
+    from attention.model import Transformer
+    from attention.tasks import TASKS, Sequences, provenance
+    from pytorch_mastery import one_cycle
+
+    data = Sequences(cfg.length, cfg.symbols)
+    tasks = TASKS if cfg.task == "all" else (cfg.task,)
+    tests = {task: data.held_out("test", task, cfg.tests) for task in tasks}
+    run.data_record = provenance(tests)
+    valid = {task: torch.tensor(data.held_out("valid", task, 100)).to(run.device) for task in tasks}
+
+    model = Transformer(
+        data.vocabulary, cfg.d_model, cfg.heads, cfg.layers, cfg.kv_heads, cfg.positions,
+        cfg.backend, cfg.scale, cfg.lookahead, cfg.advance,
+    ).to(run.device)  # fmt: skip
+    optimizer = torch.optim.AdamW(
+        model.parameters(), cfg.lr, betas=(0.9, 0.98), weight_decay=cfg.weight_decay, fused=True
+    )
+    run.track(model=model, optimizer=optimizer)
+    first = torch.tensor(data.batch(tasks, cfg.batch_size, cfg.seed, 0)).to(run.device)
+    untrained = {"entropy": 100 * float(relative_entropy(model, first[:, :-1]))}
+
+    answers = data.prompt - 1  # the equals sign predicts the first one
+    rise = max(cfg.warmup, 2 / cfg.steps)
+    every = max(1, cfg.steps // cfg.evaluations)
+    for step in run.steps(cfg.steps):
+        rows = torch.tensor(data.batch(tasks, cfg.batch_size, cfg.seed, step)).to(run.device)
+        for group in optimizer.param_groups:
+            group["lr"] = one_cycle(step, cfg.steps, cfg.lr, rise)
+        with run.autocast():
+            logits = model(rows[:, :-1])[:, answers:]  # (B, n, V)
+        loss = F.cross_entropy(logits.float().flatten(0, 1), rows[:, data.prompt :].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if step % cfg.log_every == 0 or step == cfg.steps - 1:
+            run.log({"train/loss": loss, "train/lr": optimizer.param_groups[0]["lr"]}, step)
+        if step % every == 0 or step == cfg.steps - 1:
+            right = {t: teacher_forced(model, rows, data).mean() for t, rows in valid.items()}
+            run.log({f"valid/{task}": 100 * share for task, share in right.items()}, step)
+    run.save()
+    rows_of = {task: torch.tensor(rows).to(run.device) for task, rows in tests.items()}
+    run.result(report(cfg.cost_lengths, run, model, data, rows_of) | untrained)
+
+
+if __name__ == "__main__":
+    train()

@@ -1,0 +1,118 @@
+"""The cache against torch.cat, and generation with it against a forward pass over everything."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from attention import KVCache, MultiHeadAttention, Transformer
+
+
+def pieces(lengths: list[int], seed: int = 0) -> list[tuple[Tensor, Tensor]]:
+    """Keys and values (2, 3, T, 4) for each length."""
+    g = torch.Generator().manual_seed(seed)
+    return [
+        (torch.randn(2, 3, t, 4, generator=g), torch.randn(2, 3, t, 4, generator=g))
+        for t in lengths
+    ]
+
+
+@pytest.mark.exercise("cache.KVCache.append")
+def test_append_is_concatenation() -> None:
+    cache = KVCache(batch=2, heads=3, capacity=9, dim=4)
+    given = pieces([4, 1, 1, 3])
+    for i in range(len(given)):
+        k, v = cache.append(*given[i])
+        assert torch.equal(k, torch.cat([k for k, _ in given[: i + 1]], dim=2))
+        assert torch.equal(v, torch.cat([v for _, v in given[: i + 1]], dim=2))
+        assert cache.length == k.shape[2]
+
+
+@pytest.mark.exercise("cache.KVCache.append")
+def test_append_copies_nothing_back() -> None:
+    cache = KVCache(batch=2, heads=3, capacity=9, dim=4)
+    k, v = cache.append(*pieces([2])[0])
+    assert k.untyped_storage().data_ptr() == cache.keys.untyped_storage().data_ptr()
+    assert v.untyped_storage().data_ptr() == cache.values.untyped_storage().data_ptr()
+
+
+@pytest.mark.exercise("cache.KVCache.append")
+def test_overflow_is_refused_and_changes_nothing() -> None:
+    cache = KVCache(batch=2, heads=3, capacity=5, dim=4)
+    first, second, last = pieces([4, 2, 1])
+    cache.append(*first)
+    kept = cache.keys.clone()
+    with pytest.raises(ValueError, match="holds 5 positions, 4 are filled and 2 more do not fit"):
+        cache.append(*second)
+    assert cache.length == 4
+    assert torch.equal(cache.keys, kept)
+    k, _ = cache.append(*last)  # filled to the brim is not too full
+    assert k.shape[2] == 5
+
+
+@pytest.mark.exercise("cache.KVCache.append")
+def test_another_batch_is_refused() -> None:
+    """Assignment would broadcast a batch of one over both sequences."""
+    cache = KVCache(batch=2, heads=3, capacity=5, dim=4)
+    k, v = pieces([1])[0]
+    with pytest.raises(ValueError, match=r"takes k of shape \(2, 3, T, 4\), got \(1, 3, 1, 4\)"):
+        cache.append(k[:1], v[:1])
+
+
+def test_clear_begins_anew() -> None:
+    cache = KVCache(batch=2, heads=3, capacity=4, dim=4)
+    cache.append(*pieces([4])[0])
+    cache.clear()
+    k, v = pieces([2], seed=1)[0]
+    assert torch.equal(cache.append(k, v)[0], k)
+
+
+@pytest.mark.parametrize("backend", ["naive", "tiled", "sdpa"])
+@pytest.mark.parametrize("positions", ["none", "rotary", "alibi"])
+@pytest.mark.parametrize("kv_heads", [4, 2, 1])
+def test_decoding_with_the_cache_is_the_full_forward_pass(
+    backend: str, positions: str, kv_heads: int
+) -> None:
+    torch.manual_seed(0)
+    attention = MultiHeadAttention(16, 4, kv_heads, positions, backend)
+    x = torch.randn(2, 9, 16)
+    with torch.no_grad():
+        whole = attention(x, causal=True)
+        cache = attention.new_cache(batch=2, capacity=9)
+        assert cache.keys.shape == (2, kv_heads, 9, 4)
+        parts = [attention(p, causal=True, cache=cache) for p in x.split([4, 1, 3, 1], dim=1)]
+    torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("positions", ["sinusoidal", "rotary", "alibi", "none"])
+def test_a_models_cached_logits_are_those_of_the_full_forward_pass(positions: str) -> None:
+    torch.manual_seed(0)
+    model = Transformer(11, 16, 4, 2, kv_heads=2, positions=positions)
+    tokens = torch.randint(11, (3, 10))
+    with torch.no_grad():
+        whole = model(tokens)
+        caches = model.new_caches(3, 10)
+        parts = [model(p, caches) for p in tokens.split([5, 1, 1, 3], dim=1)]
+        torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-4, rtol=1e-4)
+        with pytest.raises(ValueError, match="10 are filled and 1 more do not fit"):
+            model(tokens[:, :1], caches)
+
+
+@pytest.mark.parametrize("positions", ["sinusoidal", "rotary", "alibi"])
+def test_generation_with_and_without_the_cache_agrees(positions: str) -> None:
+    torch.manual_seed(1)
+    model = Transformer(11, 32, 4, 2, positions=positions)
+    prompt = torch.randint(11, (4, 5))
+    written = model.generate(prompt, 12)
+    assert written.shape == (4, 12)
+    assert torch.equal(written, model.generate(prompt, 12, use_cache=False))
+
+
+@pytest.mark.parametrize("positions", ["sinusoidal", "rotary"])
+def test_positions_that_do_not_advance_are_noticed(positions: str) -> None:
+    torch.manual_seed(0)
+    model = Transformer(11, 16, 4, 2, positions=positions, advance=False)
+    tokens = torch.randint(11, (3, 6))
+    with torch.no_grad():
+        caches = model.new_caches(3, 6)
+        model(tokens[:, :5], caches)
+        assert not torch.allclose(model(tokens[:, 5:], caches), model(tokens)[:, 5:], atol=1e-2)

@@ -1,0 +1,134 @@
+"""The week as a person runs it, at size smoke, and the model in it."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from attention import Transformer
+from labkit import UsageError
+
+
+def test_smoke_learns_the_three_tasks_and_draws(lab_run: Any) -> None:
+    done = lab_run("attention", "+size=smoke")
+    assert done.returncode == 0, done.output
+    metrics = done.record["metrics"]
+    assert metrics["exact_match"] > 50
+    assert metrics["exact_match"] == pytest.approx(
+        sum(metrics[f"{task}_match"] for task in ("copy", "reverse", "sort")) / 3
+    )
+    assert abs(metrics["teacher_gap"]) < 1  # what it learned it can write,
+    assert abs(metrics["cache_gap"]) < 1  # and the cache makes no difference
+    assert done.record["data"]["source"] == "generated"
+    pictures = {p.stem for p in (done.dir / "samples").iterdir()}
+    maps = {"attention_copy", "attention_reverse", "attention_sort"}
+    assert pictures == {"loss", "valid", "cost"} | maps
+
+
+@pytest.mark.parametrize("words", [(), ("positions=rotary", "kv_heads=1", "backend=tiled")])
+def test_resumes_to_the_same_bits(resume_check: Any, words: tuple[str, ...]) -> None:
+    resume_check("attention", "+size=smoke", "steps=12", "tests=20", "cost_lengths=[64]", *words)
+
+
+@pytest.mark.parametrize("task", ["copy", "sort"])
+def test_one_task_alone(lab_run: Any, task: str) -> None:
+    done = lab_run(
+        "attention", "+size=smoke", f"task={task}", "steps=5", "tests=20", "cost_lengths=[64]"
+    )
+    assert done.returncode == 0, done.output
+    assert {f"{task}_match", "exact_match"} <= done.record["metrics"].keys()
+    assert {p.stem for p in (done.dir / "samples").iterdir()} >= {f"attention_{task}"}
+
+
+def test_debug_stops_early_and_still_reports(lab_run: Any) -> None:
+    done = lab_run("attention", "+size=smoke", "debug=default", "tests=20", "cost_lengths=[64]")
+    assert done.returncode == 0, done.output
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("d_model=30", "heads=4"), "must be even and a multiple of heads"),
+        (("heads=2", "kv_heads=3"), "kv_heads must divide heads=2, got 3"),
+        (("length=0",), "length must be > 0"),
+        (("length=2", "symbols=3"), "too few to hold any out"),
+        (("positions=rotory",), "did you mean rotary?"),
+        (("d_model=32", "heads=32", "positions=rotary"), "even number of dimensions"),
+        (("lookahead=-1",), "lookahead must be 0 or more"),
+        (("cost_lengths=[]",), "cost_lengths must be a list"),
+    ],
+)
+def test_settings_out_of_range_are_refused(
+    lab_run: Any, words: tuple[str, ...], message: str
+) -> None:
+    done = lab_run("attention", "+size=smoke", *words)
+    assert done.returncode == 2, done.output
+    assert message in done.output
+
+
+def test_config_is_right_by_default() -> None:
+    from attention.train import Config
+
+    cfg = Config()
+    assert (cfg.scale, cfg.lookahead, cfg.advance) == (None, 0, True)
+    with pytest.raises(UsageError, match="batch_size must be 3 or more"):
+        Config(batch_size=2)
+
+
+@pytest.mark.parametrize("positions", ["sinusoidal", "rotary", "alibi", "none"])
+def test_no_position_sees_a_later_token(positions: str) -> None:
+    """Change one token: what comes before it must not move, what comes after must."""
+    torch.manual_seed(0)
+    model = Transformer(11, 16, 4, 2, positions=positions)
+    tokens = torch.randint(11, (1, 8))
+    changed = tokens.clone()
+    changed[0, 5] = (tokens[0, 5] + 1) % 11
+    with torch.no_grad():
+        before, after = model(tokens), model(changed)
+    assert torch.equal(before[:, :5], after[:, :5])
+    assert (before[:, 5:] != after[:, 5:]).any(dim=-1).all()
+
+
+def test_lookahead_sees_exactly_one_token_more() -> None:
+    """broken_mask, in one layer: position 4 sees token 5, position 3 does not."""
+    torch.manual_seed(0)
+    model = Transformer(11, 16, 4, 1, lookahead=1)
+    tokens = torch.randint(11, (1, 8))
+    changed = tokens.clone()
+    changed[0, 5] = (tokens[0, 5] + 1) % 11
+    with torch.no_grad():
+        moved = (model(tokens) != model(changed)).any(dim=-1)[0]
+    assert moved.tolist() == [False] * 4 + [True] * 4
+
+
+def test_without_positions_the_order_of_the_past_is_lost() -> None:
+    """Attention sees a set: swap two earlier tokens, and one layer's last output is the same."""
+    torch.manual_seed(0)
+    tokens = torch.tensor([[1, 2, 3, 4, 5]])
+    swapped = torch.tensor([[2, 1, 3, 4, 5]])
+    for positions, blind in (("none", True), ("sinusoidal", False), ("rotary", False)):
+        model = Transformer(11, 16, 4, 1, positions=positions)  # type: ignore[arg-type]
+        with torch.no_grad():
+            a, b = model(tokens)[0, -1], model(swapped)[0, -1]
+        assert torch.allclose(a, b, atol=1e-5) == blind, positions
+
+
+def test_maps_are_those_of_the_forward_pass() -> None:
+    """Rows sum to 1, the future has none, and each layer looks at what the one before it made."""
+    torch.manual_seed(0)
+    model = Transformer(11, 16, 4, 2, kv_heads=2, positions="rotary")
+    tokens = torch.randint(11, (3, 6))
+    seen: list[torch.Tensor] = []
+    for block in model.blocks:
+        block.attention.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    with torch.no_grad():
+        model(tokens)
+        maps = model.maps(tokens)
+        expected = [
+            block.attention.maps(x, causal=True)
+            for block, x in zip(model.blocks, seen[:2], strict=True)
+        ]
+    assert maps.shape == (2, 3, 4, 6, 6)
+    torch.testing.assert_close(maps, torch.stack(expected))
+    torch.testing.assert_close(maps.sum(dim=-1), torch.ones(2, 3, 4, 6))
+    assert not maps.triu(1).any()
