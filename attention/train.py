@@ -98,13 +98,13 @@ def train(cfg: Config, run: Run) -> None:
 
     from attention.evaluate import relative_entropy, report, teacher_forced
     from attention.model import Transformer
-    from attention.tasks import TASKS, Sequences, provenance
+    from attention.tasks import TASKS, Sequences, digest
     from pytorch_mastery import one_cycle
 
     data = Sequences(cfg.length, cfg.symbols)
     tasks = TASKS if cfg.task == "all" else (cfg.task,)
     tests = {task: data.held_out("test", task, cfg.tests) for task in tasks}
-    run.data_record = provenance(tests)
+    run.generated("sequences", {"test": sum(map(len, tests.values()))}, digest(tests))
     valid = {task: torch.tensor(data.held_out("valid", task, 100)).to(run.device) for task in tasks}
 
     model = Transformer(

@@ -11,27 +11,36 @@ from labkit.console import say
 from labkit.errors import RunFailed
 
 
-def obtain(week: str, data: str, size: str = "tiny") -> Path:
+def obtain(week: str, data: str, fallback: str | None = None, size: str = "tiny") -> Path:
     """The folder published by `week` at `size` on the dataset `data`; its run is started when there
     is none.
 
-    Raises RunFailed when that run does not finish.
+    Where `data` is not on this machine, what was published on `fallback` will do, which is that
+    week's own fallback for such data. Raises RunFailed when that run does not finish.
     """
-    folder = paths.artifacts() / week / f"{size}-{data}"
-    if folder.is_dir():
-        return folder
+    from labkit.data import here
+
+    def published(*names: str | None) -> Path | None:
+        folders = [paths.artifacts() / week / f"{size}-{name}" for name in names if name]
+        return next((folder for folder in folders if folder.is_dir()), None)
+
+    if found := published(data, None if here(data) else fallback):
+        return found
     command = ["-m", f"{week}.train", f"+size={size}", f"data={data}"]
+    if fallback:
+        command.append(f"fallback={fallback}")
     say(
         f"This week needs what week {week} publishes: running it first"
         f"{_expected(week, size, data)}."
     )
     say(f"  python {' '.join(command)}")
     code = subprocess.run([sys.executable, *command], cwd=paths.ROOT).returncode
-    if code != 0 or not folder.is_dir():
+    found = published(data, fallback)
+    if code != 0 or found is None:
         raise RunFailed(
             f"the prerequisite failed (exit {code}); run it by hand: python {' '.join(command)}"
         )
-    return folder
+    return found
 
 
 def _expected(week: str, size: str, data: str) -> str:

@@ -153,12 +153,19 @@ class Run:
 
     def environment(self, name: str) -> None:
         """Name the environment that stands in the place of a dataset, for the record."""
+        self._made("gymnasium", name, {}, None)
+
+    def generated(self, name: str, splits: dict[str, int], sha256: str) -> None:
+        """Name the data that the week makes itself, with its sizes and hash, for the record."""
+        self._made("generated", name, splits, sha256)
+
+    def _made(self, source: str, name: str, splits: dict[str, int], sha256: str | None) -> None:
         self.data_record = {
             "name": name,
             "requested": name,
-            "source": "gymnasium",
-            "splits": {},
-            "sha256": None,
+            "source": source,
+            "splits": splits,
+            "sha256": sha256,
         }
 
     # --- the loop ---
@@ -362,14 +369,17 @@ class Run:
 
     def publish(self, save: Callable[[Path], None]) -> None:
         """Publish the artifact `<week>/<size>-<data>` for later weeks: `save` fills the folder it
-        is given.
+        is given. An experiment's is `<week>/<size>-<data>-<experiment>`.
 
-        It replaces an earlier one only when complete. Runs of an experiment publish nothing.
+        It replaces an earlier one only when complete. Runs that were cut short or are broken on
+        purpose publish nothing.
         """
-        if not self._writes or self.experiment is not None or self.cfg.max_steps is not None:
+        experiment = self.experiment or ""
+        if not self._writes or experiment.startswith("broken_") or self.cfg.max_steps is not None:
             return
         assert self.data_record is not None, "run.data() comes before run.publish()"
-        folder = paths.artifacts() / self.week / f"{self.size}-{self.data_record['name']}"
+        name = "-".join(filter(None, (self.size, self.data_record["name"], experiment)))
+        folder = paths.artifacts() / self.week / name
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
@@ -380,16 +390,18 @@ class Run:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
-    def artifact(self, week: str, data: str) -> Path | None:
-        """The folder that `week` published from a run on `data`; that run is started first if need
-        be.
+    def artifact(self, week: str, data: str, fallback: str | None = None) -> Path | None:
+        """The folder that `week` published from a run on `data`, or on `fallback` where `data` is
+        not on this machine; that run is started first if need be.
 
         None at size smoke, where weeks make what they need at random initialisation, and in a
-        probe.
+        probe. Raises RunFailed when the run that was started does not finish.
         """
         from labkit.artifacts import obtain
 
-        return None if self.size == "smoke" or self.probe is not None else obtain(week, data)
+        if self.size == "smoke" or self.probe is not None:
+            return None
+        return obtain(week, data, fallback)
 
     def record(self, ended: str) -> dict[str, Any]:
         """The result record as it stands now (see labkit.results)."""

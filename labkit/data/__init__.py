@@ -6,19 +6,35 @@ so.
 """
 
 from labkit.data.batches import batch_indices, epoch_order
-from labkit.data.registry import available, load, names
-from labkit.data.sets import DataError, Dataset, ImageData, Split, TableData, TextData
+from labkit.data.registry import available, here, load, names
+from labkit.data.sets import (
+    DataError,
+    Dataset,
+    ImageData,
+    Instruction,
+    InstructionData,
+    Pairs,
+    ParallelData,
+    Split,
+    TableData,
+    TextData,
+)
 
 __all__ = [
     "DataError",
     "Dataset",
     "ImageData",
+    "Instruction",
+    "InstructionData",
+    "Pairs",
+    "ParallelData",
     "Split",
     "TableData",
     "TextData",
     "available",
     "batch_indices",
     "epoch_order",
+    "here",
     "load",
     "names",
 ]

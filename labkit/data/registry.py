@@ -10,9 +10,17 @@ from pathlib import Path
 from labkit import paths
 from labkit.config import closest
 from labkit.console import warn
-from labkit.data import images, tables, text
+from labkit.data import images, instructions, pairs, tables, text
 from labkit.data.fetch import obtain
-from labkit.data.sets import DataError, Dataset, ImageData, TableData, TextData
+from labkit.data.sets import (
+    DataError,
+    Dataset,
+    ImageData,
+    InstructionData,
+    ParallelData,
+    TableData,
+    TextData,
+)
 from labkit.errors import UsageError
 
 
@@ -34,6 +42,9 @@ EMBEDDED: dict[str, Callable[[], Dataset]] = {
     "digits": images.digits,
     "shapes": images.shapes,
     "pydoc": text.pydoc,
+    "dates": pairs.dates,
+    "numbers": pairs.numbers,
+    "commands": instructions.commands,
     "diabetes": tables.diabetes,
     "breast_cancer": tables.breast_cancer,
 }
@@ -49,6 +60,10 @@ REAL: dict[str, Entry] = {
     "tinyshakespeare": Entry(
         text.read_shakespeare, text.SHAKESPEARE_URL, text.fetch_shakespeare, "tinyshakespeare"
     ),
+    "multi30k": Entry(pairs.read_multi30k, pairs.MULTI30K_URL, pairs.fetch_multi30k, "multi30k"),
+    "alpaca": Entry(
+        instructions.read_alpaca, instructions.ALPACA_URL, instructions.fetch_alpaca, "alpaca"
+    ),
     "wine_quality": Entry(
         tables.read_wine_quality, tables.WINE_URL, tables.fetch_wine_quality, "wine_quality"
     ),
@@ -56,9 +71,17 @@ REAL: dict[str, Entry] = {
 KINDS: dict[str, type[Dataset]] = {
     **dict.fromkeys(("mnist", "fashion_mnist", "cifar10", "digits", "shapes"), ImageData),
     **dict.fromkeys(("wikitext2", "tinyshakespeare", "pydoc"), TextData),
+    **dict.fromkeys(("multi30k", "dates", "numbers"), ParallelData),
+    **dict.fromkeys(("alpaca", "commands"), InstructionData),
     **dict.fromkeys(("wine_quality", "diabetes", "breast_cancer"), TableData),
 }
-WORDS = {ImageData: "a set of images", TextData: "a text", TableData: "a table"}
+WORDS = {
+    ImageData: "a set of images",
+    TextData: "a text",
+    TableData: "a table",
+    ParallelData: "a set of sentence pairs",
+    InstructionData: "a set of instructions",
+}
 
 
 def names(kind: type[Dataset] = Dataset) -> list[str]:
@@ -73,6 +96,11 @@ def available() -> dict[str, str | None]:
         local = _local(name)
         found[name] = local.source if local else None
     return dict(sorted(found.items()))
+
+
+def here(name: str) -> bool:
+    """Whether `name` can be read without a download."""
+    return name in EMBEDDED or (name in REAL and _local(name) is not None)
 
 
 def load(name: str, fallback: str | None = None, kind: type[Dataset] = Dataset) -> Dataset:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -46,10 +47,10 @@ class Dataset:
     source: str
 
     def sizes(self) -> dict[str, int]:
-        raise TypeError("a Dataset is an ImageData, a TextData or a TableData")
+        raise NotImplementedError("each kind of Dataset has its own")
 
     def digest(self) -> str:
-        raise TypeError("a Dataset is an ImageData, a TextData or a TableData")
+        raise NotImplementedError("each kind of Dataset has its own")
 
     def provenance(self, requested: str) -> dict[str, Any]:
         """What a record says of its data: the set really used, its source, sizes and SHA-256."""
@@ -131,4 +132,56 @@ class TableData(Dataset):
         total = hashlib.sha256()
         for part in (self.x_train, self.y_train, self.x_test, self.y_test):
             total.update(np.ascontiguousarray(part).data)
+        return total.hexdigest()
+
+
+Pairs = tuple[tuple[str, str], ...]
+"""Sentences with their translations: (source, target) each."""
+
+
+@dataclass(frozen=True)
+class ParallelData(Dataset):
+    """Sentences in two languages, the first of which is translated into the second."""
+
+    languages: tuple[str, str]
+    train: Pairs
+    valid: Pairs
+    test: Pairs
+
+    def sizes(self) -> dict[str, int]:
+        """Pairs of each split."""
+        return {"train": len(self.train), "valid": len(self.valid), "test": len(self.test)}
+
+    def digest(self) -> str:
+        """SHA-256 over all pairs in order, written `source TAB target LF`."""
+        lines = (f"{a}\t{b}\n" for split in (self.train, self.valid, self.test) for a, b in split)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """What to do, what to do it with (may be empty), and a good answer."""
+
+    instruction: str
+    input: str
+    output: str
+
+
+@dataclass(frozen=True)
+class InstructionData(Dataset):
+    """Instructions with answers; no instruction with its input is in two splits."""
+
+    train: tuple[Instruction, ...]
+    valid: tuple[Instruction, ...]
+    test: tuple[Instruction, ...]
+
+    def sizes(self) -> dict[str, int]:
+        """Rows of each split."""
+        return {"train": len(self.train), "valid": len(self.valid), "test": len(self.test)}
+
+    def digest(self) -> str:
+        """SHA-256 over the rows in order, each as a JSON list of its three texts."""
+        total = hashlib.sha256()
+        for row in (*self.train, *self.valid, *self.test):
+            total.update(json.dumps([row.instruction, row.input, row.output]).encode())
         return total.hexdigest()
