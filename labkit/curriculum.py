@@ -277,12 +277,19 @@ def week(key: str | int) -> Unit:
     return load().find(key)
 
 
+def package_of(week: str) -> str:
+    """The unit that a record's `week` belongs to: `pretraining.scaling` is part of `pretraining`,
+    `electives.autograd` is `autograd`.
+    """
+    return week.removeprefix("electives.").partition(".")[0]
+
+
 def verdicts(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What a result record says about the bands: one entry for each band that applies to it.
 
     A band over several seeds is judged by this run's value alone here; progress.py joins the seeds.
     """
-    package = record["week"].rpartition(".")[2]
+    package = package_of(record["week"])
     if package not in packages() or str(record["experiment"]).startswith("broken_"):
         return []
     unit, metrics = week(package), record["metrics"]

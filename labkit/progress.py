@@ -120,7 +120,7 @@ def read_records(root: Path) -> tuple[dict[str, list[Record]], list[str]]:
             records.append(record)
     by_week: dict[str, list[Record]] = {}
     for record in sorted(records, key=lambda record: str(record["started"])):
-        by_week.setdefault(str(record["week"]).rpartition(".")[2], []).append(record)
+        by_week.setdefault(curriculum.package_of(str(record["week"])), []).append(record)
     return by_week, damaged
 
 

@@ -4,6 +4,7 @@ own.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import random
@@ -11,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+
+from tests.forkserver import ForkServer  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 TOY = str(ROOT / "tests" / "labkit" / "toy" / "week.py")
@@ -66,10 +70,15 @@ class Lab:
         )  # fmt: skip
 
     def __call__(
-        self, week: str, *words: str, kill: tuple[int, int] | None = None, **env: str
+        self,
+        week: str,
+        *words: str,
+        kill: tuple[int, int] | None = None,
+        fresh: bool = False,
+        **env: str,
     ) -> Finished:
         """`week` is a package name, or a file. kill=(S, K) saves before step S and dies before step
-        K.
+        K. `fresh` starts a new interpreter instead of a fork with the libraries loaded.
         """
         before = set(self.folders())
         if kill:
@@ -83,14 +92,28 @@ class Lab:
             ]
         else:
             command = [week, *words] if week.endswith(".py") else ["-m", f"{week}.train", *words]
-        process = self.start(*command, **env)
-        output, _ = process.communicate(timeout=300)
+        if fresh or not hasattr(os, "fork"):
+            process = self.start(*command, **env)
+            output, _ = process.communicate(timeout=300)
+            code = process.returncode
+        else:
+            code, output = fork_server().run(
+                command, self.home, {**self.env, "PYTHONPATH": str(ROOT), **env}, seconds=300
+            )
         new = sorted(set(self.folders()) - before)
-        return Finished(process.returncode, output, new[-1] if new else None)
+        return Finished(code, output, new[-1] if new else None)
 
     def folders(self) -> list[Path]:
         """All run folders so far."""
         return [path.parent for path in self.home.glob("runs/*/*/*/.hydra")]
+
+
+@cache
+def fork_server() -> ForkServer:
+    """The one of this test process, started when it is first needed; it ends with its stdin."""
+    server = ForkServer()
+    atexit.register(server.close)
+    return server
 
 
 @pytest.fixture
@@ -133,7 +156,7 @@ def resume_check(lab_run: Lab) -> Iterator[Callable[..., None]]:
         assert cut.returncode == -9, cut.output
         assert cut.dir is not None
         assert cut.record is None, "a killed run cannot have a result"
-        resumed = lab_run(week, f"resume={cut.dir}")
+        resumed = lab_run(week, f"resume={cut.dir}", fresh=True)
         assert resumed.returncode == 0, resumed.output
         assert f"resumed after step {save_at}" in resumed.output
         assert cut.record is not None

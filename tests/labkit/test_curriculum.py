@@ -281,3 +281,9 @@ def test_reading_is_quick() -> None:
     start = time.perf_counter()
     curriculum.load.__wrapped__(curriculum.FILE)
     assert time.perf_counter() - start < 0.5
+
+
+def test_a_part_of_a_week_is_judged_with_it() -> None:
+    assert curriculum.package_of("pretraining") == "pretraining"
+    assert curriculum.package_of("pretraining.scaling") == "pretraining"
+    assert curriculum.package_of("electives.autograd") == "autograd"

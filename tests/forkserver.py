@@ -1,0 +1,131 @@
+"""Starts commands in forks of one process that has the heavy libraries loaded.
+
+Importing torch, its compiler and matplotlib costs more than most `smoke` runs. So one process per
+test worker loads them once, and every command is a fork of it: a process of its own, with its own
+environment, folder and exit code. It loads nothing of the lab. What a fork shares with its siblings
+that fresh processes would not (the seed of string hashes) the resume check sees all the same, since
+it resumes in a fresh process.
+
+    python tests/forkserver.py      a request a line on stdin, an answer a line on stdout
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import random
+import runpy
+import select
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+PRELOAD = (
+    "torch torch._dynamo torchvision matplotlib.figure matplotlib.backends.backend_agg hydra "
+    "hydra.core.config_store numpy safetensors.torch rich.console"
+).split()
+
+
+class ForkServer:
+    """The other end: `run` hands over a command and waits for its end."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, __file__],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
+        )  # fmt: skip
+
+    def run(
+        self, command: list[str], folder: Path, env: dict[str, str], seconds: float
+    ) -> tuple[int, str]:
+        """Exit code (negative for a signal) and output of `python *command`, run in `folder`.
+
+        Raises TimeoutError, after killing it, when it takes longer than `seconds`.
+        """
+        assert self._process.stdin is not None
+        output = folder / f".output-{time.monotonic_ns()}"
+        request = {"command": command, "folder": str(folder), "env": env, "output": str(output)}
+        self._process.stdin.write(json.dumps(request) + "\n")
+        pid = self._answer(60)
+        try:
+            code = self._answer(seconds)
+        except TimeoutError:
+            os.kill(pid, signal.SIGKILL)
+            self._answer(60)
+            raise
+        text = output.read_text(errors="replace")
+        output.unlink()
+        return code, text
+
+    def _answer(self, seconds: float) -> int:
+        assert self._process.stdout is not None
+        if not select.select([self._process.stdout], [], [], seconds)[0]:
+            raise TimeoutError(f"no answer within {seconds:g} s")
+        line = self._process.stdout.readline()
+        assert line, "the fork server died"
+        return int(line)
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(10)
+
+
+def serve() -> dict[str, Any] | None:
+    """Answer requests until stdin ends (None); in a fork, return the request that it is to run."""
+    for module in PRELOAD:
+        __import__(module)
+    gc.freeze()  # the forks' collectors leave alone what they all share
+    while line := sys.stdin.readline():
+        request: dict[str, Any] = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            return request
+        print(pid, flush=True)
+        _, status = os.waitpid(pid, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+    return None
+
+
+def become(request: dict[str, Any]) -> None:
+    """Run the request's command here, as `python *command` would in its folder."""
+    output = os.open(request["output"], os.O_WRONLY | os.O_CREAT)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.environ.clear()
+    os.environ.update(request["env"])
+    os.chdir(request["folder"])
+    random.seed()
+    with contextlib.suppress(KeyError):
+        sys.modules["numpy"].random.seed()
+    command = request["command"]
+    if command[0] == "-m":
+        sys.argv, sys.path[0] = command[1:], request["folder"]
+        runpy.run_module(command[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv, sys.path[0] = command, str(Path(command[0]).parent)
+        runpy.run_path(command[0], run_name="__main__")
+
+
+def main() -> None:
+    request = serve()
+    if request is None:
+        return
+    try:
+        become(request)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
