@@ -1,0 +1,85 @@
+"""The week as a person runs it, at size smoke."""
+
+from typing import Any
+
+import pytest
+
+from labkit import UsageError
+from transformers_lab.train import Config
+
+FAST = ("+size=smoke", "epochs_embedded=0.06", "tests=10", "evaluations=2", "log_every=2")
+
+
+def test_smoke_learns_and_shows_what_it_learned(lab_run: Any) -> None:
+    done = lab_run("transformers_lab", "+size=smoke")
+    assert done.returncode == 0, done.output
+    metrics = done.record["metrics"]
+    assert metrics["test_perplexity"] < 3.5
+    assert metrics["source_gain"] > 0.3
+    assert abs(metrics["teacher_gap"]) < 1
+    assert metrics["length_ratio"] == pytest.approx(1, abs=0.1)
+    assert done.record["data"]["name"] == "dates"
+    files = {p.name for p in (done.dir / "samples").iterdir()}
+    assert files == {"loss.png", "learning_rate.png", "alignment.png", "translations.txt"}
+    text = (done.dir / "samples" / "translations.txt").read_text()
+    assert text.count("ISO 8601") == text.count("model") == 40
+
+
+@pytest.mark.parametrize("words", [("dropout=0.1",), ("+experiment=paper", "beams=1")])
+def test_resumes_to_the_same_bits(resume_check: Any, words: tuple[str, ...]) -> None:
+    resume_check("transformers_lab", *FAST, *words)
+
+
+def test_numbers_and_the_library_run_too(lab_run: Any) -> None:
+    done = lab_run("transformers_lab", *FAST, "data=numbers", "tokenizer=library", "beams=2")
+    assert done.returncode == 0, done.output
+    assert done.record["data"]["name"] == "numbers"
+
+
+def test_a_set_of_another_kind_is_refused(lab_run: Any) -> None:
+    done = lab_run("transformers_lab", "+size=smoke", "data=digits")
+    assert done.returncode == 2, done.output
+    assert "this week wants a set of sentence pairs" in done.output
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"d_model": 30, "heads": 4}, "must be even and a multiple of heads"),
+        ({"layers": 0}, "layers must be > 0, got 0"),
+        ({"dropout": 1.0}, "dropout must be from 0 to below 1"),
+        ({"length_penalty": -0.5}, "length_penalty must be 0 or more"),
+        ({"vocabulary": 50}, "vocabulary must be 200 or more"),
+        ({"tests": 0}, "tests must be 1 or more"),
+        ({"beams": 0}, "beams must be > 0"),
+        ({"schedule": "paper"}, "add optimizer=adamw"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Config(**settings)
+
+
+def test_muon_takes_the_matrices_of_the_layers_and_adamw_the_rest() -> None:
+    from transformers_lab.model import Shape, Transformer
+    from transformers_lab.optimizers import build
+
+    model = Transformer(9, Shape(16, 2, 2, 24))
+    both = build(model, "muon", 1e-3, 0.02, 0.01)
+    taken = {
+        name: {id(p) for group in optimizer.param_groups for p in group["params"]}
+        for name, optimizer in both.items()
+    }
+    names = {id(p): name for name, p in model.named_parameters()}
+    assert taken["muon"] | taken["adamw"] == names.keys()
+    assert not taken["muon"] & taken["adamw"]
+    # 4 matrices an attention, 2 a feed-forward network: 6 in an encoder layer, 10 in a decoder's.
+    assert len(taken["muon"]) == 2 * (6 + 10)
+    assert "embedding.weight" in {names[i] for i in taken["adamw"]}
+    alone = build(model, "adamw", 1e-3, 0.02, 0.01)
+    assert sum(len(group["params"]) for group in alone["adamw"].param_groups) == len(names)
+
+
+def test_config_is_right_by_default() -> None:
+    cfg = Config()
+    assert (cfg.shifted, cfg.mask, cfg.learn_end) == (True, "tokens", True)

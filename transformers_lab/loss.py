@@ -1,0 +1,37 @@
+"""The training loss (Vaswani et al. 2017, section 5.4), and the perplexity it is judged by.
+
+Label smoothing (Szegedy et al. 2016, section 7) asks for a little probability on every token, so
+that the right one need not be infinitely likelier than the rest:
+
+    q(v) = (1 - ε) [v = y] + ε / V        L = -Σ_v q(v) log p(v)
+
+It makes perplexity worse and translations better, so perplexity is always measured without it.
+"""
+
+from torch import Tensor
+
+from labkit import exercise
+from transformers_lab.bpe import PAD
+
+
+@exercise(minutes=20)
+def smoothed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Mean of L over the labels that are not PAD, a scalar in nats per token.
+
+    With log p(v) = z_v - log Σ exp z, no table of log-probabilities is needed:
+
+        L = log Σ_v exp z_v - (1 - ε) z_y - ε mean_v z_v
+
+    Args:
+        logits: z, float (..., V). labels: y, int64 (...). smoothing: ε.
+    """
+    right = logits.gather(-1, labels[..., None])[..., 0]
+    loss = logits.logsumexp(dim=-1) - (1 - smoothing) * right - smoothing * logits.mean(dim=-1)
+    counted = labels != PAD
+    return loss[counted].mean()
+
+
+def nll(logits: Tensor, labels: Tensor) -> Tensor:
+    """-log p(y) of every label in nats, 0 where it is PAD: (...) from (..., V)."""
+    right = logits.gather(-1, labels[..., None])[..., 0]
+    return (logits.logsumexp(dim=-1) - right).masked_fill(labels == PAD, 0.0)

@@ -1,0 +1,37 @@
+"""Who moves the weights: AdamW, or AdamW and Muon together.
+
+Muon (Jordan et al. 2024; `torch.optim.Muon`) makes every update of a weight matrix nearly
+orthogonal: all directions move by the same amount. It needs fewer steps than AdamW and is for the
+matrices inside the layers only; embeddings, norms and biases stay with AdamW. Week 7 writes it by
+hand and says why it works.
+"""
+
+from typing import Literal
+
+import torch
+from torch import nn
+
+from transformers_lab.model import Transformer
+
+Optimizers = dict[str, torch.optim.Optimizer]
+
+
+def build(
+    model: Transformer, kind: Literal["adamw", "muon"], lr: float, lr_muon: float, decay: float
+) -> Optimizers:
+    """The optimisers of this model by name: `adamw`, and `muon` if `kind` says so.
+
+    Args:
+        lr, lr_muon: learning rates to begin with. decay: weight decay of both.
+    """
+    halves: tuple[nn.Module, ...] = (model.encoder, model.decoder)
+    matrices = [p for half in halves for p in half.parameters() if p.dim() == 2]
+    if kind == "adamw":
+        matrices = []
+    inside = set(map(id, matrices))
+    others = [p for p in model.parameters() if id(p) not in inside]
+    # Section 5.3 has Adam with these betas; weight decay is not in the paper.
+    adamw = torch.optim.AdamW(others, lr, betas=(0.9, 0.98), weight_decay=decay, fused=True)
+    if not matrices:
+        return {"adamw": adamw}
+    return {"adamw": adamw, "muon": torch.optim.Muon(matrices, lr_muon, weight_decay=decay)}

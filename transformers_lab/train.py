@@ -1,0 +1,171 @@
+"""Translate: the Transformer of Vaswani et al. 2017 on Multi30k, or on dates and numbers.
+
+    python -m transformers_lab.train +size=tiny                 German to English
+    python -m transformers_lab.train +size=tiny data=dates      Monday, March 3, 1987 -> 1987-03-03
+    python -m transformers_lab.train +size=tiny data=numbers    1042 -> one thousand forty-two
+
+Trained on whole sentences at once, told the right tokens so far; tested by writing them, with a
+beam, and read by sacreBLEU.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from labkit import LabConfig, Run, UsageError, lab
+
+
+@dataclass
+class Config(LabConfig):
+    """Week 6: the Transformer, from one language to another."""
+
+    data: str = "multi30k"
+    """multi30k (German to English), or dates or numbers, which are made on the spot."""
+    vocabulary: int = 8000
+    """Tokens that both languages share at most; learning ends where no pair occurs twice."""
+    tokenizer: Literal["hand", "library"] = "hand"
+    """Who learns the byte-pair encoding: bpe.py, or the `tokenizers` library (the same, sooner)."""
+    d_model: int = 256
+    """Width of the model."""
+    heads: int = 8
+    """Attention heads of a layer."""
+    layers: int = 4
+    """Layers of the encoder, and of the decoder."""
+    d_ff: int = 1024
+    """Width of the hidden layer of each feed-forward network."""
+    dropout: float = 0.3
+    """Share of each sublayer's output, and of the embeddings, that is dropped."""
+    norm: Literal["pre", "post"] = "pre"
+    """LayerNorm before each sublayer, or behind each residual sum as in the paper."""
+    backend: Literal["naive", "sdpa"] = "sdpa"
+    """Who computes attention: the equation as it stands, or PyTorch's kernels."""
+    smoothing: float = 0.1
+    """Label smoothing, ε."""
+    epochs: float = 40.0
+    """Passes over the training pairs of Multi30k."""
+    epochs_embedded: float = 10.0
+    """Passes over an embedded set (dates, numbers), which takes fewer to learn."""
+    batch_tokens: int = 8192
+    """Tokens of a batch, source and target together, padding included."""
+    optimizer: Literal["adamw", "muon"] = "muon"
+    """AdamW for all weights, or Muon for the matrices inside the layers and AdamW for the rest."""
+    schedule: Literal["one_cycle", "paper"] = "one_cycle"
+    """Learning rate: up and down in cosines, or the paper's equation 3 (`schedule.noam`; AdamW)."""
+    lr: float = 2e-3
+    """AdamW's peak in one_cycle; the paper's schedule has its own, (d_model · warm-up)^-0.5."""
+    lr_muon: float = 0.02
+    """Muon's peak."""
+    warmup: float = 0.1
+    """Share of the steps over which the learning rate rises."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay."""
+    beams: int = 4
+    """Hypotheses that beam search keeps; 1 is greedy."""
+    length_penalty: float = 0.6
+    """α of the length penalty; 0 ranks by probability alone."""
+    tests: int | None = None
+    """Test pairs that are translated and measured, the first ones; null is all of them."""
+    evaluations: int = 10
+    """Looks at the validation pairs during training, evenly spaced."""
+    log_every: int = 10
+    """Steps between two entries of the training curve."""
+    shifted: bool = True
+    """The decoder reads the tokens before the one it predicts; false: that one, too."""
+    mask: Literal["tokens", "padding"] = "tokens"
+    """What of a source may be attended to; `padding` is the mask upside down."""
+    learn_end: bool = True
+    """Count the end of a sentence in the loss; false: as if its id were that of padding."""
+
+    def __post_init__(self) -> None:
+        positive = (
+            "d_model heads layers d_ff epochs epochs_embedded batch_tokens lr lr_muon beams "
+            "evaluations log_every"
+        )
+        for name in positive.split():
+            if getattr(self, name) <= 0:
+                raise UsageError(f"{name} must be > 0, got {getattr(self, name)}")
+        if self.tests is not None and self.tests < 1:
+            raise UsageError(f"tests must be 1 or more, or null for all; got {self.tests}")
+        if self.d_model % self.heads or self.d_model % 2:
+            raise UsageError(
+                f"d_model must be even and a multiple of heads; got d_model={self.d_model} and "
+                f"heads={self.heads}, try d_model={16 * self.heads}"
+            )
+        for name in ("dropout", "smoothing", "warmup"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UsageError(f"{name} must be from 0 to below 1, got {getattr(self, name)}")
+        if self.schedule == "paper" and self.optimizer != "adamw":
+            raise UsageError("schedule=paper is AdamW's: add optimizer=adamw")
+        if self.length_penalty < 0:
+            raise UsageError(f"length_penalty must be 0 or more, got {self.length_penalty}")
+        if self.vocabulary < 200:
+            raise UsageError(
+                f"vocabulary must be 200 or more, got {self.vocabulary}: it begins with every "
+                "character that occurs"
+            )
+
+
+@lab("transformers_lab", Config)
+def train(cfg: Config, run: Run) -> None:
+    """A batch of pairs, the loss on their targets, a step."""
+    from labkit.data import ParallelData
+    from pytorch_mastery import one_cycle
+    from transformers_lab.batches import Batches, Corpus, shift
+    from transformers_lab.bpe import EOS, PAD, count_words, learn, learn_with_library
+    from transformers_lab.evaluate import forced, report
+    from transformers_lab.loss import smoothed_cross_entropy
+    from transformers_lab.model import Shape, Transformer
+    from transformers_lab.optimizers import build
+    from transformers_lab.schedule import noam
+
+    data = run.data(cfg.data, ParallelData)
+    counts = count_words(sentence for pair in data.train for sentence in pair)
+    bpe = (learn if cfg.tokenizer == "hand" else learn_with_library)(counts, cfg.vocabulary)
+    pairs = {"train": data.train, "valid": data.valid, "test": data.test[: cfg.tests]}
+    splits = {name: Corpus(those, bpe, run.device) for name, those in pairs.items()}
+    batches = Batches(splits["train"], cfg.batch_tokens, cfg.seed)
+
+    shape = Shape(
+        cfg.d_model, cfg.heads, cfg.layers, cfg.d_ff, cfg.dropout, cfg.norm == "pre", cfg.backend
+    )
+    model = Transformer(len(bpe), shape, inverted_mask=cfg.mask == "padding").to(run.device)
+    optimizers = build(model, cfg.optimizer, cfg.lr, cfg.lr_muon, cfg.weight_decay)
+    run.track(model=model, **optimizers)
+
+    passes = cfg.epochs_embedded if data.source == "embedded" else cfg.epochs
+    steps = max(2, round(passes * len(batches)))
+    rise = max(cfg.warmup, 2 / steps)
+    every = max(1, steps // cfg.evaluations)
+    for step in run.steps(steps):
+        source, target = batches[step]
+        inputs, labels = shift(target)
+        counted = labels != PAD if cfg.learn_end else (labels != PAD) & (labels != EOS)
+        share = one_cycle(step, steps, 1.0, rise)
+        rates = {"adamw": share * cfg.lr, "muon": share * cfg.lr_muon}
+        if cfg.schedule == "paper":
+            rates["adamw"] = noam(step, cfg.d_model, round(rise * steps))
+        for name, optimizer in optimizers.items():
+            optimizer.zero_grad()
+            for group in optimizer.param_groups:
+                group["lr"] = rates[name]
+        with run.autocast():
+            x = model.decode(inputs if cfg.shifted else labels, model.encode(source))
+            logits = model.logits(x[counted])  # only where there is something to learn
+        loss = smoothed_cross_entropy(logits.float(), labels[counted], cfg.smoothing)
+        loss.backward()
+        for optimizer in optimizers.values():
+            optimizer.step()
+        if step % cfg.log_every == 0 or step == steps - 1:
+            run.log({"train/loss": loss, "train/lr": rates["adamw"]}, step)
+        if step % every == every - 1 or step == steps - 1:
+            model.eval()
+            valid = forced(model, splits["valid"], cfg.shifted)
+            run.log({"valid/nll": valid.nll, "valid/perplexity": valid.perplexity}, step)
+            model.train()
+    run.save()
+    run.result(report(run, model, bpe, data, splits, cfg.beams, cfg.length_penalty, cfg.shifted))
+
+
+if __name__ == "__main__":
+    train()
