@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 WEEKS = (
     "math_ml", "neural_networks", "pytorch_mastery", "representation_learning", "attention",
-    "diffusion", "reinforcement_learning",
+    "transformers_lab", "pretraining", "alignment", "diffusion", "reinforcement_learning",
 )  # fmt: skip
 
 

@@ -158,7 +158,7 @@ def train(cfg: Config, run: Run) -> None:
             optimizer.step()
         if step % cfg.log_every == 0 or step == steps - 1:
             run.log({"train/loss": loss, "train/lr": rates["adamw"]}, step)
-        if step % every == every - 1 or step == steps - 1:
+        if step % every == 0 or step == steps - 1:
             model.eval()
             valid = forced(model, splits["valid"], cfg.shifted)
             run.log({"valid/nll": valid.nll, "valid/perplexity": valid.perplexity}, step)

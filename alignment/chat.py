@@ -1,0 +1,115 @@
+"""Instructions as tokens: one template, one boundary, and the labels of the answer alone.
+
+    ### Instruction:            the template of Alpaca (Taori et al. 2023) without its opening
+    Sort the words.             sentence, of which a small context has no room
+                                the model is given everything up to and including this line,
+    ### Input:
+    pear apple
+
+    ### Response:
+    apple pear<eos>             and learns this one, its end included
+
+Prompt and answer are tokenized apart and then joined, so that no token can straddle the boundary:
+what is trained on is what generation starts from.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from labkit import UsageError, exercise
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from labkit.data import Instruction
+
+IGNORE = -100
+"""Label of a token that is not learned: the default of F.cross_entropy and of the libraries."""
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{% if message['role'] == 'user' %}"
+    "{{ '### Instruction:\n' + message['content'] + '\n\n### Response:\n' }}"
+    "{% else %}{{ message['content'] + eos_token }}{% endif %}{% endfor %}"
+)
+"""The same template in Jinja. It is saved with the tokenizer, so whoever serves the model later
+uses the words that it was trained with."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """Tokens of prompt, answer and end of text, of which the first `prompt` are the prompt."""
+
+    tokens: list[int]
+    prompt: int
+
+    @property
+    def answer(self) -> list[int]:
+        """Tokens of the answer, with the end of text."""
+        return self.tokens[self.prompt :]
+
+
+def question(row: "Instruction") -> str:
+    """What the user says: the instruction, and its input where there is one."""
+    return f"{row.instruction}\n\n### Input:\n{row.input}" if row.input else row.instruction
+
+
+@exercise(minutes=5)
+def prompt_text(row: "Instruction") -> str:
+    """All that the model is given before it answers, exactly as the module's docstring shows.
+
+    The heads `### Instruction:` and `### Response:` end in a line break each, a blank line stands
+    before `### Response:`, and the user's words between them are `question(row)`.
+    """
+    return f"### Instruction:\n{question(row)}\n\n### Response:\n"
+
+
+def encode(
+    rows: "Sequence[Instruction]", tokenizer: "PreTrainedTokenizerBase", context: int
+) -> tuple[list[Example], int]:
+    """Rows as examples of at most `context` tokens, and how many rows did not fit and were dropped.
+
+    Raises UsageError for a row without an instruction or an answer.
+    """
+    for number, row in enumerate(rows):
+        for part in ("instruction", "output"):
+            if not getattr(row, part).strip():
+                raise UsageError(
+                    f"row {number} has an empty {part}: {row}. A model tuned on empty answers "
+                    "learns to say nothing; leave such rows out of the data."
+                )
+    if not rows:
+        return [], 0
+    prompts, outputs = (
+        tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        for texts in ([prompt_text(row) for row in rows], [row.output for row in rows])
+    )
+    end = [tokenizer.eos_token_id]
+    found = [
+        Example([*prompt, *output, *end], len(prompt))
+        for prompt, output in zip(prompts, outputs, strict=True)
+    ]
+    kept = [example for example in found if len(example.tokens) <= context]
+    return kept, len(found) - len(kept)
+
+
+@exercise(minutes=10)
+def labels(example: Example, on_prompt: bool = False, on_end: bool = True) -> list[int]:
+    """What each token of an example is as a label: itself if it is to be learned, else IGNORE.
+
+    Learned are the tokens of the answer and the end of text, and no token of the prompt. They are
+    told apart by their place and never by their value: where the padding token *is* the end of
+    text, as in GPT-2, masking by value masks the end as well, and the model never learns to stop.
+
+    Args:
+        on_prompt: learn the prompt as well (wrong; `broken_prompt`).
+        on_end: learn the last token, the end of text (False is wrong; `broken_eos`).
+    Returns:
+        As many labels as tokens, not shifted (the loss does that). The first is always IGNORE:
+        when examples are packed, what stands before it belongs to someone else.
+    """
+    start = 1 if on_prompt else example.prompt
+    found = [IGNORE] * start + example.tokens[start:]
+    if not on_end:
+        found[-1] = IGNORE
+    return found

@@ -1,0 +1,59 @@
+"""What is learned and what is held out: instructions, and a share of checkable commands."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from alignment.chat import Example, encode
+from labkit import UsageError
+from labkit.console import say
+
+if TYPE_CHECKING:
+    from labkit.data import Instruction, InstructionData
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Examples to learn from, and held-out ones of the named set alone; rows of both test sets."""
+
+    train: list[Example]
+    valid: list[Example]
+    test: list[Example]
+    test_rows: "Sequence[Instruction]"
+    commands: "InstructionData"
+    context: int
+    """The most tokens that an example has."""
+
+
+def mix(
+    data: "InstructionData",
+    commands: "InstructionData",
+    share: float,
+    tokenizer: Any,
+    context: int,
+    batch_size: int,
+) -> Mixture:
+    """Encode all splits; rows longer than `context` are dropped, and it is said how many.
+
+    Args:
+        share: part of the training rows that are to be commands; no matter if `data` is commands.
+    Raises:
+        UsageError when hardly anything fits.
+    """
+    rows = {"train": list(data.train), "valid": list(data.valid), "test": list(data.test)}
+    if data.name != commands.name:
+        count = round(share / (1 - share) * len(data.train))
+        rows["train"] += commands.train[:count]  # their forms take turns: any number is balanced
+    kept: dict[str, list[Example]] = {}
+    for split, found in rows.items():
+        kept[split], dropped = encode(found, tokenizer, context)
+        if dropped:
+            say(f"{split}: {dropped:,} of {len(found):,} rows have more than {context} tokens "
+                "and are left out")  # fmt: skip
+        need = batch_size if split == "train" else 1
+        if len(kept[split]) < need:
+            raise UsageError(
+                f"only {len(kept[split])} of {len(found)} {split} rows fit into context={context}; "
+                "take a larger context, or a smaller batch_size"
+            )
+    return Mixture(kept["train"], kept["valid"], kept["test"], data.test, commands, context)

@@ -1,0 +1,62 @@
+"""The model as each method trains it: all of it, a LoRA by hand, or peft's."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from alignment.lora import add_lora, merge, trainable
+
+BETAS = (0.9, 0.99)
+
+
+def make_student(
+    base: Any,
+    method: str,
+    targets: Sequence[str],
+    rank: int,
+    alpha: float,
+    dropout: float,
+    seed: int,
+) -> Any:
+    """A copy of `base`, ready to be trained by `method`: full, lora or trl.
+
+    Both kinds of LoRA begin with the same numbers, which depend on `seed` alone.
+    """
+    model, generator = copy.deepcopy(base), torch.Generator().manual_seed(seed)
+    if method == "lora":
+        add_lora(model, targets, rank, alpha, dropout, generator)
+    elif method == "trl":
+        from alignment.library import add_peft  # peft and trl take seconds to import
+
+        model = add_peft(model, list(targets), rank, alpha, dropout, generator)
+    return model.train()
+
+
+def make_optimizer(model: Any, lr: float) -> torch.optim.Optimizer:
+    """AdamW on what is trained, without weight decay: it began at a place worth staying near."""
+    return torch.optim.AdamW(
+        list(trainable(model).values()), lr, betas=BETAS, weight_decay=0.0, fused=True
+    )
+
+
+def plain(model: Any) -> Any:
+    """The model of transformers inside peft's; any other model is returned itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def merged(model: Any, scale: float | None = None) -> Any:
+    """A copy with the update in its weights and no adapter left; `scale` as in `lora.merge`."""
+    found = copy.deepcopy(model)
+    if hasattr(found, "merge_and_unload"):
+        return found.merge_and_unload()
+    return merge(found, scale)
+
+
+def trained_share(model: Any) -> float:
+    """Parameters that are trained, as a share (%) of those that the base has."""
+    trained = sum(p.numel() for p in trainable(model).values())
+    everything = sum(p.numel() for p in model.parameters())
+    added = trained if trained < everything else 0
+    return 100 * trained / (everything - added)

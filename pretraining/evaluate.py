@@ -1,0 +1,108 @@
+"""How good a language model is, in units that can be compared.
+
+    nats per token       depends on the tokenizer: only models with the same one can be compared
+    bits per byte        total nats / (ln 2 · bytes): comparable whatever the tokenizer
+    word perplexity      e^(total nats / words): what the tables of WikiText-2 state, where every
+                         end of a line counts as a word of its own
+
+Every token of the text is predicted once, the first from END. The text is cut into windows of the
+context side by side, and a token sees only what its window holds before it: windows that overlap
+would give a better number for the same model, at many times the cost.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from labkit import exercise
+from pretraining.data import inputs_and_targets
+from pretraining.model import GPT
+
+WINDOWS = 32
+"""Windows that go through the model at once."""
+
+
+@exercise(minutes=5)
+def bits_per_byte(nats: float, text: str) -> float:
+    """Bits that a model needs for each byte of a text's UTF-8, from the nats of the whole text."""
+    return nats / math.log(2) / len(text.encode())
+
+
+@exercise(minutes=10)
+def word_perplexity(nats: float, text: str) -> float:
+    """e to the nats of the whole text over its words (Merity et al. 2016).
+
+    Words are what white space separates, and one `<eos>` for the end of each line: a text of 3
+    lines, each ended by \\n, counts 3 of them. Whatever the tokenizer, the words stay these.
+    """
+    words = len(text.split()) + text.count("\n")
+    return math.exp(nats / words)
+
+
+@torch.no_grad()
+def negative_log_likelihood(model: GPT, tokens: Tensor, start: int) -> float:
+    """Nats of a whole text, tokens (n,), of which each is predicted once; `start` goes before the
+    first. The model is left in the mode that it was in."""
+    was_training = model.training
+    model.eval()
+    row = torch.cat([tokens.new_tensor([start]), tokens])
+    length = min(model.shape.context, len(tokens))
+    starts = torch.arange(0, len(tokens) - length + 1, length, device=tokens.device)
+    batches = [inputs_and_targets(row, s, length) for s in starts.split(WINDOWS)]
+    if left := len(tokens) % length:
+        last = torch.tensor([len(tokens) - left], device=tokens.device)
+        batches.append(inputs_and_targets(row, last, left))
+    total = sum(float(token_losses(model, x, y).sum(dtype=torch.float64)) for x, y in batches)
+    model.train(was_training)
+    return total
+
+
+def token_losses(model: GPT, x: Tensor, y: Tensor) -> Tensor:
+    """Nats of each target (B, T)."""
+    logits = model(x).float().flatten(0, 1)
+    return F.cross_entropy(logits, y.flatten(), reduction="none").view(y.shape)
+
+
+@torch.no_grad()
+def future_gap(model: GPT, tokens: Tensor, windows: int = 32) -> float:
+    """Nats per token that a model owes to the future: 0 for a model with a right mask.
+
+    The loss of a token when its window is cut off right before it, minus its loss in the whole
+    window, at three places of `windows` windows.
+    """
+    was_training = model.training
+    model.eval()
+    starts, length = spread(tokens, model.shape.context, windows)
+    x, y = inputs_and_targets(tokens, starts, length)
+    whole = token_losses(model, x, y)
+    gaps = []
+    for t in (length // 4, length // 2, length - 2):
+        cut = token_losses(model, x[:, : t + 1], y[:, : t + 1])[:, t]
+        gaps.append((cut - whole[:, t]).mean())
+    model.train(was_training)
+    return float(torch.stack(gaps).mean())
+
+
+@torch.no_grad()
+def target_offset(model: GPT, tokens: Tensor, windows: int = 32) -> int:
+    """Which token the model's predictions fit best: 1 is the next one, 0 the one just read, 2 the
+    one after the next (of 0 to 3)."""
+    was_training = model.training
+    model.eval()
+    starts, length = spread(tokens, model.shape.context, windows)
+    pairs = [inputs_and_targets(tokens, starts, length, shift) for shift in range(4)]
+    losses = [float(token_losses(model, x, y).mean()) for x, y in pairs]
+    model.train(was_training)
+    return losses.index(min(losses))
+
+
+def spread(tokens: Tensor, context: int, windows: int) -> tuple[Tensor, int]:
+    """Starts of windows spread evenly over a text, with room for 3 tokens after each, and their
+    length."""
+    length = min(context, len(tokens) - 3)
+    count = torch.arange(windows, device=tokens.device)
+    return count * (len(tokens) - length - 3) // windows, length

@@ -1,0 +1,212 @@
+"""To Hugging Face and back: the same weights under other names, and the same logits.
+
+    gpt2      GPT2LMHeadModel       keeps its matrices transposed (Conv1D: x W instead of x Wᵀ)
+    modern    NanoChatForCausalLM   turns halves of a head instead of neighbours, and the other way
+
+Both open with AutoModelForCausalLM, without code of ours.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    NanoChatConfig,
+    NanoChatForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+from labkit import UsageError, exercise
+from pretraining.model import EPS, GPT, Architecture, Shape
+
+
+@exercise(minutes=20)
+def neighbours_to_halves(rows: Tensor, heads: int) -> Tensor:
+    """Reorder the rows of a query or key matrix for a model that turns halves of each head.
+
+    Ours turns the pair (x_2i, x_2i+1) of a head to (x_2i cos - x_2i+1 sin, x_2i+1 cos + x_2i sin).
+    NanoChat turns (y_i, y_{i+d/2}) to (y_i cos + y_{i+d/2} sin, y_{i+d/2} cos - y_i sin): a pair of
+    ours, with its two members exchanged. So y_i = x_2i+1 and y_{i+d/2} = x_2i for i < d/2, in each
+    head. Queries and keys are reordered alike, and their products stay.
+
+    Args:
+        rows: (C, ...), where row h d + j is dimension j of head h.
+    Returns:
+        the same shape, reordered.
+    """
+    by_pair = rows.unflatten(0, (heads, -1, 2))  # (H, d/2, 2, ...)
+    return torch.cat([by_pair[:, :, 1], by_pair[:, :, 0]], dim=1).flatten(0, 1)
+
+
+def halves_to_neighbours(rows: Tensor, heads: int) -> Tensor:
+    """The inverse of `neighbours_to_halves`."""
+    by_half = rows.unflatten(0, (heads, 2, -1))  # (H, 2, d/2, ...)
+    return torch.stack([by_half[:, 1], by_half[:, 0]], dim=2).flatten(0, 2)
+
+
+def to_huggingface(model: GPT, tokenizer: PreTrainedTokenizerFast | None = None) -> PreTrainedModel:
+    """The Hugging Face model with the same weights; its config takes END and PAD from the
+    tokenizer. Raises ValueError for a model that is not causal.
+    """
+    if not model.causal or model.lookahead:
+        raise ValueError("only a causal model can be a Hugging Face CausalLM")
+    shape = model.shape
+    special: dict[str, Any] = {
+        "bos_token_id": tokenizer.bos_token_id if tokenizer else None,
+        "eos_token_id": tokenizer.eos_token_id if tokenizer else None,
+        "pad_token_id": tokenizer.pad_token_id if tokenizer else None,
+    }
+    theirs: Any
+    if model.architecture == "gpt2":
+        theirs = GPT2LMHeadModel(
+            GPT2Config(
+                vocab_size=shape.vocabulary,
+                n_positions=shape.context,
+                n_embd=shape.width,
+                n_layer=shape.layers,
+                n_head=shape.heads,
+                **special,
+            )
+        )
+    else:
+        theirs = NanoChatForCausalLM(
+            NanoChatConfig(
+                vocab_size=shape.vocabulary,
+                max_position_embeddings=shape.context,
+                hidden_size=shape.width,
+                intermediate_size=4 * shape.width,
+                num_hidden_layers=shape.layers,
+                num_attention_heads=shape.heads,
+                rms_norm_eps=EPS["modern"],
+                final_logit_softcapping=None,
+                rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
+                **special,
+            )
+        )
+    theirs.load_state_dict(their_weights(model))
+    theirs.eval()
+    return theirs
+
+
+def their_weights(model: GPT) -> dict[str, Tensor]:
+    """Our weights under Hugging Face's names and in its layouts."""
+    ours, theirs = model.state_dict(), {}
+    for name, value in ours.items():
+        if model.architecture == "gpt2":
+            theirs[_gpt2_name(name)] = value.T if _is_conv1d(name) else value
+        elif name.endswith("qkv.weight"):
+            q, k, v = value.chunk(3)
+            q, k = (neighbours_to_halves(x, model.shape.heads) for x in (q, k))
+            for letter, part in zip("qkv", (q, k, v), strict=True):
+                theirs[_nanochat_name(name).replace("qkv", letter)] = part
+        else:
+            theirs[_nanochat_name(name)] = value
+    return {name: value.detach().clone().contiguous() for name, value in theirs.items()}
+
+
+def from_huggingface(theirs: PreTrainedModel) -> GPT:
+    """Our model with the weights of a GPT2LMHeadModel or NanoChatForCausalLM, in float32.
+
+    Raises ValueError for another architecture, or for a variant of these that ours has not.
+    """
+    shape, architecture = _shape_of(theirs.config)
+    model = GPT(shape, architecture)
+    weights = {name: value.float() for name, value in theirs.state_dict().items()}
+    ours = {}
+    for name in model.state_dict():
+        if model.architecture == "gpt2":
+            value = weights[_gpt2_name(name)]
+            ours[name] = value.T if _is_conv1d(name) else value
+        elif name.endswith("qkv.weight"):
+            q, k, v = (weights[_nanochat_name(name).replace("qkv", x)] for x in "qkv")
+            q, k = (halves_to_neighbours(x, model.shape.heads) for x in (q, k))
+            ours[name] = torch.cat([q, k, v])
+        else:
+            ours[name] = weights[_nanochat_name(name)]
+    model.load_state_dict(ours)
+    return model.eval()
+
+
+def export(model: GPT, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Write model and tokenizer so that AutoModelForCausalLM and AutoTokenizer open them.
+
+    Raises UsageError when the tokenizer has more tokens than the model.
+    """
+    if len(tokenizer) > model.shape.vocabulary:
+        raise UsageError(
+            f"the tokenizer has {len(tokenizer)} tokens and the model only "
+            f"{model.shape.vocabulary}: they do not belong together"
+        )
+    tokenizer.model_max_length = model.shape.context
+    to_huggingface(model, tokenizer).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def load(folder: Path | str) -> GPT:
+    """The model in a folder that `export` wrote, or any GPT-2 or NanoChat checkpoint."""
+    if AutoConfig.from_pretrained(folder).model_type not in ("gpt2", "nanochat"):
+        raise UsageError(f"{folder} holds neither a GPT-2 nor a NanoChat")
+    return from_huggingface(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32))
+
+
+def _shape_of(config: Any) -> tuple[Shape, Architecture]:
+    """Shape and architecture that a config describes. Raises ValueError when ours has no such."""
+    if config.model_type == "gpt2":
+        inner = config.n_inner or 4 * config.n_embd
+        usual = config.activation_function == "gelu_new" and inner == 4 * config.n_embd
+        sizes = (config.n_positions, config.n_embd, config.n_layer, config.n_head)
+    elif config.model_type == "nanochat":
+        usual = (
+            config.intermediate_size == 4 * config.hidden_size
+            and config.num_key_value_heads == config.num_attention_heads
+            and config.final_logit_softcapping is None
+            and config.hidden_act == "relu2"
+        )
+        sizes = (
+            config.max_position_embeddings, config.hidden_size, config.num_hidden_layers,
+            config.num_attention_heads,
+        )  # fmt: skip
+    else:
+        raise ValueError(f"neither a GPT-2 nor a NanoChat: {config.model_type}")
+    if not usual:
+        raise ValueError(f"this {config.model_type} differs from ours in more than its sizes")
+    architecture: Architecture = "gpt2" if config.model_type == "gpt2" else "modern"
+    return Shape(config.vocab_size, *sizes), architecture
+
+
+def _is_conv1d(name: str) -> bool:
+    return name.startswith("blocks") and name.endswith("weight") and "norm" not in name
+
+
+def _gpt2_name(name: str) -> str:
+    """blocks.3.attention.qkv.weight -> transformer.h.3.attn.c_attn.weight"""
+    if name == "head.weight":
+        return "lm_head.weight"
+    for ours, theirs in (
+        ("blocks.", "h."), ("norm1", "ln_1"), ("norm2", "ln_2"), ("attention.qkv", "attn.c_attn"),
+        ("attention.out", "attn.c_proj"), ("mlp.up", "mlp.c_fc"), ("mlp.down", "mlp.c_proj"),
+        ("embedding.", "wte."), ("positions.", "wpe."), ("norm.", "ln_f."),
+    ):  # fmt: skip
+        name = name.replace(ours, theirs)
+    return f"transformer.{name}"
+
+
+def _nanochat_name(name: str) -> str:
+    """blocks.3.mlp.up.weight -> model.layers.3.mlp.fc1.weight"""
+    if name == "head.weight":
+        return "lm_head.weight"
+    for ours, theirs in (
+        ("blocks.", "layers."), ("attention.qkv", "self_attn.qkv_proj"),
+        ("attention.out", "self_attn.o_proj"), ("mlp.up", "mlp.fc1"), ("mlp.down", "mlp.fc2"),
+        ("embedding.", "embed_tokens."),
+    ):  # fmt: skip
+        name = name.replace(ours, theirs)
+    return f"model.{name}"

@@ -1,0 +1,1 @@
+"""Scaling laws measured: sizes under budgets of equal compute. See train.py."""

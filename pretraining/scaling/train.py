@@ -1,0 +1,128 @@
+"""Train a ladder of sizes under budgets of equal compute, and fit the scaling laws to it.
+
+    python -m pretraining.scaling +size=tiny
+    python -m pretraining.scaling +size=tiny count=non_embedding     Kaplan's way of counting
+
+Each budget C buys every size N as many tokens as C = 6 N D allows: a large model sees little text,
+a small one much. The best size lies between, and moves as the budget grows; how fast is what Kaplan
+et al. 2020 (N ~ C^0.73) and Hoffmann et al. 2022 (N ~ C^0.5) disagree about. The largest budget is
+also predicted from the others: a law that cannot do that has no business beyond it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from labkit import LabConfig, Run, UsageError, lab
+
+
+@dataclass
+class Config(LabConfig):
+    """Week 7: scaling laws, from many small trainings."""
+
+    data: str = "wikitext2"
+    """Text, read by characters: tinyshakespeare, wikitext2 or pydoc."""
+    widths: list[int] = field(default_factory=lambda: [32, 48, 64, 96, 128, 192, 256, 384, 512])
+    """Sizes of the ladder."""
+    budgets: list[float] = field(default_factory=lambda: [1e12, 4e12, 1.6e13, 6.4e13, 2.5e14, 1e15])
+    """Budgets of compute, in FLOPs: C = 6 N D."""
+    tokens_per_parameter: list[float] = field(default_factory=lambda: [3, 250])
+    """Fewest and most; sizes outside are left out of a budget."""
+    count: Literal["all", "non_embedding"] = "all"
+    """Which parameters are N: all (Hoffmann et al.), or those of the layers alone (Kaplan et al.).
+    """
+    repeats: int = 2
+    """Trainings of each size under each budget, each with a seed of its own: seed, seed + 1, ..."""
+    layers: int = 4
+    """Layers of every size."""
+    head_dim: int = 32
+    """Width of a head; narrower models have one."""
+    context: int = 256
+    """Characters that a model sees."""
+    batch_size: int = 32
+    """Windows of `context` characters a step."""
+    lr: float = 0.01
+    """Peak learning rate of AdamW, for every size: with normed activations one rate fits all."""
+    warmup: int = 5
+    """Steps over which it rises."""
+    decay: float = 0.5
+    """Share of each training over which it falls to 0."""
+    validation: int = 262_144
+    """Characters at the head of the validation split, on which every model is measured."""
+    draws: int = 1000
+    """Bootstrap draws behind each interval."""
+    log_every: int = 20
+    """Steps between two entries of the training curve."""
+
+    def __post_init__(self) -> None:
+        positive = "repeats layers head_dim context batch_size lr validation draws log_every"
+        for name in positive.split():
+            if getattr(self, name) <= 0:
+                raise UsageError(f"{name} must be > 0, got {getattr(self, name)}")
+        if len(set(self.widths)) < 4 or min(self.widths) < 1 or any(w % 2 for w in self.widths):
+            raise UsageError(f"widths must be four or more different even numbers: {self.widths}")
+        if any(w > self.head_dim and w % (2 * (w // self.head_dim)) for w in self.widths):
+            raise UsageError(
+                f"a width above head_dim={self.head_dim} must be a multiple of it: {self.widths}"
+            )
+        if len(set(self.budgets)) < 3 or min(self.budgets) <= 0:
+            raise UsageError(f"budgets must be three or more different FLOPs: {self.budgets}")
+        if len(self.tokens_per_parameter) != 2 or self.tokens_per_parameter[0] <= 0:
+            raise UsageError("tokens_per_parameter must be fewest and most, like [5,250]")
+        if self.warmup < 0 or not 0 <= self.decay <= 1:
+            raise UsageError("warmup must be 0 or more, and decay from 0 to 1")
+
+
+@lab("pretraining.scaling", Config)
+def train(cfg: Config, run: Run) -> None:
+    """One training after the other; a step is a batch for the model whose turn it is."""
+    import torch
+    import torch.nn.functional as F
+
+    from labkit.data import TextData
+    from pretraining.data import encode, sample_batch
+    from pretraining.evaluate import negative_log_likelihood
+    from pretraining.scaling.ladder import Ladder, plan
+    from pretraining.scaling.report import report
+    from pretraining.schedule import warmup_stable_decay
+    from pretraining.tokenizer import build_tokenizer
+
+    data = run.data(cfg.data, TextData)
+    tokenizer = build_tokenizer("char", data.name, data.train, 0)
+    ids = encode(tokenizer, data.train).to(run.device)
+    held_out = encode(tokenizer, data.valid[: cfg.validation]).to(run.device)
+    trainings = plan(
+        cfg.widths, cfg.budgets, cfg.tokens_per_parameter, cfg.layers, cfg.head_dim, cfg.context,
+        cfg.batch_size, len(tokenizer), len(ids), cfg.count,
+        range(cfg.seed, cfg.seed + cfg.repeats),
+    )  # fmt: skip
+    ladder = Ladder(trainings, cfg.lr, run.device)
+    run.track(ladder=ladder)
+    for step in run.steps(ladder.steps):
+        local, last = ladder.at(step), ladder.training.steps - 1
+        for group in ladder.optimizer.param_groups:
+            group["lr"] = cfg.lr * warmup_stable_decay(
+                local, last + 1, cfg.warmup, round(cfg.decay * (last + 1))
+            )
+        x, y = sample_batch(ids, cfg.context, cfg.batch_size, local, ladder.training.seed)
+        with run.autocast():
+            logits = ladder.model(x)
+        loss = F.cross_entropy(logits.float().flatten(0, 1), y.flatten())
+        ladder.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(ladder.model.parameters(), 1.0)
+        ladder.optimizer.step()
+        if local % cfg.log_every == 0 or local == last:
+            run.log({"train/loss": loss, "train/parameters": ladder.training.parameters}, step)
+        if local == last:
+            with run.autocast():
+                nats = negative_log_likelihood(ladder.model, held_out, tokenizer.eos_token_id)
+            ladder.losses.append(nats / len(held_out))
+            run.log({"valid/loss": ladder.losses[-1]}, step)
+    run.save()
+    run.result(report(run, trainings[: len(ladder.losses)], ladder.losses, cfg.draws))
+
+
+if __name__ == "__main__":
+    train()

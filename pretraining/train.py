@@ -1,0 +1,192 @@
+"""Pretrain a GPT on a text.
+
+python -m pretraining.train +size=tiny                       2019's recipe, by character
+python -m pretraining.train +size=tiny +experiment=modern    today's
+python -m pretraining.train +size=tiny data=wikitext2        byte pairs; what week 8 fine-tunes
+python -m pretraining.train +size=tiny +experiment=mlm       hidden tokens instead of the next
+torchrun --nproc-per-node=8 -m pretraining.train             several GPUs
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from labkit import LabConfig, Run, UsageError, lab
+
+
+@dataclass
+class Config(LabConfig):
+    """Week 7: pretraining a GPT."""
+
+    data: str = "wikitext2"
+    """Text to learn: a text set of the registry."""
+    tokenizer: Literal["auto", "char", "bpe"] = "auto"
+    """Characters, or byte pairs of the training text; auto is char for tinyshakespeare."""
+    vocabulary: int = 50_257
+    """Tokens of the byte pairs."""
+    architecture: Literal["gpt2", "modern"] = "gpt2"
+    """The network of 2019 or today's; see model.py for what differs."""
+    objective: Literal["next", "masked"] = "next"
+    """Name the next token (GPT), or hidden ones from both sides (BERT)."""
+    context: int = 1024
+    """Tokens that the model sees at once."""
+    width: int = 768
+    """Dimensions of a token inside the model."""
+    layers: int = 12
+    """Layers."""
+    heads: int = 12
+    """Attention heads of a layer."""
+    dropout: float = 0.2
+    """Share of activations set to 0 in training; a text read many times over needs some."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """AdamW for everything, or Muon for the matrices inside the layers and AdamW for the rest."""
+    lr: float = 6e-4
+    """Peak learning rate of AdamW."""
+    matrix_lr: float = 0.02
+    """Peak learning rate of Muon."""
+    weight_decay: float = 0.1
+    """Decoupled weight decay of all matrices."""
+    clip: float = 1.0
+    """Largest norm of the whole gradient; what is above is scaled down. 0 leaves it."""
+    schedule: Literal["cosine", "wsd"] = "cosine"
+    """Warm-up and cosine decay, or warm-up, level and linear decay to 0."""
+    warmup: float = 0.05
+    """Share of the steps over which the learning rate rises."""
+    decay: float = 0.5
+    """Share of the steps over which it falls at the end (wsd)."""
+    steps: int = 2000
+    """Optimiser steps."""
+    teraflops: float | None = None
+    """Training compute in 10^12 floating-point operations; when given, it decides the steps."""
+    batch_size: int = 64
+    """Windows a step, of all processes and micro-batches together."""
+    micro_batch: int | None = 8
+    """Windows that go through the model at once; null is all. Gradients add up to the same."""
+    compile: bool = False
+    """Let torch.compile fuse the network (minutes at the start; for long runs on a GPU)."""
+    shift: int = 1
+    """How far after its input a target stands; right is 1."""
+    lookahead: int = 0
+    """Positions after its own that a token may see; right is 0."""
+    mask_rate: float = 0.15
+    """Share of the tokens that are hidden (objective=masked)."""
+    evaluations: int = 10
+    """Looks at validation text and samples during training, evenly spaced."""
+    eval_tokens: int = 100_000
+    """Tokens of the validation text that such a look reads; the result reads all."""
+    prompts: list[str] = field(default_factory=list)
+    """Beginnings for the samples; none means two passages of the validation text."""
+    sample_length: int = 200
+    """Tokens of a sample, if the context has room."""
+    temperature: float = 0.8
+    """Of the samples; 0 always takes the likeliest token."""
+    top_k: int | None = None
+    """Samples draw from the k likeliest tokens only."""
+    top_p: float | None = 0.95
+    """Samples draw from the likeliest tokens that together have this probability."""
+    log_every: int = 10
+    """Steps between two entries of the training curve."""
+
+    def __post_init__(self) -> None:
+        names = "vocabulary context width layers heads steps batch_size log_every evaluations lr"
+        for name in f"{names} matrix_lr eval_tokens sample_length shift".split():
+            if getattr(self, name) <= 0:
+                raise UsageError(f"{name} must be > 0, got {getattr(self, name)}")
+        for name in ("warmup", "decay", "dropout", "mask_rate"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UsageError(f"{name} is a share: from 0 to below 1, got {getattr(self, name)}")
+        if self.width % self.heads or (self.width // self.heads) % 2:
+            raise UsageError(
+                f"width must be an even multiple of heads; got width={self.width} and "
+                f"heads={self.heads}, try width={64 * self.heads}"
+            )
+        if self.teraflops is not None and self.teraflops <= 0:
+            raise UsageError(f"teraflops must be > 0, got {self.teraflops}")
+        if self.temperature < 0 or (self.top_p is not None and not 0 < self.top_p <= 1):
+            raise UsageError("temperature must be 0 or more, and top_p above 0 and at most 1")
+        if min(self.clip, self.weight_decay, self.lookahead) < 0 or (self.top_k or 1) < 1:
+            raise UsageError("clip, weight_decay and lookahead must be 0 or more, top_k 1 or more")
+
+
+@lab("pretraining", Config, distributed=True)
+def train(cfg: Config, run: Run) -> None:
+    """Windows of a text, the loss on every next token, a step."""
+    import torch
+    import torch.nn.functional as F
+
+    from labkit.data import TextData
+    from pretraining.data import count_windows, encode, sample_batch
+    from pretraining.mlm import IGNORE, masked_batch
+    from pretraining.model import GPT, Shape
+    from pretraining.optimizer import build_optimizers
+    from pretraining.parallel import DataParallel
+    from pretraining.report import Reporter
+    from pretraining.schedule import cosine, warmup_stable_decay
+    from pretraining.speed import Meter, steps_for
+    from pretraining.tokenizer import MASK, prepare_tokenizer, special_id
+
+    data = run.data(cfg.data, TextData)
+    tokenizer = prepare_tokenizer(run.dir, cfg.tokenizer, data, cfg.vocabulary)
+    tokens = {
+        name: encode(tokenizer, text).to(run.device)
+        for name, text in (("train", data.train), ("valid", data.valid), ("test", data.test))
+    }
+    count_windows(tokens["train"], cfg.context, cfg.shift)  # too little text is told at once
+    shape = Shape(len(tokenizer), cfg.context, cfg.width, cfg.layers, cfg.heads)
+    masked, mask = cfg.objective == "masked", special_id(tokenizer, MASK)
+    model = GPT(shape, cfg.architecture, cfg.dropout, not masked, cfg.lookahead).to(run.device)
+    optimizers = build_optimizers(model, cfg.optimizer, cfg.lr, cfg.matrix_lr, cfg.weight_decay)
+    run.track(model=model, **{f"optimizer{i}": each for i, each in enumerate(optimizers)})
+    reporter = Reporter(cfg, run, model, tokenizer, data, tokens)
+    network: Any = torch.compile(model) if cfg.compile else model
+    parallel = DataParallel(network, run.device, cfg.batch_size)
+
+    per_step = cfg.batch_size * cfg.context
+    steps = cfg.steps if cfg.teraflops is None else steps_for(cfg.teraflops, shape, per_step)
+    warmup, every = round(cfg.warmup * steps), max(1, steps // cfg.evaluations)
+    meter = Meter(shape, run.device, run.precision, run.dir)
+    for step in run.steps(steps):
+        if cfg.schedule == "cosine":
+            factor = cosine(step, steps, warmup)
+        else:
+            factor = warmup_stable_decay(step, steps, warmup, round(cfg.decay * steps))
+        # Looked up at every step: resuming puts new groups into the optimizers.
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+            group["lr"] = factor * group["peak_lr"]
+        x, y = sample_batch(tokens["train"], cfg.context, cfg.batch_size, step, cfg.seed, cfg.shift)
+        if masked:
+            seed = (cfg.seed << 32) + step
+            x, y = masked_batch(x, mask, shape.vocabulary, cfg.mask_rate, seed)
+        # One divisor for all parts: then micro-batches and processes add up to the batch's mean.
+        asked = (y != IGNORE).sum() / parallel.processes
+        loss = torch.zeros((), device=run.device)
+        parts = parallel.micro_batches(x, y, cfg.micro_batch or cfg.batch_size)
+        for i, (inputs, targets) in enumerate(parts):
+            with parallel.accumulate(last=i == len(parts) - 1):
+                with run.autocast():
+                    logits = parallel.model(inputs)
+                part = F.cross_entropy(
+                    logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORE,
+                    reduction="sum",
+                ) / asked  # fmt: skip
+                part.backward()
+            loss += part.detach()
+        if cfg.clip:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.clip)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        meter.tokens += per_step
+        if step % cfg.log_every == 0 or step == steps - 1:
+            run.log({"train/loss": parallel.mean(loss), "train/lr": factor * cfg.lr}, step)
+            meter.look(step)
+        if (step + 1) % every == 0 or step in (0, steps - 1):
+            reporter.look(step)
+            meter.restart()
+    run.save()
+    run.result(reporter.final())
+
+
+if __name__ == "__main__":
+    train()

@@ -1,0 +1,123 @@
+"""The template against Jinja's, the labels against what the libraries would learn."""
+
+from typing import Any
+
+import pytest
+
+from alignment import chat
+from alignment.chat import IGNORE, Example
+from alignment.mixture import mix
+from labkit import UsageError
+from labkit.data import Instruction, InstructionData
+
+ROWS = [
+    Instruction("Sort the words.", "pear apple", "apple pear"),
+    Instruction("Say hello.", "", "Hello!"),
+    Instruction("Two lines.", "a\nb", "\nb\n\na"),
+]
+
+
+@pytest.mark.exercise("chat.prompt_text")
+def test_the_prompt_to_the_letter() -> None:
+    assert chat.prompt_text(ROWS[0]) == (
+        "### Instruction:\nSort the words.\n\n### Input:\npear apple\n\n### Response:\n"
+    )
+
+
+@pytest.mark.exercise("chat.prompt_text")
+@pytest.mark.parametrize("row", ROWS)
+def test_prompt_and_answer_are_what_the_chat_template_renders(
+    tokenizer: Any, row: Instruction
+) -> None:
+    user = {"role": "user", "content": chat.question(row)}
+    assistant = {"role": "assistant", "content": row.output}
+    prompt = tokenizer.apply_chat_template([user], tokenize=False, add_generation_prompt=True)
+    whole = tokenizer.apply_chat_template([user, assistant], tokenize=False)
+    assert prompt == chat.prompt_text(row)
+    assert whole == chat.prompt_text(row) + row.output + tokenizer.eos_token
+
+
+def test_tokens_are_prompt_then_answer_then_end(tokenizer: Any) -> None:
+    found, dropped = chat.encode(ROWS, tokenizer, 10_000)
+    assert dropped == 0
+    for example, row in zip(found, ROWS, strict=True):
+        head, tail = example.tokens[: example.prompt], example.answer
+        assert tokenizer.decode(head) == chat.prompt_text(row)
+        assert tokenizer.decode(tail[:-1]) == row.output
+        assert tail[-1] == tokenizer.eos_token_id
+        assert tokenizer.eos_token_id not in [*head, *tail[:-1]]
+
+
+def test_rows_that_do_not_fit_are_dropped_and_counted(tokenizer: Any) -> None:
+    sizes = [len(e.tokens) for e in chat.encode(ROWS, tokenizer, 10_000)[0]]
+    kept, dropped = chat.encode(ROWS, tokenizer, sorted(sizes)[1])
+    assert (len(kept), dropped) == (2, 1)
+    assert [len(e.tokens) for e in kept] == [s for s in sizes if s <= sorted(sizes)[1]]
+
+
+@pytest.mark.parametrize(
+    ("row", "part"),
+    [(Instruction("Say hello.", "", "  \n"), "output"), (Instruction("", "x", "y"), "instruction")],
+)
+def test_an_empty_row_is_refused_and_named(tokenizer: Any, row: Instruction, part: str) -> None:
+    with pytest.raises(UsageError, match=f"row 1 has an empty {part}"):
+        chat.encode([ROWS[0], row], tokenizer, 100)
+
+
+@pytest.mark.exercise("chat.labels")
+def test_learned_are_the_answer_and_its_end_and_nothing_else() -> None:
+    example = Example([7, 8, 9, 5, 6, 0], prompt=3)
+    assert chat.labels(example) == [IGNORE, IGNORE, IGNORE, 5, 6, 0]
+
+
+@pytest.mark.exercise("chat.labels")
+def test_the_end_is_learned_even_where_its_token_also_occurs_in_the_prompt() -> None:
+    """Padding, end and beginning of text are one token in GPT-2: places tell, values do not."""
+    example = Example([0, 8, 0, 5, 0], prompt=3)
+    assert chat.labels(example) == [IGNORE, IGNORE, IGNORE, 5, 0]
+
+
+@pytest.mark.exercise("chat.labels")
+def test_the_two_mistakes_that_can_be_asked_for() -> None:
+    example = Example([7, 8, 9, 5, 6, 0], prompt=3)
+    assert chat.labels(example, on_end=False) == [IGNORE, IGNORE, IGNORE, 5, 6, IGNORE]
+    assert chat.labels(example, on_prompt=True) == [IGNORE, 8, 9, 5, 6, 0]
+    assert example.tokens == [7, 8, 9, 5, 6, 0], "the example itself stays as it is"
+
+
+def sets() -> tuple[InstructionData, InstructionData]:
+    rows = tuple(Instruction(f"Say {i}.", "", str(i)) for i in range(12))
+    mine = InstructionData("mine", "test", rows[:8], rows[8:10], rows[10:])
+    commands = tuple(Instruction("Repeat the words.", f"w{i}", f"w{i}") for i in range(9))
+    return mine, InstructionData("commands", "test", commands[:5], commands[5:7], commands[7:])
+
+
+def test_a_share_of_commands_is_mixed_into_training_alone(tokenizer: Any) -> None:
+    mine, commands = sets()
+    found = mix(mine, commands, 0.2, tokenizer, 100, batch_size=4)
+    texts = [tokenizer.decode(example.tokens) for example in found.train]
+    assert len(texts) == 10  # 8 of the set, and 2 of 10 are commands
+    assert sum("Repeat" in text for text in texts) == 2
+    for split in (found.valid, found.test):
+        assert not any("Repeat" in tokenizer.decode(example.tokens) for example in split)
+    held_out = {row.input for row in commands.test}
+    assert not any(word in text.split() for text in texts for word in held_out)
+
+
+def test_commands_alone_are_mixed_with_nothing(tokenizer: Any) -> None:
+    _, commands = sets()
+    assert len(mix(commands, commands, 0.5, tokenizer, 100, batch_size=2).train) == 5
+
+
+def test_dropped_rows_are_said_aloud_and_too_few_left_are_refused(
+    tokenizer: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine, commands = sets()
+    everything = (*mine.train, *mine.valid, *mine.test)
+    longest = max(len(e.tokens) for e in chat.encode(everything, tokenizer, 999)[0])
+    long_row = Instruction("Say it all.", "x" * 200, "x")
+    with_long = InstructionData("mine", "test", (*mine.train, long_row), mine.valid, mine.test)
+    mix(with_long, commands, 0.0, tokenizer, longest, batch_size=2)
+    assert f"train: 1 of 9 rows have more than {longest} tokens" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="only 0 of 8 train rows fit into context=5"):
+        mix(mine, commands, 0.0, tokenizer, 5, batch_size=2)

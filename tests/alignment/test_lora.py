@@ -1,0 +1,209 @@
+"""LoRA by hand against peft: outputs, gradients, merged weights and files."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from alignment import adapter, lora
+from alignment.library import add_peft
+from alignment.lora import LoRALayer, add_lora, lora_layers, merge, trainable
+from alignment.students import trained_share
+from labkit import UsageError
+
+TARGETS = ["c_attn", "c_proj"]
+TOKENS = torch.tensor([[3, 1, 4, 1, 5], [9, 2, 6, 5, 3]])
+
+
+def both(make_gpt2: Callable[..., Any], rank: int = 3, alpha: float = 12.0) -> tuple[Any, Any]:
+    """One base with our LoRA and with peft's: equal A and B, B not zero."""
+    base = make_gpt2()
+    ours, theirs = copy.deepcopy(base), copy.deepcopy(base)
+    add_lora(ours, TARGETS, rank, alpha)
+    theirs = add_peft(theirs, TARGETS, rank, alpha, 0.0).eval()
+    torch.manual_seed(1)
+    for name, layer in lora_layers(ours).items():
+        nn.init.normal_(layer.b, std=0.2)
+        twin = theirs.get_base_model().get_submodule(name)
+        with torch.no_grad():
+            twin.lora_A["default"].weight.copy_(layer.a)
+            twin.lora_B["default"].weight.copy_(layer.b)
+    return ours, theirs
+
+
+def linear_pair(conv1d: bool) -> tuple[nn.Module, torch.Tensor, torch.Tensor, torch.Tensor]:
+    g = torch.Generator().manual_seed(0)
+    base = Conv1D(7, 5) if conv1d else nn.Linear(5, 7)
+    a, b = torch.randn(2, 5, generator=g), torch.randn(7, 2, generator=g)
+    return base, a, b, torch.randn(4, 3, 5, generator=g)
+
+
+@pytest.mark.exercise("lora.update")
+def test_update_by_the_formula() -> None:
+    _, a, b, x = linear_pair(conv1d=False)
+    expected = 0.5 * torch.einsum("nti,ri,or->nto", x, a, b)
+    torch.testing.assert_close(lora.update(x, a, b, 0.5), expected)
+
+
+@pytest.mark.exercise("lora.update")
+def test_update_of_a_square_layer() -> None:
+    """in = out = r: here a transpose too many is no error of shape."""
+    g = torch.Generator().manual_seed(0)
+    a, b, x = (torch.randn(4, 4, generator=g) for _ in range(3))
+    expected = torch.stack([3.0 * b @ (a @ row) for row in x])
+    torch.testing.assert_close(lora.update(x, a, b, 3.0), expected)
+
+
+@pytest.mark.exercise("lora.delta_weight")
+@pytest.mark.parametrize("conv1d", [False, True])
+@pytest.mark.parametrize("square", [False, True])
+def test_delta_weight_does_what_the_update_does(conv1d: bool, square: bool) -> None:
+    """A layer that has nothing but the update as its weight, applied by the library's own code."""
+    g = torch.Generator().manual_seed(0)
+    out = 5 if square else 7
+    a, b = torch.randn(2, 5, generator=g), torch.randn(out, 2, generator=g)
+    x = torch.randn(4, 5, generator=g)
+    layer = Conv1D(out, 5) if conv1d else nn.Linear(5, out)
+    with torch.no_grad():
+        layer.weight.copy_(lora.delta_weight(a, b, 2.5, conv1d))
+        layer.bias.zero_()
+    torch.testing.assert_close(layer(x), 2.5 * torch.einsum("ni,ri,or->no", x, a, b))
+
+
+@pytest.mark.parametrize("conv1d", [False, True])
+def test_a_layer_merged_is_the_layer_unmerged(conv1d: bool) -> None:
+    base, _, b, x = linear_pair(conv1d)
+    layer = LoRALayer(base, rank=2, scale=1.5)
+    assert torch.equal(layer(x), base(x)), "B is zero at first"
+    with torch.no_grad():
+        layer.b.copy_(b)
+        before = layer(x)
+        torch.testing.assert_close(layer.merged()(x), before)
+        assert not torch.allclose(base(x), before * 2)
+
+
+def test_outputs_and_gradients_are_pefts(make_gpt2: Callable[..., Any]) -> None:
+    ours, theirs = both(make_gpt2)
+    results = []
+    for model in (ours, theirs):
+        logits = model(TOKENS).logits
+        named = trainable(model)
+        grads = torch.autograd.grad(logits.square().mean(), list(named.values()))
+        results.append((logits.detach(), dict(zip(named, grads, strict=True))))
+    torch.testing.assert_close(results[0][0], results[1][0], atol=1e-5, rtol=1e-5)
+    assert len(results[0][1]) == len(results[1][1]) == 2 * len(lora_layers(ours))
+    for name in lora_layers(ours):
+        for mine, letter in (("a", "A"), ("b", "B")):
+            torch.testing.assert_close(
+                results[0][1][f"{name}.{mine}"],
+                results[1][1][f"base_model.model.{name}.lora_{letter}.default.weight"],
+                atol=1e-6,
+                rtol=1e-4,
+            )
+
+
+def test_merged_weights_are_pefts_and_logits_stay(make_gpt2: Callable[..., Any]) -> None:
+    ours, theirs = both(make_gpt2)
+    with torch.no_grad():
+        before = ours(TOKENS).logits
+        merge(ours)
+        torch.testing.assert_close(ours(TOKENS).logits, before, atol=1e-5, rtol=1e-5)
+    expected = theirs.merge_and_unload().state_dict()
+    found = ours.state_dict()
+    assert found.keys() == expected.keys(), "nothing of LoRA is left"
+    for name, value in found.items():
+        torch.testing.assert_close(value, expected[name], atol=1e-6, rtol=1e-5)
+
+
+def test_merging_with_another_scale_is_another_model(make_gpt2: Callable[..., Any]) -> None:
+    ours, _ = both(make_gpt2, rank=3, alpha=12.0)
+    with torch.no_grad():
+        before = ours(TOKENS).logits
+        assert not torch.allclose(merge(copy.deepcopy(ours), 12.0)(TOKENS).logits, before)
+        torch.testing.assert_close(merge(ours, 4.0)(TOKENS).logits, before)  # 12 / 3
+
+
+def test_it_begins_as_the_base_and_only_the_update_is_trained(
+    make_gpt2: Callable[..., Any],
+) -> None:
+    base = make_gpt2()
+    model = copy.deepcopy(base)
+    names = add_lora(model, TARGETS, 2, 4.0)
+    assert len(names) == 6  # c_attn, c_proj of attention and c_proj of the MLP, in two layers
+    assert torch.equal(model(TOKENS).logits, base(TOKENS).logits)
+    model(TOKENS).logits.sum().backward()
+    graded = {name for name, p in model.named_parameters() if p.grad is not None}
+    assert graded == set(trainable(model))
+    assert graded == {f"{name}.{letter}" for name in names for letter in "ab"}
+    trained = sum(p.numel() for p in trainable(model).values())
+    everything = sum(p.numel() for p in base.parameters())
+    assert trained_share(model) == pytest.approx(100 * trained / everything)
+    assert trained_share(base) == 100
+
+
+def test_both_kinds_begin_with_the_same_numbers(make_gpt2: Callable[..., Any]) -> None:
+    generators = [torch.Generator().manual_seed(3) for _ in range(2)]
+    ours = make_gpt2()
+    add_lora(ours, TARGETS, 2, 4.0, generator=generators[0])
+    theirs = add_peft(make_gpt2(), TARGETS, 2, 4.0, 0.0, generators[1]).get_base_model()
+    for name, layer in lora_layers(ours).items():
+        assert torch.equal(layer.a, theirs.get_submodule(name).lora_A["default"].weight)
+        assert layer.a.abs().max() <= layer.a.shape[1] ** -0.5  # peft's own bound
+
+
+def test_an_adapter_is_saved_for_us_and_for_peft(
+    make_gpt2: Callable[..., Any], tmp_path: Path
+) -> None:
+    from peft import PeftModel
+
+    ours, _ = both(make_gpt2)
+    adapter.save_adapter(ours, tmp_path)
+    again = make_gpt2()
+    add_lora(again, TARGETS, 3, 12.0)
+    adapter.load_adapter(again, tmp_path)
+    theirs = PeftModel.from_pretrained(make_gpt2(), str(tmp_path)).eval()
+    with torch.no_grad():
+        expected = ours(TOKENS).logits
+        assert torch.equal(again(TOKENS).logits, expected)
+        torch.testing.assert_close(theirs(TOKENS).logits, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_an_adapter_that_peft_saved_is_read(make_gpt2: Callable[..., Any], tmp_path: Path) -> None:
+    _, theirs = both(make_gpt2)
+    theirs.save_pretrained(str(tmp_path))
+    ours = make_gpt2()
+    add_lora(ours, TARGETS, 3, 12.0)
+    adapter.load_adapter(ours, tmp_path)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(TOKENS).logits, theirs(TOKENS).logits, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("targets", "rank", "alpha", "message"),
+    [
+        (TARGETS, 2, 8.0, "does not fit transformer.h.0.attn.c_attn: expected rank 2"),
+        (TARGETS, 3, 3.0, "alpha / rank 1;"),
+        (["c_attn"], 3, 12.0, "also adapts .*c_proj"),
+    ],
+)
+def test_an_adapter_of_other_settings_is_refused(
+    make_gpt2: Callable[..., Any], tmp_path: Path, targets: Any, rank: int, alpha: float,
+    message: str,
+) -> None:  # fmt: skip
+    adapter.save_adapter(both(make_gpt2)[0], tmp_path)
+    model = make_gpt2()
+    add_lora(model, targets, rank, alpha)
+    with pytest.raises(UsageError, match=message):
+        adapter.load_adapter(model, tmp_path)
+
+
+def test_layers_that_are_not_there_are_named(make_gpt2: Callable[..., Any]) -> None:
+    with pytest.raises(
+        UsageError, match=r"no layer called q_proj; type targets=\[c_attn,c_fc,c_proj\]"
+    ):
+        add_lora(make_gpt2(), ["c_attn", "q_proj"], 2, 4.0)

@@ -1,0 +1,114 @@
+"""The week as a person runs it, at size smoke; both ways of training against each other."""
+
+from typing import Any
+
+import pytest
+from peft import PeftConfig
+
+from labkit import UsageError
+
+SHORT = ("+size=smoke", "steps=8", "tests=8", "evaluations=2")
+
+
+def test_smoke_learns_measures_and_publishes(lab_run: Any) -> None:
+    done = lab_run("alignment", "+size=smoke")
+    assert done.returncode == 0, done.output
+    metrics = done.record["metrics"]
+    assert metrics["gain"] > 2
+    assert metrics["gain"] == pytest.approx(metrics["base_nll"] - metrics["response_nll"])
+    assert metrics["stops"] > 40
+    assert metrics["loss_gap"] < 1e-4
+    assert metrics["merge_gap"] < 1e-4
+    assert metrics["dpo_first_loss"] == pytest.approx(0.6931472, abs=1e-5)
+    assert done.record["data"]["name"] == "commands"
+    assert {p.name for p in (done.dir / "samples").iterdir()} == {
+        "loss.png",
+        "valid.png",
+        "answers.txt",
+    }
+    assert "[tuned]" in (done.dir / "samples" / "answers.txt").read_text()
+    assert PeftConfig.from_pretrained(str(done.dir / "adapter")).r == 8
+    published = lab_run.home / "artifacts" / "alignment" / "smoke-commands"
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {
+        p.name for p in published.iterdir()
+    }
+    from transformers import AutoTokenizer
+
+    template = AutoTokenizer.from_pretrained(published).chat_template
+    assert template is not None, "whoever serves it needs the words it was trained with"
+    assert "### Response:" in template
+
+
+@pytest.mark.parametrize(
+    "words", [("method=compare", "dropout=0.1"), ("method=trl", "dropout=0.1")]
+)
+def test_resumes_to_the_same_bits(resume_check: Any, words: tuple[str, ...]) -> None:
+    resume_check("alignment", *SHORT, *words)
+
+
+def test_the_libraries_way_gives_the_same_curve(lab_run: Any) -> None:
+    """peft's LoRA, trl's padded batches, its loss and its loop, beside ours, packed."""
+    ours = lab_run("alignment", *SHORT)
+    theirs = lab_run("alignment", *SHORT, "method=trl")
+    assert ours.returncode == theirs.returncode == 0, ours.output + theirs.output
+    for key in ("train/loss", "train/lr"):
+        two = [[line[key] for line in run.metrics if key in line] for run in (ours, theirs)]
+        assert len(two[0]) == 8
+        assert two[0] == pytest.approx(two[1], rel=2e-4), key
+    losses = [line["train/loss"] for line in ours.metrics if "train/loss" in line]
+    assert losses[-1] < losses[0] - 0.1, "it did learn"
+    for key in ("response_nll", "base_nll", "trained_share"):
+        assert ours.record["metrics"][key] == pytest.approx(theirs.record["metrics"][key], rel=2e-4)
+    assert PeftConfig.from_pretrained(str(theirs.dir / "adapter")).r == 8
+
+
+def test_compare_reports_both_and_what_was_kept(lab_run: Any) -> None:
+    done = lab_run("alignment", *SHORT, "+experiment=compare")
+    assert done.returncode == 0, done.output
+    found = done.record["metrics"]
+    assert found["gain_kept"] == pytest.approx(
+        100 * found["gain"] / (found["base_nll"] - found["full_nll"])
+    )
+    assert found["full_nll"] < found["response_nll"]
+    assert found["trained_share"] < 20
+    logged = {key for line in done.metrics for key in line}
+    assert {"train/loss_lora", "train/loss_full", "valid/nll_lora", "valid/nll_full"} <= logged
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("rank=0",), "rank must be > 0, got 0"),
+        (("commands=1",), "commands must be from 0 to below 1"),
+        (("targets=[]",), "targets must name a layer"),
+        (("targets=[q_proj]",), "no layer called q_proj"),
+        (("method=lroa",), "did you mean lora?"),
+        (("base=no/such-model",), "neither a folder with a model and its tokenizer nor"),
+        (("context=4",), "rows fit into context=4"),
+        (("data=pydoc",), "this week wants a set of instructions"),
+    ],
+)
+def test_bad_settings_are_refused(words: tuple[str, ...], message: str, capfd: Any, tmp_path: Any,
+                                  monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    from alignment.train import train
+
+    monkeypatch.setenv("LAB_HOME", str(tmp_path))
+    monkeypatch.setenv("LAB_OFFLINE", "1")
+    monkeypatch.setattr("sys.argv", ["test"])
+    assert train.main(["+size=smoke", *words]) == 2
+    assert message in capfd.readouterr().err
+    assert not list(tmp_path.glob("runs/*/*/*/result.json"))
+
+
+def test_config_is_right_by_default() -> None:
+    from alignment.train import Config
+
+    cfg = Config()
+    assert (cfg.isolate, cfg.learn_prompt, cfg.learn_end, cfg.merge_scale) == (
+        True,
+        False,
+        True,
+        None,
+    )
+    with pytest.raises(UsageError, match="dropout must be from 0 to below 1"):
+        Config(dropout=1.0)

@@ -1,0 +1,117 @@
+"""Muon beside the singular value decomposition and beside PyTorch's own."""
+
+import copy
+
+import pytest
+import torch
+
+from pretraining import GPT, Muon, Shape, newton_schulz
+from pretraining.optimizer import build_optimizers
+
+A, B, C = 3.4445, -4.7750, 2.0315  # of the quintic, as published
+
+
+def by_svd(matrix: torch.Tensor, steps: int) -> torch.Tensor:
+    """The quintic applied to the singular values themselves."""
+    u, s, vt = torch.linalg.svd(matrix.double() / matrix.double().norm(), full_matrices=False)
+    for _ in range(steps):
+        s = A * s + B * s**3 + C * s**5
+    return u @ torch.diag(s) @ vt
+
+
+@pytest.mark.exercise("optimizer.newton_schulz")
+@pytest.mark.parametrize("shape", [(6, 6), (4, 10), (10, 4), (1, 5)])
+@pytest.mark.parametrize("steps", [0, 1, 2, 5])
+def test_newton_schulz_is_the_quintic_on_the_singular_values(
+    shape: tuple[int, int], steps: int
+) -> None:
+    matrix = 7 * torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+    expected = by_svd(matrix, steps).float()
+    torch.testing.assert_close(newton_schulz(matrix, steps), expected, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.exercise("optimizer.newton_schulz")
+def test_newton_schulz_comes_near_an_orthogonal_matrix() -> None:
+    """Singular values from 1 down to 1/100 all end between 0.6 and 1.3, at any scale."""
+    torch.manual_seed(0)
+    u, v = (torch.linalg.qr(torch.randn(12, 12)).Q for _ in range(2))
+    matrix = u @ torch.diag(torch.logspace(-2, 0, 12)) @ v
+    for scale in (1e-3, 1.0, 1e3):
+        values = torch.linalg.svdvals(newton_schulz(scale * matrix))
+        assert values.min() > 0.6
+        assert values.max() < 1.3
+
+
+@pytest.mark.exercise("optimizer.newton_schulz")
+def test_newton_schulz_takes_several_matrices_and_leaves_them_alone() -> None:
+    stack = torch.randn(3, 8, 5, generator=torch.Generator().manual_seed(0))
+    before = stack.clone()
+    out = newton_schulz(stack)
+    torch.testing.assert_close(out, torch.stack([newton_schulz(each) for each in stack]))
+    assert torch.equal(stack, before)
+    assert newton_schulz(stack.bfloat16()).dtype == torch.bfloat16
+    assert not newton_schulz(torch.zeros(2, 3)).any()
+
+
+def test_muon_is_pytorchs() -> None:
+    """Ten steps of both on the same gradients; bf16 inside leaves differences of its size."""
+    shapes = [(8, 8), (24, 8), (8, 32), (8, 8)]
+    ends = []
+    for make in (
+        lambda p: Muon(p, lr=0.02, momentum=0.9, weight_decay=0.1),
+        lambda p: torch.optim.Muon(p, lr=0.02, momentum=0.9, weight_decay=0.1),
+    ):
+        torch.manual_seed(0)
+        parameters = [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
+        start = [p.detach().clone() for p in parameters]
+        optimizer = make(parameters)
+        for _ in range(10):
+            for parameter in parameters:
+                parameter.grad = torch.randn(parameter.shape) + parameter.detach()
+            optimizer.step()
+        ends.append([p.detach() - s for p, s in zip(parameters, start, strict=True)])
+    for ours, theirs in zip(*ends, strict=True):
+        assert (ours - theirs).norm() < 0.02 * theirs.norm()
+
+
+def test_muon_refuses_vectors_and_skips_what_has_no_gradient() -> None:
+    with pytest.raises(ValueError, match="Muon takes matrices"):
+        Muon([torch.nn.Parameter(torch.zeros(3))])
+    still, moving = (torch.nn.Parameter(torch.ones(2, 2)) for _ in range(2))
+    moving.grad = torch.ones(2, 2)
+    Muon([still, moving]).step()
+    assert torch.equal(still, torch.ones(2, 2))
+    assert not torch.equal(moving, torch.ones(2, 2))
+
+
+def test_muon_resumes_from_its_state() -> None:
+    torch.manual_seed(0)
+    a, b = (torch.nn.Parameter(torch.ones(4, 4)) for _ in range(2))
+    first, second = Muon([a]), Muon([b])
+    gradients = torch.randn(4, 4, 4)
+    for step, gradient in enumerate(gradients):
+        if step == 2:  # b goes on where a stands
+            second.load_state_dict(copy.deepcopy(first.state_dict()))
+            b.data.copy_(a.data)
+        a.grad, b.grad = gradient.clone(), gradient.clone()
+        first.step()
+        if step >= 2:
+            second.step()
+    assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+@pytest.mark.parametrize("architecture", ["gpt2", "modern"])
+def test_every_parameter_is_optimised_once(name: str, architecture: str) -> None:
+    model = GPT(Shape(20, 8, 16, 2, 2), architecture)  # type: ignore[arg-type]
+    optimizers = build_optimizers(model, name, 1e-3, 0.02, 0.1)  # type: ignore[arg-type]
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    taken = [id(p) for group in groups for p in group["params"]]
+    assert sorted(taken) == sorted(id(p) for p in model.parameters())
+    inside = {id(m.weight) for m in model.blocks.modules() if isinstance(m, torch.nn.Linear)}
+    muons = [group for o in optimizers if isinstance(o, Muon) for group in o.param_groups]
+    by_muon = {id(p) for group in muons for p in group["params"]}
+    assert by_muon == (inside if name == "muon" else set())
+    for group in groups:
+        assert group["peak_lr"] == (0.02 if id(group["params"][0]) in by_muon else 1e-3)
+        assert all((p.dim() < 2) == (group["weight_decay"] == 0) for p in group["params"])

@@ -1,0 +1,133 @@
+"""Which tokens may be drawn, how often they are, and the same ones with the cache as without."""
+
+import pytest
+import torch
+
+from pretraining import GPT, Shape, generate, keep_top_k, keep_top_p
+from pretraining.model import Architecture
+
+
+def logits_of(*shares: float) -> torch.Tensor:
+    return torch.tensor([shares]).log()
+
+
+def kept(logits: torch.Tensor) -> list[list[bool]]:
+    return (logits > -torch.inf).tolist()
+
+
+@pytest.mark.exercise("sample.keep_top_k")
+def test_top_k_keeps_the_k_largest_of_each_row() -> None:
+    logits = torch.tensor([[0.1, 3.0, -2.0, 1.0], [5.0, 4.0, 6.0, 7.0]])
+    out = keep_top_k(logits, 2)
+    assert kept(out) == [[False, True, False, True], [False, False, True, True]]
+    assert out[0, 1] == 3.0
+    assert out[1, 2] == 6.0
+    assert torch.equal(logits[0], torch.tensor([0.1, 3.0, -2.0, 1.0]))  # the input is left alone
+
+
+@pytest.mark.exercise("sample.keep_top_k")
+def test_top_k_keeps_ties_and_more_than_there_are() -> None:
+    logits = torch.tensor([[1.0, 2.0, 1.0, 0.0]])
+    assert kept(keep_top_k(logits, 2)) == [[True, True, True, False]]
+    assert torch.equal(keep_top_k(logits, 9), logits)
+
+
+@pytest.mark.exercise("sample.keep_top_k")
+@pytest.mark.parametrize("k", [1, 3, 50])
+def test_top_k_is_hugging_faces(k: int) -> None:
+    from transformers import TopKLogitsWarper
+
+    logits = torch.randn(4, 60, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(keep_top_k(logits, k), TopKLogitsWarper(k)(None, logits))
+
+
+@pytest.mark.exercise("sample.keep_top_p")
+def test_top_p_keeps_the_token_that_crosses() -> None:
+    logits = logits_of(0.1, 0.5, 0.15, 0.25)
+    assert kept(keep_top_p(logits, 0.6)) == [[False, True, False, True]]
+    assert kept(keep_top_p(logits, 0.4)) == [[False, True, False, False]]
+    assert kept(keep_top_p(logits, 0.8)) == [[False, True, True, True]]
+    torch.testing.assert_close(keep_top_p(logits, 0.6)[0, [1, 3]], logits[0, [1, 3]])
+
+
+@pytest.mark.exercise("sample.keep_top_p")
+def test_top_p_always_keeps_one_and_1_keeps_all() -> None:
+    logits = logits_of(0.4, 0.3, 0.2, 0.1).repeat(2, 1)
+    assert kept(keep_top_p(logits, 1e-9)) == [[True, False, False, False]] * 2
+    assert kept(keep_top_p(logits, 1.0)) == [[True] * 4] * 2
+
+
+@pytest.mark.exercise("sample.keep_top_p")
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9, 0.99])
+def test_top_p_is_hugging_faces(p: float) -> None:
+    from transformers import TopPLogitsWarper
+
+    logits = 3 * torch.randn(8, 40, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(keep_top_p(logits, p), TopPLogitsWarper(p)(None, logits))
+
+
+def model_of(architecture: Architecture) -> GPT:
+    torch.manual_seed(0)
+    model = GPT(Shape(13, 20, 16, 2, 2), architecture)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.4)
+    return model
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "modern"])
+def test_with_the_cache_as_without(architecture: Architecture) -> None:
+    model = model_of(architecture)
+    prompt = torch.randint(13, (3, 4), generator=torch.Generator().manual_seed(1))
+    for settings in ({"temperature": 0.0}, {"temperature": 0.7, "top_k": 5, "top_p": 0.9}):
+        written = []
+        for use_cache in (True, False):
+            random = torch.Generator().manual_seed(2)
+            written.append(
+                generate(model, prompt, 16, generator=random, use_cache=use_cache, **settings)  # type: ignore[arg-type]
+            )
+        assert torch.equal(*written)
+        assert written[0].shape == (3, 16)
+    assert model.training  # as it was
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "modern"])
+def test_greedy_is_hugging_faces_generate(architecture: Architecture) -> None:
+    from pretraining import to_huggingface
+
+    model = model_of(architecture)
+    prompt = torch.randint(13, (2, 4), generator=torch.Generator().manual_seed(1))
+    theirs = to_huggingface(model).generate(
+        prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=16, do_sample=False,
+        eos_token_id=None, pad_token_id=0,
+    )  # fmt: skip
+    assert torch.equal(generate(model, prompt, 16, temperature=0), theirs[:, 4:])
+
+
+def test_draws_follow_the_probabilities() -> None:
+    """4,000 rows of one model: the first tokens come as often as softmax(logits / 0.5) says."""
+    model = model_of("gpt2")
+    prompt = torch.tensor([[1, 2, 3]]).repeat(4000, 1)
+    new = generate(model, prompt, 1, 0.5, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = (model(prompt[:1])[0, -1] / 0.5).softmax(dim=-1)
+    found = torch.bincount(new[:, 0], minlength=13) / 4000
+    assert (found - expected).abs().max() < 0.03
+
+
+def test_stops_at_the_end_token_and_stays_there() -> None:
+    model = model_of("gpt2")
+    prompt = torch.randint(13, (6, 3), generator=torch.Generator().manual_seed(1))
+    random = torch.Generator().manual_seed(5)
+    free = generate(model, prompt, 15, generator=random)
+    end = int(free[0, 2])
+    new = generate(model, prompt, 15, generator=torch.Generator().manual_seed(5), end=end)
+    for row in new.tolist():
+        if end in row:
+            assert set(row[row.index(end) :]) == {end}
+    assert end in new[0].tolist()
+
+
+@pytest.mark.parametrize(("length", "count"), [(0, 5), (21, 1), (10, 11)])
+def test_what_does_not_fit_into_the_context_is_refused(length: int, count: int) -> None:
+    with pytest.raises(ValueError, match="must fit into the context of 20"):
+        generate(model_of("gpt2"), torch.zeros(1, length, dtype=torch.int64), count)
