@@ -129,6 +129,23 @@ def process_memory_mb(which: str = "VmHWM") -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
+def keep_freed_memory() -> None:
+    """Let glibc keep what is freed, instead of handing it back and asking for it again each step.
+
+    Tensors above 128 KiB would otherwise be fresh pages every time, which the kernel clears first.
+    Elsewhere than on Linux nothing happens.
+    """
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+    if mallopt is not None:
+        mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD, at its greatest value
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+        mallopt(-2, 64 << 20)  # M_TOP_PAD
+
+
 def broadcast(value: Any) -> Any:
     """`value` of rank 0, on every rank; the process group is started when it has to be.
 

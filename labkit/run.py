@@ -96,6 +96,7 @@ class Run:
             tracking.extra(cfg.logger, folder, title, vars(cfg), first_step) if self._writes else []
         )
         self._progress: tracking.Progress | None = None
+        device.keep_freed_memory()
         self._seed_everything()
 
     @property
