@@ -7,7 +7,6 @@ __getattr__, __dir__, __all__ = lazy.attach(
     submod_attrs={
         "adapter": ["load_adapter", "save_adapter"],
         "base": ["load_base"],
-        "callback": ["RunCallback", "stream", "train_joined"],
         "chat": ["CHAT_TEMPLATE", "Example", "encode", "labels", "prompt_text"],
         "dpo": ["dpo_loss", "dpo_slope"],
         "evaluate": ["answers", "response_nll"],

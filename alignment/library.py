@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from alignment.callback import stream, train_joined
 from alignment.chat import Example
 from alignment.lora import draw
 from labkit import Run
+from labkit.trainer import stream, train_joined
 
 
 def add_peft(

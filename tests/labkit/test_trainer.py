@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from alignment.callback import stream, train_joined
 from labkit import LabConfig, Run, checkpoint
 from labkit.errors import Interrupted
+from labkit.trainer import stream, train_joined
 
 STEPS = 6
 
@@ -21,20 +21,26 @@ def rows(step: int) -> list[dict[str, Any]]:
     return [{"input_ids": row, "labels": row} for row in tokens]
 
 
-def make_trainer(run: Run, make_gpt2: Any, callbacks: list[Any] | None = None) -> Any:
+def make_trainer(run: Run, callbacks: list[Any] | None = None) -> Any:
     """A plain Trainer of transformers on a GPT-2 with dropout: the generators matter."""
-    from transformers import Trainer, TrainingArguments
+    from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
 
-    from alignment.base import set_dropout
-
-    model = make_gpt2()
-    set_dropout(model, 0.3)
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=50, n_positions=32, n_embd=16, n_layer=2, n_head=2, resid_pdrop=0.3,
+        embd_pdrop=0.3, attn_pdrop=0.3, bos_token_id=0, eos_token_id=0,
+    )  # fmt: skip
     settings = TrainingArguments(
         output_dir=str(run.dir / "hf"), max_steps=STEPS, per_device_train_batch_size=4,
         logging_steps=1, save_strategy="no", report_to="none", use_cpu=True, disable_tqdm=True,
         learning_rate=1e-2, lr_scheduler_type="linear",
     )  # fmt: skip
-    return Trainer(model=model, args=settings, train_dataset=stream(run, rows), callbacks=callbacks)
+    return Trainer(
+        model=GPT2LMHeadModel(config),
+        args=settings,
+        train_dataset=stream(run, rows),
+        callbacks=callbacks,
+    )
 
 
 def start(folder: Path, resumed: bool = False, **words: Any) -> Run:
@@ -71,22 +77,22 @@ def stop_at(step: int) -> Any:
     return Stop()
 
 
-def test_a_stopped_trainer_goes_on_with_equal_bits(tmp_path: Path, make_gpt2: Any) -> None:
+def test_a_stopped_trainer_goes_on_with_equal_bits(tmp_path: Path) -> None:
     whole = start(tmp_path / "whole")
-    train_joined(make_trainer(whole, make_gpt2), whole)
+    train_joined(make_trainer(whole), whole)
     whole.save()
     whole.close()
     assert whole.step == STEPS
 
     cut = start(tmp_path / "cut")
     with pytest.raises(Interrupted, match="stopped by SIGTERM after step 3"):
-        train_joined(make_trainer(cut, make_gpt2, [stop_at(2)]), cut)
+        train_joined(make_trainer(cut, [stop_at(2)]), cut)
     cut.close()
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL, "the handler went back"
     assert state(tmp_path / "cut")["step"] == 3
 
     again = start(tmp_path / "cut", resumed=True)
-    train_joined(make_trainer(again, make_gpt2), again)
+    train_joined(make_trainer(again), again)
     again.save()
     again.close()
     ends = [state(tmp_path / name) for name in ("whole", "cut")]
@@ -103,16 +109,14 @@ def test_a_stopped_trainer_goes_on_with_equal_bits(tmp_path: Path, make_gpt2: An
     assert "epoch" not in curves[0]
 
 
-def test_a_run_that_was_stopped_after_its_last_step_does_not_train_again(
-    tmp_path: Path, make_gpt2: Any
-) -> None:
+def test_a_run_that_was_stopped_after_its_last_step_does_not_train_again(tmp_path: Path) -> None:
     done = start(tmp_path / "done")
-    train_joined(make_trainer(done, make_gpt2), done)
+    train_joined(make_trainer(done), done)
     done.save()
     done.close()
     before = state(tmp_path / "done")
     again = start(tmp_path / "done", resumed=True)
-    trainer = make_trainer(again, make_gpt2)
+    trainer = make_trainer(again)
     train_joined(trainer, again)
     again.close()
     assert again.step == STEPS
@@ -120,18 +124,18 @@ def test_a_run_that_was_stopped_after_its_last_step_does_not_train_again(
         assert torch.equal(value, before["tracked"]["weights"][name])
 
 
-def test_max_steps_ends_the_trainer_early(tmp_path: Path, make_gpt2: Any) -> None:
+def test_max_steps_ends_the_trainer_early(tmp_path: Path) -> None:
     run = start(tmp_path / "short", max_steps=2)
-    trainer = make_trainer(run, make_gpt2)
+    trainer = make_trainer(run)
     train_joined(trainer, run)
     run.close()
     assert run.step == 2
     assert trainer.state.global_step == 2
 
 
-def test_a_checkpoint_after_every_step_holds_that_steps_log(tmp_path: Path, make_gpt2: Any) -> None:
+def test_a_checkpoint_after_every_step_holds_that_steps_log(tmp_path: Path) -> None:
     run = start(tmp_path / "often", checkpoint_seconds=0.0)
-    train_joined(make_trainer(run, make_gpt2), run)
+    train_joined(make_trainer(run), run)
     run.close()
     lines = (tmp_path / "often" / "metrics.jsonl").read_text().splitlines(keepends=True)
     saved = {
