@@ -92,10 +92,10 @@ class Attention(nn.Module):
         """`turn`: see `rotate`; `mask` and `cache` as in week 5."""
         batch, length, width = x.shape
         qkv = self.qkv(x).view(batch, length, 3, self.heads, width // self.heads)
-        q, k, v = qkv.unbind(2)
+        qk, v = qkv[:, :, :2], qkv[:, :, 2]
         if turn is not None:
-            q, k = (rms_norm(rotate(each, turn), EPS["modern"]) for each in (q, k))
-        q, k, v = (each.transpose(1, 2) for each in (q, k, v))  # (B, H, T, d)
+            qk = rms_norm(rotate(qk, turn[:, None]), EPS["modern"])  # both at once
+        q, k, v = (each.transpose(1, 2) for each in (*qk.unbind(2), v))  # (B, H, T, d)
         if cache is not None:
             k, v = cache.append(k, v)
         if cache is None and mask is None and causal:
@@ -113,9 +113,9 @@ def rotate(x: Tensor, turn: Tensor) -> Tensor:
     product. Week 5 and Hugging Face pair halves instead: the same up to the order of dimensions.
 
     Args:
-        x: (B, T, H, d). turn: complex64 (T, 1, d/2), cos θ + i sin θ.
+        x: (B, T, ..., d). turn: complex64 (T, ..., d/2), cos θ + i sin θ, broadcast to x's pairs.
     Returns:
-        float32 (B, T, H, d).
+        float32, of x's shape.
     """
     pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs * turn).flatten(-2)
