@@ -47,10 +47,10 @@ class Dataset:
     source: str
 
     def sizes(self) -> dict[str, int]:
-        raise NotImplementedError("each kind of Dataset has its own")
+        raise TypeError("a Dataset is one of its kinds: ImageData, TextData, ...")
 
     def digest(self) -> str:
-        raise NotImplementedError("each kind of Dataset has its own")
+        raise TypeError("a Dataset is one of its kinds: ImageData, TextData, ...")
 
     def provenance(self, requested: str) -> dict[str, Any]:
         """What a record says of its data: the set really used, its source, sizes and SHA-256."""

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.conftest import Lab
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 WORDS = (
     "+size=smoke", "steps=8", "batch_size=8", "log_every=1", "evaluations=1", "eval_tokens=500",
@@ -35,18 +37,13 @@ class Outcome:
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """One process, every batch at once."""
-    return in_this_process(tmp_path_factory.mktemp("alone"), "micro_batch=null")
+    return outcome(Lab(tmp_path_factory.mktemp("alone")), "micro_batch=null")
 
 
-def in_this_process(home: Path, *words: str) -> Outcome:
-    from pretraining.train import train
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LAB_HOME", str(home))
-        patch.setenv("LAB_OFFLINE", "1")
-        patch.setattr(sys, "argv", sys.argv[:])
-        assert train.main([*WORDS, *words]) == 0
-    return Outcome(home)
+def outcome(lab: Lab, *words: str) -> Outcome:
+    done = lab("pretraining", *WORDS, *words)
+    assert done.returncode == 0, done.output
+    return Outcome(lab.home)
 
 
 def same_training(one: Outcome, other: Outcome) -> None:
@@ -61,9 +58,9 @@ def same_training(one: Outcome, other: Outcome) -> None:
     )
 
 
-def test_gradient_accumulation_is_the_full_batch(alone: Outcome, tmp_path: Path) -> None:
+def test_gradient_accumulation_is_the_full_batch(alone: Outcome, lab_run: Lab) -> None:
     """Also when the last part is smaller: 8 = 3 + 3 + 2."""
-    same_training(alone, in_this_process(tmp_path, "micro_batch=3"))
+    same_training(alone, outcome(lab_run, "micro_batch=3"))
 
 
 def test_two_processes_train_the_model_of_one(alone: Outcome, lab_run: Any) -> None:
