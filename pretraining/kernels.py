@@ -103,7 +103,8 @@ class _RMSNorm(torch.autograd.Function):
 def relu_squared(x: Tensor) -> Tensor:
     """max(x, 0)² (So et al. 2021, Primer)."""
     if not torch.is_grad_enabled():
-        return F.relu(x).square()
+        positive = F.relu(x)
+        return positive * positive
     out: Tensor = _ReLUSquared.apply(x)
     return out
 

@@ -63,6 +63,19 @@ def test_rms_norm_answers_in_the_type_of_autocast() -> None:
     assert x.grad.dtype == torch.float32
 
 
+@pytest.mark.parametrize("autocast", [False, True])
+def test_writing_without_gradients_computes_what_training_does(autocast: bool) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(4, 6, 16)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        for kernel in (lambda x: rms_norm(x, 1e-6), relu_squared):
+            trained = kernel(x)
+            with torch.no_grad():
+                written = kernel(x)
+            assert written.dtype == trained.dtype
+            torch.testing.assert_close(written, trained)
+
+
 def test_squared_relu_is_pytorchs_with_its_gradient() -> None:
     torch.manual_seed(0)
     both(relu_squared, lambda x: F.relu(x).square(), torch.randn(4, 9))
