@@ -38,7 +38,8 @@ def save_adapter(model: Any, folder: Path) -> None:
 
 
 def load_adapter(model: Any, folder: Path) -> None:
-    """Fill a model's LoRALayers with a saved adapter, ours or one that peft wrote.
+    """Fill a model's LoRALayers with a saved adapter, ours or one that peft wrote, which adds the
+    head's own weight where the head has an update.
 
     Raises UsageError when the adapter was made for other layers, another rank or another alpha.
     """
@@ -47,6 +48,7 @@ def load_adapter(model: Any, folder: Path) -> None:
 
     config = LoraConfig.from_pretrained(str(folder))
     tensors = load_file(folder / "adapter_model.safetensors")
+    tensors = {name: value for name, value in tensors.items() if ".lora_" in name}
     for name, layer in lora_layers(model).items():
         _fill(layer, name, tensors, config.lora_alpha / config.r, folder)
     if tensors:

@@ -10,6 +10,8 @@ from labkit import Run, UsageError, paths
 LAB = "lab://"
 BASE_DATA = ("wikitext2", "pydoc")
 """Sets that week 7's model is trained on: the first, or the second where that is not here."""
+BASE_EXPERIMENT = "muon"
+"""Of week 7's recipes the one that gives a GPT-2 the lowest loss for the same compute."""
 HUB = "https://huggingface.co"
 FILES = ["*.json", "*.txt", "*.safetensors"]
 """What a model and its tokenizer consist of; the same weights in other formats are left there."""
@@ -47,17 +49,20 @@ def _artifact(base: str, run: Run) -> Path | None:
         raise UsageError(
             f"base={base} is no week's artifact; week 7's model is base=lab://pretraining/tiny"
         )
-    return run.artifact(week, *BASE_DATA)
+    return run.artifact(week, *BASE_DATA, BASE_EXPERIMENT)
 
 
 def _pretrained(place: Path | str, base: str) -> tuple[Any, Any]:
     """From a folder or the hub, in fp32 whatever the files hold."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     try:
         folder = place if Path(place).is_dir() else _from_hub(str(place))
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        config = AutoConfig.from_pretrained(folder)
+        if getattr(config, "activation_function", None) == "gelu_new":
+            config.activation_function = "gelu_pytorch_tanh"  # the same function in one kernel
+        model = AutoModelForCausalLM.from_pretrained(folder, config=config, dtype=torch.float32)
         return model, AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]

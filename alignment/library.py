@@ -5,6 +5,7 @@ loss curve; what differs is whose LoRA, whose batches (padded instead of packed)
 whose loop they are.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -39,7 +40,9 @@ def add_peft(
         task_type="CAUSAL_LM",
         fan_in_fan_out=model.config.model_type == "gpt2",  # its layers are Conv1D
     )
-    found = get_peft_model(model, config)
+    with warnings.catch_warnings():  # of a head that is a Linear, and shares its weight: see untie
+        warnings.simplefilter("ignore", UserWarning)
+        found = get_peft_model(model, config)
     for layer in found.modules():
         if isinstance(layer, LoraLayer):
             draw(layer.lora_A["default"].get_parameter("weight"), generator)

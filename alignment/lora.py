@@ -115,7 +115,7 @@ def add_lora(
     chosen = [name for name in layers if name.rpartition(".")[2] in wanted]
     missing = wanted - {name.rpartition(".")[2] for name in chosen}
     if missing:
-        there = sorted({name.rpartition(".")[2] for name in layers} - {"lm_head"})
+        there = sorted({name.rpartition(".")[2] for name in layers})
         raise UsageError(
             f"this model has no layer called {', '.join(sorted(missing))}; "
             f"type targets=[{','.join(there)}] or some of these"
@@ -131,8 +131,23 @@ def lora_layers(model: Any) -> dict[str, LoRALayer]:
     return {name: m for name, m in model.named_modules() if isinstance(m, LoRALayer)}
 
 
+def untie(model: Any) -> None:
+    """Give a head that is the embedding itself a weight of its own.
+
+    An update of the head alone, once added to a weight that both share, would also change what
+    every token means on its way in.
+    """
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    head = getattr(head, "base_layer", getattr(head, "base", head))  # under peft's LoRA, or ours
+    if head.weight is embedding.weight:
+        head.weight = nn.Parameter(embedding.weight.detach().clone())
+        model.config.tie_word_embeddings = False
+
+
 def merge(model: Any, scale: float | None = None) -> Any:
     """Add every update to its weight and take the LoRALayers out again; the model, changed."""
+    if isinstance(model.get_output_embeddings(), LoRALayer):
+        untie(model)
     for name, layer in lora_layers(model).items():
         _replace(model, name, layer.merged(scale))
     return model

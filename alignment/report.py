@@ -46,7 +46,7 @@ def compared(base: float, nll: dict[str, float]) -> dict[str, float]:
 def save_model(model: Any, folder: Path) -> None:
     """The adapter of a model, ours or peft's, in peft's format; nothing for a plain model."""
     if hasattr(model, "get_base_model"):
-        model.save_pretrained(str(folder))
+        model.save_pretrained(str(folder), save_embedding_layers=False)  # A and B alone
     elif lora_layers(model):
         folder.mkdir(parents=True, exist_ok=True)
         save_adapter(model, folder)

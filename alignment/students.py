@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from alignment.lora import add_lora, merge, trainable
+from alignment.lora import add_lora, merge, trainable, untie
 
 BETAS = (0.9, 0.99)
 
@@ -50,6 +50,8 @@ def merged(model: Any, scale: float | None = None) -> Any:
     """A copy with the update in its weights and no adapter left; `scale` as in `lora.merge`."""
     found = copy.deepcopy(model)
     if hasattr(found, "merge_and_unload"):
+        if "lm_head" in found.peft_config["default"].target_modules:
+            untie(found.get_base_model())  # peft itself would merge into the shared weight
         return found.merge_and_unload()
     return merge(found, scale)
 

@@ -36,7 +36,7 @@ class Config(LabConfig):
     alpha: float = 32.0
     """The update counts alpha / rank times."""
     targets: list[str] = field(default_factory=lambda: ["c_attn", "c_proj", "c_fc"])
-    """Last names of the layers that get an update."""
+    """Last names of the layers that get an update; lm_head is the head (not for method=trl)."""
     dropout: float = 0.0
     """Dropout of the base while it is tuned, and of what goes into the update."""
     context: int = 512
@@ -80,6 +80,11 @@ class Config(LabConfig):
             raise UsageError(f"warmup must be from 0 to 1, got {self.warmup}")
         if not self.targets:
             raise UsageError("targets must name a layer, e.g. targets=[c_attn]")
+        if self.method == "trl" and "lm_head" in self.targets:
+            raise UsageError(
+                "trl reads the head's weight past any update of it, so it can train none there; "
+                "type targets=[c_attn,c_proj,c_fc], or method=lora"
+            )
 
 
 @lab("alignment", Config)

@@ -391,9 +391,11 @@ class Run:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
-    def artifact(self, week: str, data: str, fallback: str | None = None) -> Path | None:
-        """The folder that `week` published from a run on `data`, or on `fallback` where `data` is
-        not on this machine; that run is started first if need be.
+    def artifact(
+        self, week: str, data: str, fallback: str | None = None, experiment: str | None = None
+    ) -> Path | None:
+        """The folder that `week` published from a run on `data` (or on `fallback` where `data` is
+        not on this machine) with `experiment`; that run is started first if need be.
 
         None at size smoke, where weeks make what they need at random initialisation, and in a
         probe. Raises RunFailed when the run that was started does not finish.
@@ -402,7 +404,7 @@ class Run:
 
         if self.size == "smoke" or self.probe is not None:
             return None
-        return obtain(week, data, fallback)
+        return obtain(week, data, fallback, experiment)
 
     def record(self, ended: str) -> dict[str, Any]:
         """The result record as it stands now (see labkit.results)."""

@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from alignment import adapter, lora
 from alignment.library import add_peft
 from alignment.lora import LoRALayer, add_lora, lora_layers, merge, trainable
-from alignment.students import trained_share
+from alignment.students import merged, trained_share
 from labkit import UsageError
 
-TARGETS = ["c_attn", "c_proj"]
+TARGETS = ["c_attn", "c_proj", "lm_head"]  # the head is the embedding: one weight, two uses
 TOKENS = torch.tensor([[3, 1, 4, 1, 5], [9, 2, 6, 5, 3]])
 
 
@@ -113,11 +114,37 @@ def test_merged_weights_are_pefts_and_logits_stay(make_gpt2: Callable[..., Any])
         before = ours(TOKENS).logits
         merge(ours)
         torch.testing.assert_close(ours(TOKENS).logits, before, atol=1e-5, rtol=1e-5)
-    expected = theirs.merge_and_unload().state_dict()
+    expected = merged(theirs).state_dict()
     found = ours.state_dict()
     assert found.keys() == expected.keys(), "nothing of LoRA is left"
     for name, value in found.items():
         torch.testing.assert_close(value, expected[name], atol=1e-6, rtol=1e-5)
+
+
+def test_merging_an_updated_head_leaves_the_embedding_alone(
+    make_gpt2: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Head and embedding share a weight until then; peft, left to itself, changes both."""
+    ours, theirs = both(make_gpt2)
+    assert ours.lm_head.base.weight is ours.transformer.wte.weight
+    with torch.no_grad():
+        before, embedding = ours(TOKENS).logits, ours.transformer.wte.weight.clone()
+        assert not torch.allclose(
+            copy.deepcopy(theirs).merge_and_unload()(TOKENS).logits, before, atol=1e-2
+        )
+        for model in (merged(ours), merged(theirs)):
+            assert torch.equal(model.transformer.wte.weight, embedding)
+            model.save_pretrained(tmp_path)
+            again = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+            torch.testing.assert_close(again(TOKENS).logits, before, atol=1e-5, rtol=1e-5)
+
+
+def test_without_an_update_of_the_head_the_two_stay_one(make_gpt2: Callable[..., Any]) -> None:
+    model = make_gpt2()
+    add_lora(model, ["c_attn"], 2, 4.0)
+    found = merged(model)
+    assert found.lm_head.weight is found.transformer.wte.weight
+    assert found.config.tie_word_embeddings
 
 
 def test_merging_with_another_scale_is_another_model(make_gpt2: Callable[..., Any]) -> None:
@@ -134,7 +161,7 @@ def test_it_begins_as_the_base_and_only_the_update_is_trained(
     base = make_gpt2()
     model = copy.deepcopy(base)
     names = add_lora(model, TARGETS, 2, 4.0)
-    assert len(names) == 6  # c_attn, c_proj of attention and c_proj of the MLP, in two layers
+    assert len(names) == 7  # c_attn, c_proj of attention and c_proj of the MLP, twice; the head
     assert torch.equal(model(TOKENS).logits, base(TOKENS).logits)
     model(TOKENS).logits.sum().backward()
     graded = {name for name, p in model.named_parameters() if p.grad is not None}
@@ -173,9 +200,12 @@ def test_an_adapter_is_saved_for_us_and_for_peft(
         torch.testing.assert_close(theirs(TOKENS).logits, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_an_adapter_that_peft_saved_is_read(make_gpt2: Callable[..., Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("with_head", [False, "auto"])
+def test_an_adapter_that_peft_saved_is_read(
+    make_gpt2: Callable[..., Any], tmp_path: Path, with_head: Any
+) -> None:
     _, theirs = both(make_gpt2)
-    theirs.save_pretrained(str(tmp_path))
+    theirs.save_pretrained(str(tmp_path), save_embedding_layers=with_head)
     ours = make_gpt2()
     add_lora(ours, TARGETS, 3, 12.0)
     adapter.load_adapter(ours, tmp_path)
@@ -188,7 +218,7 @@ def test_an_adapter_that_peft_saved_is_read(make_gpt2: Callable[..., Any], tmp_p
     [
         (TARGETS, 2, 8.0, "does not fit transformer.h.0.attn.c_attn: expected rank 2"),
         (TARGETS, 3, 3.0, "alpha / rank 1;"),
-        (["c_attn"], 3, 12.0, "also adapts .*c_proj"),
+        (["c_attn"], 3, 12.0, "also adapts base_model.model.lm_head"),
     ],
 )
 def test_an_adapter_of_other_settings_is_refused(
@@ -204,6 +234,6 @@ def test_an_adapter_of_other_settings_is_refused(
 
 def test_layers_that_are_not_there_are_named(make_gpt2: Callable[..., Any]) -> None:
     with pytest.raises(
-        UsageError, match=r"no layer called q_proj; type targets=\[c_attn,c_fc,c_proj\]"
+        UsageError, match=r"no layer called q_proj; type targets=\[c_attn,c_fc,c_proj,lm_head\]"
     ):
         add_lora(make_gpt2(), ["c_attn", "q_proj"], 2, 4.0)

@@ -40,7 +40,11 @@ def test_smoke_learns_measures_and_publishes(lab_run: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [("method=compare", "dropout=0.1"), ("method=trl", "dropout=0.1")]
+    "words",
+    [
+        ("method=compare", "dropout=0.1", "targets=[c_attn,lm_head]"),
+        ("method=trl", "dropout=0.1"),
+    ],
 )
 def test_resumes_to_the_same_bits(resume_check: Any, words: tuple[str, ...]) -> None:
     resume_check("alignment", *SHORT, *words)
@@ -63,7 +67,7 @@ def test_the_libraries_way_gives_the_same_curve(lab_run: Any) -> None:
 
 
 def test_compare_reports_both_and_what_was_kept(lab_run: Any) -> None:
-    done = lab_run("alignment", *SHORT, "+experiment=compare")
+    done = lab_run("alignment", *SHORT, "+experiment=compare", "targets=[c_attn,lm_head]")
     assert done.returncode == 0, done.output
     found = done.record["metrics"]
     assert found["gain_kept"] == pytest.approx(
@@ -71,6 +75,7 @@ def test_compare_reports_both_and_what_was_kept(lab_run: Any) -> None:
     )
     assert found["full_nll"] < found["response_nll"]
     assert found["trained_share"] < 20
+    assert found["merge_gap"] < 1e-4
     logged = {key for line in done.metrics for key in line}
     assert {"train/loss_lora", "train/loss_full", "valid/nll_lora", "valid/nll_full"} <= logged
 
@@ -82,6 +87,7 @@ def test_compare_reports_both_and_what_was_kept(lab_run: Any) -> None:
         (("commands=1",), "commands must be from 0 to below 1"),
         (("targets=[]",), "targets must name a layer"),
         (("targets=[q_proj]",), "no layer called q_proj"),
+        (("method=trl", "targets=[lm_head]"), "type targets=[c_attn,c_proj,c_fc], or method=lora"),
         (("method=lroa",), "did you mean lora?"),
         (("base=no/such-model",), "neither a folder with a model and its tokenizer nor"),
         (("context=4",), "rows fit into context=4"),

@@ -41,6 +41,19 @@ def test_missing_artifact_is_made_first_and_said(
     assert len(started) == 1, "what was published on the fallback will do, while there is no data"
 
 
+def test_an_experiment_has_a_folder_of_its_own_and_is_asked_for(
+    started: list[list[str]], tmp_path: Path
+) -> None:
+    folders = [tmp_path / "artifacts" / "pretraining" / f"tiny-{name}" for name in ("a", "a-muon")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    assert artifacts.obtain("pretraining", "a") == folders[0]
+    assert artifacts.obtain("pretraining", "a", experiment="muon") == folders[1]
+    with pytest.raises(RunFailed, match="exit 0"):  # what it publishes is the week as it is
+        artifacts.obtain("pretraining", "wikitext2", "pydoc", "muon")
+    assert started[0][-1] == "+experiment=muon"
+
+
 def test_fallback_will_not_do_where_the_data_is(
     started: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
