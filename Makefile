@@ -46,7 +46,7 @@ format: setup
 
 smoke: setup
 	for week in math_ml neural_networks pytorch_mastery representation_learning attention \
-			transformers_lab pretraining alignment diffusion reinforcement_learning; do \
+			transformers_lab pretraining pretraining.scaling alignment diffusion reinforcement_learning; do \
 		LAB_HOME=$$(mktemp -d) $(BIN)/python -m $$week.train +size=smoke || exit 1; done
 
 progress: setup

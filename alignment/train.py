@@ -52,7 +52,7 @@ class Config(LabConfig):
     merge_scale: float | None = None
     """Factor of the update when it is merged; null is alpha / rank, anything else is wrong."""
     steps: int = 1200
-    """Optimiser steps."""
+    """Optimiser steps; method=compare divides them between its two models."""
     batch_size: int = 128
     """Examples a step."""
     lr: float = 1e-3
@@ -118,7 +118,8 @@ def train(cfg: Config, run: Run) -> None:
     }
     peaks = {name: cfg.lr_full if name == "full" else cfg.lr for name in names}
     optimizers = {name: make_optimizer(students[name], peaks[name]) for name in names}
-    rise = max(cfg.warmup, 2 / cfg.steps)
+    steps = max(1, cfg.steps // len(names))
+    rise = max(cfg.warmup, 2 / steps)
 
     def examples_of(step: int) -> tuple[list[Example], list[list[int]]]:
         indices = batch_indices(len(data.train), cfg.batch_size, step, cfg.seed)
@@ -132,20 +133,20 @@ def train(cfg: Config, run: Run) -> None:
     if cfg.method == "trl":
         from alignment.library import train_with_trl
 
-        rate = lambda step: one_cycle(step, cfg.steps, 1.0, rise)  # noqa: E731
+        rate = lambda step: one_cycle(step, steps, 1.0, rise)  # noqa: E731
         train_with_trl(
-            run, students["trl"], tokenizer, optimizers["trl"], rate, examples_of, cfg.steps,
+            run, students["trl"], tokenizer, optimizers["trl"], rate, examples_of, steps,
             cfg.batch_size, cfg.clip,
         )  # fmt: skip
     else:
         for name, model in students.items():
             run.track(**{name: trainable(model), f"{name}_optimizer": optimizers[name]})
-        every = max(1, cfg.steps // cfg.evaluations)
-        for step in run.steps(cfg.steps):
+        every = max(1, steps // cfg.evaluations)
+        for step in run.steps(steps):
             for name, model in students.items():
                 optimizer, suffix = optimizers[name], f"_{name}" if len(students) > 1 else ""
                 for group in optimizer.param_groups:
-                    group["lr"] = one_cycle(step, cfg.steps, peaks[name], rise)
+                    group["lr"] = one_cycle(step, steps, peaks[name], rise)
                 with run.autocast():
                     loss = loss_of(model, step)
                 optimizer.zero_grad()
@@ -153,7 +154,7 @@ def train(cfg: Config, run: Run) -> None:
                 torch.nn.utils.clip_grad_norm_(trainable(model).values(), cfg.clip)
                 optimizer.step()
                 run.log({f"train/loss{suffix}": loss, "train/lr": group["lr"]}, step)
-                if step % every == 0 or step == cfg.steps - 1:
+                if step % every == 0 or step == steps - 1:
                     run.log({f"valid/nll{suffix}": response_nll(model, data.valid[:100])}, step)
     run.save()
     run.result(

@@ -18,53 +18,58 @@ import torch.nn.functional as F
 from torch import Tensor
 
 ROWS = 128
-"""Queries in a block: every block skips the keys after its last query, so half of them on the
+"""Queries in a block: a causal one skips the keys after its last query, so half of them on the
 whole, and its table of weights is small enough for the cache of a core."""
 
 
-def causal_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
-    """softmax(q kᵀ / √d) v with the past and the present only: (B, H, T, d) from the same three.
+def fast_attention(
+    q: Tensor, k: Tensor, v: Tensor, causal: bool = True, dropout: float = 0.0
+) -> Tensor:
+    """softmax(q kᵀ / √d) v, of the past and the present only if causal: (B, H, T, d) from the same
+    three.
 
     PyTorch's own kernels on accelerators, and wherever weights are dropped.
     """
     if q.device.type != "cpu" or dropout:
-        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
+        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=causal)
     q3, k3, v3 = (x.reshape(-1, *x.shape[2:]) for x in (q, k, v))
-    out: Tensor = _Attention.apply(q3, k3, v3)
+    out: Tensor = _Attention.apply(q3, k3, v3, causal)
     return out.view(q.shape)
 
 
 class _Attention(torch.autograd.Function):
-    """Causal attention of (N, T, d) in blocks of queries; keeps the weights P for the way back."""
+    """Attention of (N, T, d) in blocks of queries; keeps the weights P for the way back."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
         length, scale = q.shape[1], q.shape[2] ** -0.5
-        blocks = [(a, min(a + ROWS, length)) for a in range(0, length, ROWS)]
+        ends = [(a, min(a + ROWS, length)) for a in range(0, length, ROWS)]
+        blocks = [(a, b, b if causal else length) for a, b in ends]  # queries a to b, keys to c
         future = torch.full((ROWS, ROWS), -torch.inf, dtype=q.dtype).triu(1)
         out, weights = [], []
-        for a, b in blocks:
-            scores = torch.bmm(q[:, a:b], k[:, :b].transpose(1, 2)).mul_(scale)
-            scores[:, :, a:].add_(future[: b - a, : b - a])
+        for a, b, c in blocks:
+            scores = torch.bmm(q[:, a:b], k[:, :c].transpose(1, 2)).mul_(scale)
+            if causal:
+                scores[:, :, a:].add_(future[: b - a, : b - a])
             weights.append(scores.softmax(dim=-1))
-            out.append(torch.bmm(weights[-1], v[:, :b]))
+            out.append(torch.bmm(weights[-1], v[:, :c]))
         ctx.save_for_backward(q, k, v, *weights)
         ctx.blocks = blocks
         return out[0] if len(out) == 1 else torch.cat(out, dim=1)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
         """dV = Pᵀ dO, dP = dO Vᵀ, dS = P ∘ (dP - rowsum(P ∘ dP)) / √d, dQ = dS K, dK = dSᵀ Q."""
         q, k, v, *weights = ctx.saved_tensors
         dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        for (a, b), p in zip(ctx.blocks, weights, strict=True):
+        for (a, b, c), p in zip(ctx.blocks, weights, strict=True):
             do = grad[:, a:b]
-            dp = torch.bmm(do, v[:, :b].transpose(1, 2))
+            dp = torch.bmm(do, v[:, :c].transpose(1, 2))
             ds = torch._softmax_backward_data(dp, p, -1, p.dtype).mul_(q.shape[2] ** -0.5)
-            dq[:, a:b] = torch.bmm(ds, k[:, :b])
-            dk[:, :b] += torch.bmm(ds.transpose(1, 2), q[:, a:b])
-            dv[:, :b] += torch.bmm(p.transpose(1, 2), do)
-        return dq, dk, dv
+            dq[:, a:b] = torch.bmm(ds, k[:, :c])
+            dk[:, :c] += torch.bmm(ds.transpose(1, 2), q[:, a:b])
+            dv[:, :c] += torch.bmm(p.transpose(1, 2), do)
+        return dq, dk, dv, None
 
 
 def rms_norm(x: Tensor, eps: float) -> Tensor:

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from attention import KVCache, attend, rotary_tables
 from labkit import exercise
-from pretraining.kernels import causal_attention, gelu, relu_squared, rms_norm
+from pretraining.kernels import fast_attention, gelu, relu_squared, rms_norm
 
 Architecture = Literal["gpt2", "modern"]
 EPS = {"gpt2": 1e-5, "modern": 1e-6}
@@ -98,8 +98,8 @@ class Attention(nn.Module):
         q, k, v = (each.transpose(1, 2) for each in (*qk.unbind(2), v))  # (B, H, T, d)
         if cache is not None:
             k, v = cache.append(k, v)
-        if cache is None and mask is None and causal:
-            y = causal_attention(q, k, v, self.dropout if self.training else 0.0)
+        if cache is None and mask is None:
+            y = fast_attention(q, k, v, causal, self.dropout if self.training else 0.0)
         else:
             y = attend(q, k, v, mask, causal)
         out: Tensor = self.out(y.transpose(1, 2).reshape(batch, length, width))

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from labkit.device import rank, world_size
-from pretraining.kernels import causal_attention, gelu, relu_squared, rms_norm
+from pretraining.kernels import fast_attention, gelu, relu_squared, rms_norm
 from pretraining.model import Shape
 
 
@@ -100,7 +100,7 @@ def main() -> None:
         x = torch.randn(batch, length, heads * dim, device=device, dtype=dtype)
         wide = torch.randn(batch, length, 4 * heads * dim, device=device, dtype=dtype)
         rows: list[tuple[str, Callable[..., Tensor], Callable[..., Tensor], tuple[Tensor, ...]]] = [
-            ("attention", causal_attention, _torch_attention, (q, q, q)),
+            ("attention", fast_attention, _torch_attention, (q, q, q)),
             ("RMSNorm", lambda x: rms_norm(x, 1e-6), _torch_rms_norm, (x,)),
             ("squared ReLU", relu_squared, lambda x: F.relu(x).square(), (wide,)),
             ("GELU", gelu, lambda x: F.gelu(x, approximate="tanh"), (wide,)),

@@ -42,7 +42,7 @@ def test_smoke_learns_measures_and_publishes(lab_run: Any) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ("method=compare", "dropout=0.1", "targets=[c_attn,lm_head]"),
+        ("method=compare", "steps=16", "dropout=0.1", "targets=[c_attn,lm_head]"),
         ("method=trl", "dropout=0.1"),
     ],
 )
@@ -67,7 +67,9 @@ def test_the_libraries_way_gives_the_same_curve(lab_run: Any) -> None:
 
 
 def test_compare_reports_both_and_what_was_kept(lab_run: Any) -> None:
-    done = lab_run("alignment", *SHORT, "+experiment=compare", "targets=[c_attn,lm_head]")
+    done = lab_run(
+        "alignment", *SHORT, "+experiment=compare", "steps=16", "targets=[c_attn,lm_head]"
+    )
     assert done.returncode == 0, done.output
     found = done.record["metrics"]
     assert found["gain_kept"] == pytest.approx(

@@ -26,7 +26,7 @@ def toy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """The made-up week's entrypoint, in this process, writing to a temporary LAB_HOME."""
     import importlib.util
 
-    before = paths.CONFIGS
+    monkeypatch.setattr(paths, "CONFIGS", paths.CONFIGS)  # the week sets it; undone last of all
     monkeypatch.setenv("LAB_HOME", str(tmp_path))
     spec = importlib.util.spec_from_file_location("toy_week", TOY)
     assert spec is not None
@@ -34,8 +34,7 @@ def toy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "toy_week", module)
     spec.loader.exec_module(module)
-    yield module.train
-    paths.CONFIGS = before
+    return module.train
 
 
 def refused(entry: Any, *words: str) -> str:

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pretraining.kernels import ROWS, causal_attention, gelu, relu_squared, rms_norm
+from pretraining.kernels import ROWS, fast_attention, gelu, relu_squared, rms_norm
 
 
 def both(f: object, g: object, *inputs: Tensor) -> None:
@@ -21,25 +21,30 @@ def both(f: object, g: object, *inputs: Tensor) -> None:
         torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("length", [1, 7, ROWS, ROWS + 1, 2 * ROWS + 40])
-def test_attention_is_pytorchs_with_its_gradients(length: int) -> None:
+def test_attention_is_pytorchs_with_its_gradients(length: int, causal: bool) -> None:
     torch.manual_seed(0)
     q, k, v = (torch.randn(2, 3, length, 8) for _ in range(3))
-    both(causal_attention, lambda *x: F.scaled_dot_product_attention(*x, is_causal=True), q, k, v)
+    both(
+        lambda *x: fast_attention(*x, causal=causal),
+        lambda *x: F.scaled_dot_product_attention(*x, is_causal=causal),
+        q, k, v,
+    )  # fmt: skip
 
 
 def test_attention_in_bf16_is_near_that_in_fp32() -> None:
     torch.manual_seed(0)
     q, k, v = (torch.randn(2, 3, 150, 16) for _ in range(3))
     exact = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    rough = causal_attention(q.bfloat16(), k.bfloat16(), v.bfloat16())
+    rough = fast_attention(q.bfloat16(), k.bfloat16(), v.bfloat16())
     assert rough.dtype == torch.bfloat16
     assert (rough.float() - exact).abs().max() < 0.05
 
 
 def test_dropout_drops_weights() -> None:
     q = torch.randn(1, 1, 64, 8)
-    assert not torch.equal(causal_attention(q, q, q, 0.5), causal_attention(q, q, q))
+    assert not torch.equal(fast_attention(q, q, q, dropout=0.5), fast_attention(q, q, q))
 
 
 @pytest.mark.parametrize("size", [1e-3, 1.0, 100.0])
@@ -91,7 +96,7 @@ def test_gelu_is_pytorchs_with_its_gradient(size: float) -> None:
 def test_gradients_by_finite_differences() -> None:
     torch.manual_seed(0)
     q, k, v = (torch.randn(1, 2, 5, 4, dtype=torch.float64, requires_grad=True) for _ in range(3))
-    assert torch.autograd.gradcheck(causal_attention, (q, k, v))
+    assert torch.autograd.gradcheck(fast_attention, (q, k, v))
     x = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(relu_squared, (x,))
     assert torch.autograd.gradcheck(gelu, (x,))
