@@ -79,16 +79,16 @@ class Reporter:
             return  # nothing can be drawn; the run is about to end
         folder = self.run.dir / "samples"
         folder.mkdir(exist_ok=True)
-        text = "\n----\n".join(self.sample(prompt) for prompt in self.prompts)
+        draws = torch.Generator(some.device).manual_seed(self.cfg.seed)  # at every look the same
+        text = "\n----\n".join(self.sample(prompt, draws) for prompt in self.prompts)
         (folder / f"step-{step + 1:06d}.txt").write_text(text + "\n", encoding="utf-8")
 
-    def sample(self, prompt: Tensor) -> str:
-        """How the model goes on from a prompt (1, T), behind a bar; the same draws every time."""
+    def sample(self, prompt: Tensor, draws: torch.Generator) -> str:
+        """How the model goes on from a prompt (1, T), behind a bar."""
         cfg = self.cfg
         count = min(cfg.sample_length, cfg.context - prompt.shape[1])
-        generator = torch.Generator(prompt.device).manual_seed(cfg.seed)
         new = generate(
-            self.model, prompt, count, cfg.temperature, cfg.top_k, cfg.top_p, generator, self.start
+            self.model, prompt, count, cfg.temperature, cfg.top_k, cfg.top_p, draws, self.start
         )
         before, after = (self.tokenizer.decode(row[0].tolist()) for row in (prompt, new))
         return f"{before}|{after}"
