@@ -27,7 +27,7 @@ def write(file: Path, source: str) -> None:
         text.write(source)
 
 
-def functions(source: str) -> dict[str, FunctionNode]:
+def functions(source: str | ast.Module) -> dict[str, FunctionNode]:
     """Top-level functions and methods by name; of two with one name the later, as in Python."""
 
     def walk(tree: ast.Module | ast.ClassDef, prefix: str) -> Iterator[tuple[str, FunctionNode]]:
@@ -37,7 +37,7 @@ def functions(source: str) -> dict[str, FunctionNode]:
             elif isinstance(node, FunctionNode):
                 yield prefix + node.name, node
 
-    return dict(walk(ast.parse(source), ""))
+    return dict(walk(ast.parse(source) if isinstance(source, str) else source, ""))
 
 
 def minutes(node: FunctionNode) -> int | None:
@@ -65,7 +65,7 @@ def blank(source: str, names: Iterable[str], module: str = "") -> str:
     marked, wanted = exercises(source), set(names)
     if unknown := wanted - marked.keys():
         raise ValueError(f"no exercise of this name: {', '.join(sorted(unknown))}")
-    lines = _lines(source)
+    lines = lines_of(source)
     for name in sorted(wanted, key=lambda name: marked[name].lineno, reverse=True):
         full = f"{module}.{name}" if module else name
         _replace_body(lines, marked[name], f'raise NotImplementedError("exercise: {full}")')
@@ -87,7 +87,7 @@ def mutate(source: str, name: str, old: str, new: str) -> str:
     node = functions(source).get(name)
     if node is None:
         raise ValueError(f"there is no function {name}")
-    lines, doc = _lines(source), _docstring(node)
+    lines, doc = lines_of(source), _docstring(node)
     ends = [0, node.lineno - 1, node.end_lineno or 0, len(lines)]
     if doc is not None:
         ends[2:2] = [doc.lineno - 1, doc.end_lineno or 0]
@@ -149,7 +149,7 @@ def _docstring(node: FunctionNode) -> ast.stmt | None:
     return node.body[0] if ast.get_docstring(node, clean=False) is not None else None
 
 
-def _lines(source: str) -> list[str]:
+def lines_of(source: str) -> list[str]:
     """Lines as Python counts them, each with its line break (`str.splitlines` also cuts at \\f)."""
     return io.StringIO(source, newline="").readlines()
 

@@ -108,24 +108,40 @@ def _run(rest: list[str]) -> int:
             continue  # Ctrl-C reached the run as well; it saves, and this waits for it.
 
 
+VERBS = {"start": {"--force"}, "check": set[str](), "verify": set[str](), "mutants": {"--list"}}
+"""What can be done with exercises, and the options of each."""
+
+
 def _exercise(rest: list[str]) -> int:
+    from labkit import mutation
     from labkit.exercise import check, start, verify
 
-    verb = _first(rest, "exercise", "start, check or verify")
+    verb = _first(rest, "exercise", f"one of {', '.join(VERBS)}")
+    if verb not in VERBS:
+        hint = closest(verb, tuple(VERBS))
+        raise UsageError(f"unknown command 'exercise {verb}'{hint}\nCommands: lab --help")
     words = [word for word in rest[1:] if not word.startswith("-")]
     flags = set(rest[1:]) - set(words)
-    if flags - ({"--force"} if verb == "start" else set()):
-        raise UsageError(f"unknown option {' '.join(sorted(flags))}\nCommands: lab --help")
+    if unknown := flags - VERBS[verb]:
+        raise UsageError(f"unknown option {' '.join(sorted(unknown))}\nCommands: lab --help")
     if verb == "start":
         return start(_built(_first(words, "exercise start")), force="--force" in flags)
     if verb == "check":
         return check(_built(_first(words, "exercise check")), words[1] if len(words) > 1 else None)
     if verb == "verify":
         return verify(_built(words[0]) if words else None)
-    raise UsageError(
-        f"unknown command 'exercise {verb}'{closest(verb, ('start', 'check', 'verify'))}"
-        "\nCommands: lab --help"
-    )
+    weeks, only = _weeks_or_exercise(words)
+    return mutation.mutants(weeks, only, listed="--list" in flags)
+
+
+def _weeks_or_exercise(words: list[str]) -> tuple[list[str], str | None]:
+    """Weeks; or one week and one of its exercises."""
+    if len(words) == 2:
+        try:
+            return [_built(word) for word in words], None
+        except UsageError:
+            return [_built(words[0])], words[1]
+    return [_built(word) for word in words], None
 
 
 def _first(rest: list[str], command: str, what: str = "a week, e.g. diffusion or 10") -> str:

@@ -219,8 +219,6 @@ def verify(week: str | None = None, *, root: Path = ROOT) -> int:
         for name in weeks:
             variants += _variants(name, root, Path(folder), faults)
         preload = dict.fromkeys(line for name in weeks for line in _preload(name, root))
-        if "import torch" in preload:  # its optimisers import this at first use: seconds
-            preload["import torch._dynamo"] = None
         grades = grade([v.job for v in variants], preload, _progress(len(variants)))
     for variant, result in zip(variants, grades, strict=True):
         variant.grade = result
@@ -344,6 +342,8 @@ def _preload(week: str, root: Path) -> list[str]:
         tops = {name.partition(".")[0] for name in names}
         if not any((root / top).is_dir() for top in tops - {"labkit"}):  # never a week itself
             statements.append(ast.unparse(node))
+    if any(line.startswith(("import torch", "from torch")) for line in statements):
+        statements.append("import torch._dynamo")  # optimisers import it at first use: seconds
     return list(dict.fromkeys(statements))
 
 

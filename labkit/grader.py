@@ -13,15 +13,18 @@ import contextlib
 import gc
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from labkit import blanks
 
 MESSAGE = 200
 """Characters of an assertion's message that are kept."""
@@ -29,7 +32,10 @@ MESSAGE = 200
 
 @dataclass(frozen=True)
 class Job:
-    """Tests of one exercise (in `files`) against the copy of `week` in the folder `package`."""
+    """Tests of one exercise (in `files`) against the copy of `week` in the folder `package`.
+
+    With `edits` (a file's path in the package: its text) a copy with these files is graded.
+    """
 
     root: str
     week: str
@@ -37,6 +43,9 @@ class Job:
     exercise: str
     files: list[str]
     seconds: float
+    edits: dict[str, str] | None = None
+    first: bool = False
+    """End at the first test that fails."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,8 @@ class Grade:
     problem: str = ""
     hung: str = ""
     """The test that was running when time was up."""
+    seconds: float = 0.0
+    """What the job took; 0 when it did not end."""
 
     def having(self, *results: str) -> list[Outcome]:
         return [outcome for outcome in self.outcomes if outcome.result in results]
@@ -111,6 +122,7 @@ def _read(folder: Path, number: int, job: Job) -> Grade:
         if "result" in event:
             result.outcomes.append(Outcome(**event))
         ended = ended or "end" in event
+        result.seconds = event.get("end", result.seconds)
         result.problem = result.problem or event.get("problem", "")
         if "timeout" in event:
             result.hung = running or "the tests' import"
@@ -157,6 +169,7 @@ def serve(folder: Path) -> None:
                     _emit(folder, number, timeout=True)
                 process.join()
                 del running[sentinel]
+                shutil.rmtree(_copy(folder, number), ignore_errors=True)
                 print(number, flush=True)
     finally:  # interrupted: leave nothing behind
         for process, _, _ in running.values():
@@ -178,6 +191,7 @@ def _emit(folder: Path, number: int, **event: Any) -> None:
 
 def _work(folder: Path, number: int, job: Job) -> None:
     """One job, in its own process: everything printed goes to its log."""
+    begun = time.monotonic()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if hasattr(os, "setsid"):
         os.setsid()
@@ -185,10 +199,25 @@ def _work(folder: Path, number: int, job: Job) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     try:
+        if job.edits is not None:
+            job = _edited(job, _copy(folder, number))
         _pytest(job, lambda **event: _emit(folder, number, **event))
-        _emit(folder, number, end=True)
+        _emit(folder, number, end=time.monotonic() - begun)
     except Exception as error:
         _emit(folder, number, problem=_one_line(f"{type(error).__name__}: {error}"))
+
+
+def _copy(folder: Path, number: int) -> Path:
+    return folder / f"copy-{number}"
+
+
+def _edited(job: Job, folder: Path) -> Job:
+    """The job, on a copy of its package in `folder` with the edits made."""
+    ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
+    package = shutil.copytree(job.package, folder / job.week, ignore=ignored)
+    for name, text in (job.edits or {}).items():
+        blanks.write(package / name, text)
+    return replace(job, package=str(package))
 
 
 def _pytest(job: Job, emit: Callable[..., None]) -> None:
@@ -199,6 +228,8 @@ def _pytest(job: Job, emit: Callable[..., None]) -> None:
     root = Path(job.root)
     options = ["--import-mode=importlib", f"--rootdir={root}", "-o", "addopts=", "-q", "--tb=no"]
     options += ["-p", "no:cacheprovider", "-p", "no:xdist"]
+    if job.first:
+        options.append("-x")
     if (settings := root / "pyproject.toml").exists():
         options += ["-c", str(settings)]
     code = pytest.main([*options, *job.files], plugins=[_Plugin(job, emit)])
