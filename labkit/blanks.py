@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import io
 import itertools
+import textwrap
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -98,13 +99,35 @@ def mutate(source: str, name: str, old: str, new: str) -> str:
         raise ValueError(f"{old!r} occurs {count} times in {name}; it must occur exactly once")
     for i in inside:
         parts[i] = parts[i].replace(old, new)
-    mutant = "".join(parts)
+    return _changed(source, "".join(parts), f"{new!r} for {old!r}")
+
+
+def replace_body(source: str, name: str, body: str) -> str:
+    """`source` with the statements `body` in place of the function's own, its docstring apart.
+
+    Raises ValueError where there is no such function, and for what is no Python or changes nothing.
+    """
+    node = functions(source).get(name)
+    if node is None:
+        raise ValueError(f"there is no function {name}")
+    lines = lines_of(source)
+    first = node.body[0]
+    before = _cut(lines[first.lineno - 1], first.col_offset)
+    if before.strip():
+        raise ValueError(f"{name} stands on one line; use replace and with")
+    text = textwrap.indent(textwrap.dedent(body).strip("\n"), before).removeprefix(before)
+    _replace_body(lines, node, text)
+    return _changed(source, "".join(lines), "this body")
+
+
+def _changed(source: str, mutant: str, what: str) -> str:
+    """`mutant`, if it is Python and another program. Raises ValueError."""
     try:
         changed = ast.dump(ast.parse(mutant)) != ast.dump(ast.parse(source))
     except SyntaxError as error:
-        raise ValueError(f"with {new!r} it is no Python ({error.msg})") from error
+        raise ValueError(f"with {what} it is no Python ({error.msg})") from error
     if not changed:
-        raise ValueError(f"{new!r} for {old!r} changes nothing")
+        raise ValueError(f"{what} changes nothing")
     return mutant
 
 

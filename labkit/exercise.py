@@ -267,8 +267,8 @@ def _variants(week: str, root: Path, folder: Path, faults: dict[str, list[str]])
         sources = {"solution": source, "blank": blank(source, [e.function])}
         for number, bug in enumerate(bugs.get(e.name, [])):
             try:
-                name, old, new = _bug(bug)
-                sources[f"bug {number + 1} ({name})"] = blanks.mutate(source, e.function, old, new)
+                name, text = _planted(source, e.function, bug)
+                sources[f"bug {number + 1} ({name})"] = text
             except ValueError as error:
                 fault.append(f"bug {number + 1} in bugs.yaml: {error}")
         if len(sources) - 2 < BUGS_PER_EXERCISE:
@@ -292,14 +292,15 @@ def _bugs(week: str, root: Path) -> dict[str, list[Any]]:
     return bugs
 
 
-def _bug(bug: Any) -> tuple[str, str, str]:
-    """Name, text to replace and replacement of one entry of bugs.yaml. Raises ValueError."""
-    keys = ("name", "replace", "with")
-    if not isinstance(bug, dict) or set(bug) != set(keys):
-        raise ValueError(f"it must have exactly the keys {', '.join(keys)}")
+def _planted(source: str, function: str, bug: Any) -> tuple[str, str]:
+    """Name of one entry of bugs.yaml, and the source with that bug in it. Raises ValueError."""
+    if not isinstance(bug, dict) or set(bug) not in ({"name", "replace", "with"}, {"name", "body"}):
+        raise ValueError("it must have exactly the keys name, replace, with, or name, body")
     if not all(isinstance(value, str) for value in bug.values()):
         raise ValueError("its values must be text: put numbers in quotes")
-    return bug["name"], bug["replace"], bug["with"]
+    if "body" in bug:
+        return bug["name"], blanks.replace_body(source, function, bug["body"])
+    return bug["name"], blanks.mutate(source, function, bug["replace"], bug["with"])
 
 
 def _job(

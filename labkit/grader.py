@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import io
 import json
 import os
 import shutil
@@ -147,6 +148,8 @@ def serve(folder: Path) -> None:
     for statement in ["import pytest", *plan["preload"]] if forks else []:
         with contextlib.suppress(Exception):  # if it matters, the tests will say so
             exec(statement, {})
+    if forks:
+        _warm(folder)
     gc.freeze()  # the forks' collectors leave alone what they all share
     sys.pycache_prefix = str(folder / "bytecode")  # the tests' own, for all jobs; nothing is left
     waiting = list(enumerate(Job(**job) for job in plan["jobs"]))[::-1]
@@ -174,6 +177,16 @@ def serve(folder: Path) -> None:
     finally:  # interrupted: leave nothing behind
         for process, _, _ in running.values():
             _kill(process)
+
+
+def _warm(folder: Path) -> None:
+    """Run pytest on nothing, which loads all of it."""
+    import pytest
+
+    empty = folder / "empty"
+    empty.mkdir()
+    with contextlib.redirect_stdout(io.StringIO()):
+        pytest.main(["-q", "-p", "no:cacheprovider", f"--rootdir={empty}", str(empty)])
 
 
 def _kill(process: Any) -> None:
