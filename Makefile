@@ -61,5 +61,5 @@ constraints: setup
 		| LC_ALL=C sort -f > constraints.txt
 
 clean:
-	rm -rf runs artifacts .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf runs artifacts .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

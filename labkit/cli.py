@@ -3,12 +3,14 @@
     lab list                                  the weeks, and what this clone can run
     lab run <week> [overrides]                the same as python -m <week>.train [overrides]
     lab progress [--check]                    regenerate PROGRESS.md and all tables from results/
-    lab plan <week> [overrides]               parameters, memory, time and cost, here and on rented
-    GPUs lab doctor                                is this machine ready, and does it compute
-    correctly lab exercise start <week> [--force]       copy a week into workspace/ with the
-    exercises blank lab exercise check <week> [exercise]      grade what is in workspace/ lab
-    exercise verify [week]                grade the graders: solutions pass, blanks and planted bugs
-    fail
+    lab plan <week> [overrides]               parameters, memory, time and cost, here and rented
+    lab doctor                                is this machine ready, and does it compute correctly
+    lab exercise start <week> [--force]       copy a week into workspace/ with the exercises blank
+    lab exercise check <week> [exercise]      grade what is in workspace/
+    lab exercise verify [week] [--fresh]      grade the graders: solutions pass, blanks and planted
+                                              bugs fail; --fresh forgets what is known from before
+    lab exercise mutants [weeks | week exercise] [--list] [--fresh]
+                                              do the tests notice mistakes that nobody planted?
 
 <week> is a number (10), a name (diffusion) or the beginning of one (diff).
 """
@@ -108,13 +110,20 @@ def _run(rest: list[str]) -> int:
             continue  # Ctrl-C reached the run as well; it saves, and this waits for it.
 
 
-VERBS = {"start": {"--force"}, "check": set[str](), "verify": set[str](), "mutants": {"--list"}}
+VERBS = {
+    "start": {"--force"},
+    "check": set[str](),
+    "verify": {"--fresh"},
+    "mutants": {"--list", "--fresh"},
+}
 """What can be done with exercises, and the options of each."""
 
 
 def _exercise(rest: list[str]) -> int:
-    from labkit import mutation
-    from labkit.exercise import check, start, verify
+    from labkit.check import check
+    from labkit.exercise import start
+    from labkit.mutation import mutants
+    from labkit.verify import verify
 
     verb = _first(rest, "exercise", f"one of {', '.join(VERBS)}")
     if verb not in VERBS:
@@ -129,9 +138,9 @@ def _exercise(rest: list[str]) -> int:
     if verb == "check":
         return check(_built(_first(words, "exercise check")), words[1] if len(words) > 1 else None)
     if verb == "verify":
-        return verify(_built(words[0]) if words else None)
+        return verify(_built(words[0]) if words else None, fresh="--fresh" in flags)
     weeks, only = _weeks_or_exercise(words)
-    return mutation.mutants(weeks, only, listed="--list" in flags)
+    return mutants(weeks, only, listed="--list" in flags, fresh="--fresh" in flags)
 
 
 def _weeks_or_exercise(words: list[str]) -> tuple[list[str], str | None]:

@@ -88,7 +88,7 @@ def _tree(source: str, function: str) -> str:
     return ast.dump(blanks.functions(tree)[function])
 
 
-def choose(mutants: list[Mutant], most: int = MOST) -> list[Mutant]:
+def sample(mutants: list[Mutant], most: int = MOST) -> list[Mutant]:
     """At most so many: one of each operator in turn, those with the smallest ids first."""
     if len(mutants) <= most:
         return mutants

@@ -6,33 +6,21 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from labkit import blanks
 from labkit.errors import UsageError
-from labkit.exercise import (
-    NAME,
-    Exercise,
-    _choose,
-    _exercises,
-    _job,
-    _preload,
-    _progress,
-    _show,
-    _tests,
-    _weeks,
-)
-from labkit.grader import Grade, Job, grade
-from labkit.mutants import Entry, Mutant, choose, excused, generate, wrong_entry
+from labkit.exercise import NAME, Exercise, choose, exercises_of, show, weeks_with_exercises
+from labkit.gradable import job_of, preload_of, progress, tests_of
+from labkit.gradecache import grade_cached
+from labkit.grader import Grade
+from labkit.mutants import Entry, Mutant, excused, generate, sample, wrong_entry
 from labkit.paths import ROOT
 
 ENOUGH = 99.0
 """Percent of the mutants that are not equivalent which the tests must kill."""
 
-SECONDS, TIMES = 5.0, 5.0
-"""A mutant may take so many times what the solution takes, and at least so many seconds."""
-
-SOLUTION_SECONDS = 60.0
+SECONDS, SOLUTION_SECONDS = 5.0, 60.0
+"""What a mutant may take where the solution is fast (else 5 times as long), and the solution."""
 
 
 @dataclass
@@ -45,16 +33,13 @@ class _Report:
     equivalent: list[Mutant] = field(default_factory=list)
     grades: dict[str, Grade] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-    """What the tests take on the solution."""
 
     @property
     def tried(self) -> list[Mutant]:
         return [] if self.faults else [m for m in self.mutants if m not in self.equivalent]
 
     def killed(self, mutant: Mutant) -> bool:
-        result = self.grades[mutant.id]
-        return bool(result.hung or result.problem or result.having("failed", "error"))
+        return not self.grades[mutant.id].passed
 
     def show(self, mutant: Mutant) -> str:
         return f"{mutant.id} {self.file}:{mutant.line}  {mutant.operator}:  {mutant.diff}"
@@ -65,33 +50,35 @@ def mutants(
     only: str | None = None,
     *,
     listed: bool = False,
+    fresh: bool = False,
     root: Path = ROOT,
 ) -> int:
     """Try the mutants of some weeks (of all when none is named), or of the exercise `only`.
 
+    Grades are kept from run to run (labkit.gradecache) unless `fresh`.
     Returns 0 when at least 99 % of those that are not equivalent are killed in each week, else 1.
     Raises UsageError for an unknown week or exercise and for a malformed equivalent.yaml.
     """
     code = 0
-    for week in list(weeks) or _weeks(root):
+    for week in list(weeks) or weeks_with_exercises(root):
         reports = _prepare(week, only, root)
         if listed:
             for report in reports:
                 print(*(report.show(mutant) for mutant in report.mutants), sep="\n")
         else:
-            code |= _try(week, reports, root)
+            code |= _try(week, reports, root, fresh)
     return code
 
 
 def _prepare(week: str, only: str | None, root: Path) -> list[_Report]:
     entries = _equivalent(week, root)
     reports: list[_Report] = []
-    exercises = _exercises(week, root)
+    exercises = exercises_of(week, root)
     strays = entries.keys() - {e.name for e in exercises}
-    for e in _choose(exercises, only):
+    for e in choose(exercises, only):
         every = generate(blanks.read(e.file), e.function, e.name)
         mine = entries.get(e.name, [])
-        report = _Report(e, _show(e.file, root), choose(every))
+        report = _Report(e, show(e.file, root), sample(every))
         report.equivalent = [m for m in report.mutants if excused(m, mine)]
         for entry in mine:
             if not any(excused(m, [entry]) for m in every):
@@ -103,19 +90,29 @@ def _prepare(week: str, only: str | None, root: Path) -> list[_Report]:
     return reports
 
 
-def _try(week: str, reports: list[_Report], root: Path) -> int:
-    begun, tests, preload = time.monotonic(), _tests(week, root), _preload(week, root)
-    _solutions(week, [r for r in reports if not r.faults], tests, preload, root)
-    jobs: list[tuple[_Report, Mutant, Job]] = []
+def _try(week: str, reports: list[_Report], root: Path, fresh: bool) -> int:
+    begun, tests = time.monotonic(), tests_of(week, root)
+    able = [r for r in reports if not r.faults and r.exercise.name in tests]
     for report in reports:
-        e, seconds = report.exercise, max(SECONDS, TIMES * report.seconds)
+        if report.exercise.name not in tests:
+            report.faults.append("it has no test")
+    jobs = [
+        job_of(r.exercise, week, root / week, tests, root, SOLUTION_SECONDS, edits={}) for r in able
+    ]
+    mutants: list[tuple[_Report, Mutant]] = []
+    for number, report in enumerate(able):
+        file = str(report.exercise.file.relative_to(root / week))
         for mutant in report.tried:
-            job = _job(e, week, root / week, tests, root, seconds)
-            edits = {str(e.file.relative_to(root / week)): mutant.source}
-            jobs.append((report, mutant, replace(job, edits=edits, first=True)))
-    results = grade([job for _, _, job in jobs], preload, _progress(len(jobs)))
-    for (report, mutant, _), result in zip(jobs, results, strict=True):
+            edits = {file: mutant.source}
+            job = replace(jobs[number], edits=edits, seconds=SECONDS, first=True, after=number)
+            jobs.append(job)
+            mutants.append((report, mutant))
+    results, taken = grade_cached(jobs, preload_of(week, root), progress(len(jobs)), fresh)
+    for (report, mutant), result in zip(mutants, results[len(able) :], strict=True):
         report.grades[mutant.id] = result
+    for report, result in zip(able, results, strict=False):
+        if not result.passed:  # a failure of its mutants then means nothing
+            report.faults.append(f"the solution does not pass: {result.why()}")
     print(f"{week:{NAME + 2}} killed   of   equivalent")
     for report in reports:
         _print(report)
@@ -126,26 +123,10 @@ def _try(week: str, reports: list[_Report], root: Path) -> int:
     print(
         f"{week}: {killed} of {total} mutants killed, {percent:.1f} %"
         + (f", {faults} faults" if faults else "")
-        + f" ({time.monotonic() - begun:.0f} s)"
+        + f" ({time.monotonic() - begun:.0f} s"
+        + (f", {taken} known from before)" if taken else ")")
     )
     return 1 if faults or percent < ENOUGH else 0
-
-
-def _solutions(
-    week: str, reports: list[_Report], tests: dict[str, Any], preload: list[str], root: Path
-) -> None:
-    """Time the solution of each exercise, whose tests must pass for a failure to mean anything."""
-    timed = [r for r in reports if r.exercise.name in tests]
-    for report in reports:
-        if report not in timed:
-            report.faults.append("it has no test")
-    jobs = [_job(r.exercise, week, root / week, tests, root, SOLUTION_SECONDS) for r in timed]
-    for report, result in zip(timed, grade(jobs, preload), strict=True):
-        report.seconds = result.seconds
-        bad = result.having("failed", "error")
-        if bad or result.hung or result.problem or not result.having("passed"):
-            what = result.problem or result.hung or (bad[0].test if bad else "no test ran")
-            report.faults.append(f"the solution does not pass: {what}")
 
 
 def _print(report: _Report) -> None:
@@ -170,9 +151,9 @@ def _equivalent(week: str, root: Path) -> dict[str, list[Entry]]:
     entries = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else None
     entries = entries or {}
     if not isinstance(entries, dict) or not all(isinstance(e, list) for e in entries.values()):
-        raise UsageError(f"{_show(file, root)} must map each exercise to a list of mutants")
+        raise UsageError(f"{show(file, root)} must map each exercise to a list of mutants")
     for name, listed in entries.items():
         for entry in listed:
             if problem := wrong_entry(entry):
-                raise UsageError(f"{_show(file, root)}: {name}: {entry}: {problem}")
+                raise UsageError(f"{show(file, root)}: {name}: {entry}: {problem}")
     return entries

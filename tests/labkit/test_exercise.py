@@ -10,7 +10,10 @@ import pytest
 
 from labkit import blanks
 from labkit.errors import UsageError
-from labkit.exercise import blank, check, exercise, list_exercises, start, verify
+from labkit.blanks import blank
+from labkit.check import check
+from labkit.exercise import exercise, list_exercises, start
+from labkit.verify import verify
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -410,7 +413,7 @@ def test_check_fails_on_a_function_taken_away(toy: Lab, capsys: pytest.CaptureFi
 def test_check_stops_an_endless_loop(
     toy: Lab, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(sys.modules["labkit.exercise"], "CHECK_SECONDS", 2.0)
+    monkeypatch.setattr(sys.modules["labkit.check"], "CHECK_SECONDS", 2.0)
     toy.start()
     toy.solve(text=STATS.replace("total = sum(x)", "while True: pass"))
     assert toy.check() == 1
@@ -544,7 +547,7 @@ def test_verify_finds_graders_that_do_not_grade(
 def test_verify_reports_a_bug_caught_only_by_the_time_limit(
     toy: Lab, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(sys.modules["labkit.exercise"], "VERIFY_SECONDS", 3.0)
+    monkeypatch.setattr(sys.modules["labkit.verify"], "VERIFY_SECONDS", 3.0)
     toy.edit("tests/toy/bugs.yaml", "with: total\n", 'with: "[*iter(int, 1)]"\n')
     assert toy.verify() == 0
     assert "bug 2 (forgets to divide) was only caught by the time limit" in capsys.readouterr().out
