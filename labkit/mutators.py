@@ -392,7 +392,8 @@ class Mutator:
         returns = ast.unparse(self.function.returns) if self.function.returns else ""
         if node.value is None or isinstance(node.value, ast.Constant):
             return
-        if returns == "Tensor":
+        kinds = [ast.unparse(a.annotation) for a in self.arguments if a.annotation]
+        if returns == "Tensor" and any(kind.startswith("Tensor") for kind in kinds):
             yield self._put("gradient lost", node.value, f"({self.text.of(node.value)}).detach()")
         if returns == "bool":
             yield self._put("condition negated", node.value, f"not ({self.text.of(node.value)})")
