@@ -82,9 +82,9 @@ def _features() -> frozenset[str]:
     if (torch := sys.modules.get("torch")) is not None:
         known = torch.cpu.get_capabilities()
     else:
-        from numpy._core import _multiarray_umath
+        from numpy._core import _multiarray_umath  # type: ignore[attr-defined]
 
-        known = _multiarray_umath.__cpu_features__  # type: ignore[attr-defined]
+        known = _multiarray_umath.__cpu_features__
     names = {name for name, has in known.items() if has is True}
     return frozenset(names | ({"neon"} if platform.machine().lower() == "arm64" else set()))
 
