@@ -91,6 +91,7 @@ def train(cfg: Config, run: Run) -> None:
     from diffusion.model import UNet
     from diffusion.pipeline import Pipeline, Settings, from_pictures
     from labkit.data import ImageData, batch_indices
+    from labkit.muon import Muon
     from pytorch_mastery import one_cycle
 
     data = run.data(cfg.data, ImageData)
@@ -109,9 +110,10 @@ def train(cfg: Config, run: Run) -> None:
     others = [p for p in model.parameters() if id(p) not in inside]
     decay = cfg.weight_decay
     adamw = torch.optim.AdamW(others, cfg.lr, (0.9, 0.99), weight_decay=decay, fused=True)
-    muon = torch.optim.Muon(
-        matrices, cfg.muon_lr, weight_decay=decay, adjust_lr_fn="match_rms_adamw"
-    )
+    muon = Muon(
+        matrices, cfg.muon_lr, weight_decay=decay, adjust_lr_fn="match_rms_adamw",
+        precision=run.precision,
+    )  # fmt: skip
     run.track(model=model, ema=ema, adamw=adamw, muon=muon)
     settings = Settings(
         **{k: v for k, v in vars(cfg).items() if k in Settings.__annotations__},

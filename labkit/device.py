@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from labkit import processor, threads
 from labkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -70,18 +71,11 @@ def resolve(name: str) -> torch.device:
 
 def has_native_bf16(device: torch.device) -> bool:
     """Whether bf16 matrix products run in hardware: emulated they are slower than fp32."""
-    import torch
-
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.get_device_capability(device)[0] >= 8
-    if device.type == "cpu":
-        capabilities = torch.cpu.get_capabilities()
-        return bool(
-            capabilities.get("avx512_bf16")
-            or capabilities.get("amx_bf16")
-            or capabilities.get("bf16")
-        )
-    return False
+    return device.type == "cpu" and processor.instruction_set() in ("bf16", "amx")
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
@@ -92,23 +86,25 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 
 
 def describe(device_type: str) -> dict[str, Any]:
-    """The machine in the words of a record: processor or accelerator, cores."""
-    import platform
+    """The machine in the words of a record.
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    name = platform.processor() or platform.machine()
-    try:
-        with open("/proc/cpuinfo") as file:
-            name = next(
-                line.split(":")[1].strip() for line in file if line.startswith("model name")
-            )
-    except (OSError, StopIteration):
-        pass
+    `instructions` (see labkit.processor), `cores` (those this process may run on), `threads` (that
+    a matrix product uses) and `ghz` tell how fast a processor is; its name does not.
+    """
+    about: dict[str, Any] = {
+        "device": device_type,
+        "name": processor.name(),
+        "cores": processor.logical_cores(),
+        "physical_cores": processor.physical_cores(),
+        "threads": threads.in_use(),
+        "instructions": processor.instruction_set(),
+        "ghz": processor.gigahertz(),
+    }
     if device_type == "cuda":
         import torch
 
-        name = torch.cuda.get_device_name()
-    return {"device": device_type, "name": name, "cores": cores}
+        about["name"] = torch.cuda.get_device_name()
+    return about
 
 
 def process_memory_mb(which: str = "VmHWM") -> float:

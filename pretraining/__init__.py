@@ -10,7 +10,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "huggingface": ["export", "from_huggingface", "load", "to_huggingface"],
         "mlm": ["mask_tokens"],
         "model": ["GPT", "Shape"],
-        "optimizer": ["Muon", "newton_schulz"],
+        "optimizer": ["newton_schulz"],
         "powerlaw": ["Law", "compute_optimal", "fit", "isoflop_minimum"],
         "sample": ["generate", "keep_top_k", "keep_top_p"],
         "schedule": ["cosine", "warmup_stable_decay"],

@@ -4,20 +4,21 @@
 
 msign(M) = U Vᵀ for M = U S Vᵀ: all singular values become 1, so that directions which the gradient
 hardly mentions are learned as fast as the loud ones. A few matrix products approximate it well
-enough (`newton_schulz`). Embeddings, head, gains and biases stay with AdamW.
+enough (`newton_schulz`). Embeddings, head, gains and biases stay with AdamW. `labkit.muon` does
+the rest of a step, for weeks 6 and 10 too.
 
 Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from labkit import exercise
+from labkit.muon import Muon
 from pretraining.model import GPT
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -54,56 +55,6 @@ def newton_schulz(matrix: Tensor, steps: int = 5) -> Tensor:
     return (x.mT if tall else x).reshape(matrix.shape)
 
 
-class Muon(torch.optim.Optimizer):
-    """Muon for matrices (rows, columns), which is how nn.Linear keeps its weight."""
-
-    def __init__(
-        self,
-        params: Iterable[nn.Parameter],
-        lr: float = 0.02,
-        momentum: float = 0.95,
-        weight_decay: float = 0.0,
-    ) -> None:
-        """`weight_decay` is decoupled: W ← (1 - lr weight_decay) W before each step.
-
-        Raises ValueError for a parameter that is no matrix.
-        """
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-        for parameter in (p for group in self.param_groups for p in group["params"]):
-            if parameter.dim() != 2:
-                raise ValueError(f"Muon takes matrices, got a shape of {tuple(parameter.shape)}")
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
-        """One step, from the gradients there are; those of equal shape are done together."""
-        for group in self.param_groups:
-            for parameters in by_shape(p for p in group["params"] if p.grad is not None):
-                grads = [p.grad for p in parameters if p.grad is not None]
-                buffers = [self._buffer(p) for p in parameters]
-                torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
-                ahead = torch._foreach_lerp(grads, buffers, group["momentum"])  # Nesterov's
-                updates = newton_schulz(torch.stack(ahead).bfloat16()).float()
-                rows, columns = parameters[0].shape
-                rate = group["lr"] * max(1.0, rows / columns) ** 0.5
-                for parameter, update in zip(parameters, updates, strict=True):
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    parameter.add_(update, alpha=-rate)
-
-    def _buffer(self, parameter: nn.Parameter) -> Tensor:
-        state = self.state[parameter]
-        if "momentum" not in state:
-            state["momentum"] = torch.zeros_like(parameter)
-        return state["momentum"]  # type: ignore[no-any-return]
-
-
-def by_shape(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
-    """Parameters grouped by their shape, in order."""
-    groups: dict[torch.Size, list[nn.Parameter]] = {}
-    for parameter in parameters:
-        groups.setdefault(parameter.shape, []).append(parameter)
-    return list(groups.values())
-
-
 def build_optimizers(
     model: GPT,
     name: Literal["adamw", "muon"],
@@ -111,12 +62,13 @@ def build_optimizers(
     matrix_lr: float,
     weight_decay: float,
     betas: tuple[float, float] = (0.9, 0.95),
+    precision: str = "auto",
 ) -> list[torch.optim.Optimizer]:
     """AdamW for everything; or Muon, with `matrix_lr`, for the layers' matrices and AdamW for the
     rest.
 
     Weight decay is for what has two dimensions: neither gains nor biases. Each group keeps its peak
-    learning rate as `peak_lr`.
+    learning rate as `peak_lr`. With `precision` fp32 Muon computes in fp32 as well.
     """
     matrices = [p for p in model.blocks.parameters() if p.dim() == 2] if name == "muon" else []
     inside = {id(p) for p in matrices}
@@ -129,7 +81,12 @@ def build_optimizers(
         torch.optim.AdamW([g for g in groups if g["params"]], lr, betas=betas, fused=True)
     ]
     if matrices:
-        optimizers.append(Muon(matrices, matrix_lr, weight_decay=weight_decay))
+        optimizers.append(
+            Muon(
+                matrices, matrix_lr, weight_decay=weight_decay, precision=precision,
+                orthogonalize=newton_schulz,
+            )
+        )  # fmt: skip
     for group in (group for optimizer in optimizers for group in optimizer.param_groups):
         group["peak_lr"] = group["lr"]
     return optimizers

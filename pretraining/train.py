@@ -136,7 +136,9 @@ def train(cfg: Config, run: Run) -> None:
     shape = Shape(len(tokenizer), cfg.context, cfg.width, cfg.layers, cfg.heads)
     masked, mask = cfg.objective == "masked", special_id(tokenizer, MASK)
     model = GPT(shape, cfg.architecture, cfg.dropout, not masked, cfg.lookahead).to(run.device)
-    optimizers = build_optimizers(model, cfg.optimizer, cfg.lr, cfg.matrix_lr, cfg.weight_decay)
+    optimizers = build_optimizers(
+        model, cfg.optimizer, cfg.lr, cfg.matrix_lr, cfg.weight_decay, precision=run.precision
+    )
     run.track(model=model, **{f"optimizer{i}": each for i, each in enumerate(optimizers)})
     reporter = Reporter(cfg, run, model, tokenizer, data, tokens)
     network: Any = torch.compile(model) if cfg.compile else model

@@ -87,9 +87,9 @@ def has_fast_bf16(device: str) -> bool:
     """Whether the hardware multiplies bf16 itself instead of by conversion to fp32."""
     import torch
 
-    if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return any(has for flag, has in torch.cpu.get_capabilities().items() if "bf16" in flag)
+    from labkit.device import has_native_bf16
+
+    return has_native_bf16(torch.device(device))
 
 
 def difference(a: Measured, b: Measured) -> float:

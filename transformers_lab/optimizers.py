@@ -1,6 +1,6 @@
 """Who moves the weights: AdamW, or AdamW and Muon together.
 
-Muon (Jordan et al. 2024; `torch.optim.Muon`) makes every update of a weight matrix nearly
+Muon (Jordan et al. 2024; `labkit.muon`) makes every update of a weight matrix nearly
 orthogonal: all directions move by the same amount. It needs fewer steps than AdamW and is for the
 matrices inside the layers only; embeddings, norms and biases stay with AdamW. Week 7 writes it by
 hand and says why it works.
@@ -11,18 +11,25 @@ from typing import Literal
 import torch
 from torch import nn
 
+from labkit.muon import Muon
 from transformers_lab.model import Transformer
 
 Optimizers = dict[str, torch.optim.Optimizer]
 
 
 def build(
-    model: Transformer, kind: Literal["adamw", "muon"], lr: float, lr_muon: float, decay: float
+    model: Transformer,
+    kind: Literal["adamw", "muon"],
+    lr: float,
+    lr_muon: float,
+    decay: float,
+    precision: str = "auto",
 ) -> Optimizers:
     """The optimisers of this model by name: `adamw`, and `muon` if `kind` says so.
 
     Args:
         lr, lr_muon: learning rates to begin with. decay: weight decay of both.
+        precision: with fp32 Muon computes in fp32 as well.
     """
     halves: tuple[nn.Module, ...] = (model.encoder, model.decoder)
     matrices = [p for half in halves for p in half.parameters() if p.dim() == 2]
@@ -34,4 +41,5 @@ def build(
     adamw = torch.optim.AdamW(others, lr, betas=(0.9, 0.98), weight_decay=decay, fused=True)
     if not matrices:
         return {"adamw": adamw}
-    return {"adamw": adamw, "muon": torch.optim.Muon(matrices, lr_muon, weight_decay=decay)}
+    muon = Muon(matrices, lr_muon, weight_decay=decay, precision=precision)
+    return {"adamw": adamw, "muon": muon}

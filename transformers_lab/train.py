@@ -130,7 +130,7 @@ def train(cfg: Config, run: Run) -> None:
         cfg.d_model, cfg.heads, cfg.layers, cfg.d_ff, cfg.dropout, cfg.norm == "pre", cfg.backend
     )
     model = Transformer(len(bpe), shape, inverted_mask=cfg.mask == "padding").to(run.device)
-    optimizers = build(model, cfg.optimizer, cfg.lr, cfg.lr_muon, cfg.weight_decay)
+    optimizers = build(model, cfg.optimizer, cfg.lr, cfg.lr_muon, cfg.weight_decay, run.precision)
     run.track(model=model, **optimizers)
 
     passes = cfg.epochs_embedded if data.source == "embedded" else cfg.epochs

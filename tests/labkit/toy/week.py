@@ -44,6 +44,7 @@ def train(cfg: Config, run: Run) -> None:
     from torch import nn
 
     from labkit.data import ImageData, batch_indices
+    from labkit.muon import Muon
 
     data = run.data(cfg.data, ImageData)
     x, y = data.train.tensors(run.device)
@@ -53,7 +54,7 @@ def train(cfg: Config, run: Run) -> None:
         nn.Flatten(), nn.LazyLinear(10),
     )  # fmt: skip
     net(x[:2])
-    muon = torch.optim.Muon([net[5].weight], lr=cfg.lr)
+    muon = Muon([net[5].weight], lr=cfg.lr)
     adam = torch.optim.AdamW(
         [p for p in net.parameters() if p is not net[5].weight], cfg.lr, fused=True
     )
