@@ -49,6 +49,13 @@ def test_an_operand_used_twice_by_one_operation_gets_both_parts() -> None:
 
 
 @pytest.mark.exercise("autograd.backpropagate")
+def test_a_root_that_was_computed_from_nothing_gets_the_seed() -> None:
+    x = Leaf()
+    autograd.backpropagate(x, 3.0)
+    assert (x.grad, x.pulls) == (3, 1)
+
+
+@pytest.mark.exercise("autograd.backpropagate")
 def test_gradients_accumulate_over_calls_and_old_ones_are_not_sent_on() -> None:
     x = Leaf()
     y = Leaf(x, slopes=(3.0,))
@@ -85,6 +92,13 @@ def test_arrays_sent_to_several_parents_are_not_changed() -> None:
     autograd.backpropagate(Leaf(Fork(a, b), Fork(b, a)), np.zeros(3))
     assert sent.tolist() == [1, 1, 1]
     assert np.asarray(a.grad).tolist() == [2, 2, 2]
+    seed = np.ones(3)
+    root = Leaf(a, a)
+    for _ in range(2):
+        autograd.backpropagate(root, seed)
+    assert seed.tolist() == [1, 1, 1]
+    assert np.asarray(root.grad).tolist() == [2, 2, 2]
+    assert np.asarray(a.grad).tolist() == [6, 6, 6]
 
 
 SCALAR: dict[str, Callable[[Any, Any], Any]] = {
@@ -213,6 +227,11 @@ def test_cross_entropy_with_a_class_that_is_impossible_is_torchs() -> None:
         ((1,), (1, 1)),
         ((3, 3), (3, 3)),
         ((1, 2), (2, 1, 2)),
+        ((), ()),
+        ((3,), (3,)),
+        ((2, 3), (4, 5, 2, 3)),
+        ((0, 3), (2, 0, 3)),
+        ((1, 0, 1), (1, 0, 4)),
     ],
 )
 def test_unbroadcast_is_the_gradient_of_expand(shape: tuple[int, ...], to: tuple[int, ...]) -> None:
@@ -225,6 +244,7 @@ def test_unbroadcast_is_the_gradient_of_expand(shape: tuple[int, ...], to: tuple
     assert ours.shape == shape
     np.testing.assert_allclose(ours, x.grad.numpy(), rtol=1e-12)
     assert (gradient == before).all()
+    assert autograd.unbroadcast(gradient.astype(np.float32), shape).dtype == np.float32
 
 
 def torch_axes(name: str) -> Callable[..., torch.Tensor]:
