@@ -41,6 +41,7 @@ def causal_mask(queries: int, keys: int, device: torch.device | str | None = Non
 
     Args:
         queries, keys: Tq and Tk. With Tq > Tk the first queries may attend nowhere.
+        device: where the mask is made; the default device when None.
     Returns:
         bool (Tq, Tk), True where query i may attend to key j.
     """
@@ -66,11 +67,12 @@ def scaled_dot_product_attention(
         q: queries (B, H, Tq, d). k: keys (B, H, Tk, d). v: values (B, H, Tk, any d).
         mask: bool, broadcast to (B, H, Tq, Tk); True where a query may attend.
         causal: also forbid what `causal_mask(Tq, Tk)` forbids.
-        scale: c; 1/√d when None.
-        bias: added to the scores before masking, broadcast to (B, H, Tq, Tk).
+        scale: c, any number, 0 too; 1/√d when None.
+        bias: added to the scores before masking, broadcast to (B, H, Tq, Tk); it may be learned.
     Returns:
         O (B, H, Tq, d of v), and P (B, H, Tq, Tk), whose rows sum to 1; where a query may attend
-        nowhere both are 0, and so are the gradients.
+        nowhere both are 0, and so are the gradients. Both in the dtype of q (also float16, whose
+        greatest number is 65504), and finite however large the scores are.
     Raises:
         ValueError for a mask that is not boolean (`check_mask` says so).
     """

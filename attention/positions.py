@@ -33,6 +33,7 @@ def sinusoidal(
     Args:
         length: T. dim: d, even.
         start: position of the first row; with a cache, how many tokens went before.
+        base: its powers are the wavelengths. device: where the table is made.
     Returns:
         float32 (T, d), sines in the even columns and cosines in the odd ones.
     Raises:
@@ -73,7 +74,7 @@ def rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         x: queries or keys (B, H, T, d), d even.
         cos, sin: (T, d/2), float32, of θ_i at each position (see `rotary_tables`).
     Returns:
-        (B, H, T, d), in the dtype of x.
+        (B, H, T, d), in the dtype of x, computed in float32 and rounded once at the end.
     """
     first, second = x.chunk(2, dim=-1)
     turned = [first * cos - second * sin, second * cos + first * sin]
@@ -87,6 +88,7 @@ def alibi_slopes(heads: int, device: torch.device | str | None = None) -> Tensor
     8 heads: 1/2, 1/4, ..., 1/256. The paper gives this for any H; the authors' code has another
     sequence where H is no power of two.
 
+    Args: heads: H, 1 or more. device: where the slopes are made.
     Returns: float32 (H,).
     """
     return 2.0 ** (-8.0 / heads * torch.arange(1, heads + 1, device=device))

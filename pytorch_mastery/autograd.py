@@ -8,6 +8,9 @@ for every parent, which is the chain rule for one operation. `backpropagate` doe
     x = Tensor(np.ones((2, 3)))
     (x * x).sum().backward()
     x.grad  # 2 x
+
+Arithmetic is IEEE 754's, as PyTorch's: 1 / 0 is infinite, log(-1) is NaN, and nothing is raised.
+Where a derivative is known to be 0 it is 0, and not 0 times the infinity beside it.
 """
 
 import math
@@ -64,6 +67,16 @@ def backpropagate(root: Node, seed: Any) -> None:
             arrived[parent] = arrived[parent] + part if parent in arrived else part
 
 
+silent = np.errstate(all="ignore")
+"""Around what can meet an infinity: NumPy warns of it, PyTorch does not."""
+
+
+@silent
+def ieee(function: Callable[..., Any], *numbers: float) -> float:
+    """`function` of NumPy on numbers; Python's own arithmetic raises for 1 / 0 and exp(1000)."""
+    return float(function(*map(np.float64, numbers)))
+
+
 class Value(Node):
     """A scalar that can be differentiated with respect to."""
 
@@ -94,21 +107,27 @@ class Value(Node):
         """self to a constant power."""
         if isinstance(n, Value):
             raise ValueError("the exponent must be a plain number; write (b.log() * n).exp()")
-        return Value(self.data**n, (self,), lambda g: (g * n * self.data ** (n - 1),))
+        return Value(
+            ieee(np.power, self.data, n),
+            (self,),
+            lambda g: (g * (n * ieee(np.power, self.data, n - 1) if n else 0.0),),  # 0 * inf at 0
+        )
 
     def exp(self) -> "Value":
-        y = math.exp(self.data)
+        y = ieee(np.exp, self.data)
         return Value(y, (self,), lambda g: (g * y,))
 
     def log(self) -> "Value":
-        return Value(math.log(self.data), (self,), lambda g: (g / self.data,))
+        y = ieee(np.log, self.data)
+        return Value(y, (self,), lambda g: (ieee(np.divide, g, self.data),))
 
     def tanh(self) -> "Value":
         y = math.tanh(self.data)
         return Value(y, (self,), lambda g: (g * (1 - y * y),))
 
     def relu(self) -> "Value":
-        return Value(max(self.data, 0.0), (self,), lambda g: (g * (self.data > 0),))
+        # `0.0 if ...`: the gradient may be infinite, and 0 * inf would be NaN
+        return Value(max(self.data, 0.0), (self,), lambda g: (0.0 if self.data <= 0 else g,))
 
     def __neg__(self) -> "Value":
         return self * -1.0
@@ -117,7 +136,12 @@ class Value(Node):
         return self + -as_value(other)
 
     def __truediv__(self, other: "Value | float") -> "Value":
-        return self * as_value(other) ** -1
+        # Not self * other ** -1: that overflows where the quotient does not
+        a, b = self, as_value(other)
+        y = ieee(np.divide, a.data, b.data)
+        return Value(
+            y, (a, b), lambda g: (ieee(np.divide, g, b.data), ieee(np.divide, -g * y, b.data))
+        )
 
     def __rsub__(self, other: float) -> "Value":
         return as_value(other) - self
@@ -172,6 +196,7 @@ class Tensor(Node):
     def shape(self) -> tuple[int, ...]:
         return self.data.shape
 
+    @silent
     def backward(self, gradient: ArrayLike | None = None) -> None:
         """Add dL/d(node) to the `grad` of every node below; L is self, or dL/d(self) is given.
 
@@ -187,12 +212,14 @@ class Tensor(Node):
             raise ValueError(f"gradient has shape {seed.shape}; that of the tensor is {self.shape}")
         backpropagate(self, seed)
 
+    @silent
     def __add__(self, other: "Tensor | ArrayLike") -> "Tensor":
         a, b = operands("+", self, other)
         return Tensor(
             a.data + b.data, (a, b), lambda g: (unbroadcast(g, a.shape), unbroadcast(g, b.shape))
         )
 
+    @silent
     def __mul__(self, other: "Tensor | ArrayLike") -> "Tensor":
         a, b = operands("*", self, other)
         return Tensor(
@@ -201,10 +228,18 @@ class Tensor(Node):
             lambda g: (unbroadcast(g * b.data, a.shape), unbroadcast(g * a.data, b.shape)),
         )
 
+    @silent
     def __pow__(self, n: float) -> "Tensor":
         """self to a constant power, element by element."""
-        return Tensor(self.data**n, (self,), lambda g: (g * n * self.data ** (n - 1),))
+        if isinstance(n, Node):
+            raise ValueError("the exponent must be a plain number; write (b.log() * n).exp()")
+        return Tensor(
+            self.data**n,
+            (self,),
+            lambda g: (g * (n * self.data ** (n - 1.0) if n else 0.0),),  # 0 * inf at 0
+        )
 
+    @silent
     def __matmul__(self, other: "Tensor | ArrayLike") -> "Tensor":
         """(..., N, M) @ (..., M, K) -> (..., N, K), the leading axes broadcast."""
         a, b = self, as_tensor(other)
@@ -229,8 +264,15 @@ class Tensor(Node):
     def __sub__(self, other: "Tensor | ArrayLike") -> "Tensor":
         return self + -as_tensor(other)
 
+    @silent
     def __truediv__(self, other: "Tensor | ArrayLike") -> "Tensor":
-        return self * as_tensor(other) ** -1
+        a, b = operands("/", self, other)
+        y = a.data / b.data
+        return Tensor(
+            y,
+            (a, b),
+            lambda g: (unbroadcast(g / b.data, a.shape), unbroadcast(-g * y / b.data, b.shape)),
+        )
 
     def __rsub__(self, other: ArrayLike) -> "Tensor":
         return as_tensor(other) - self
@@ -240,10 +282,12 @@ class Tensor(Node):
 
     __radd__, __rmul__ = __add__, __mul__
 
+    @silent
     def exp(self) -> "Tensor":
         y = np.exp(self.data)
         return Tensor(y, (self,), lambda g: (g * y,))
 
+    @silent
     def log(self) -> "Tensor":
         return Tensor(np.log(self.data), (self,), lambda g: (g / self.data,))
 
@@ -252,8 +296,10 @@ class Tensor(Node):
         return Tensor(y, (self,), lambda g: (g * (1 - y * y),))
 
     def relu(self) -> "Tensor":
-        return Tensor(np.maximum(self.data, 0), (self,), lambda g: (g * (self.data > 0),))
+        dead = self.data <= 0
+        return Tensor(np.maximum(self.data, 0), (self,), lambda g: (np.where(dead, 0.0, g),))
 
+    @silent
     def sum(self, axis: Axis = None, keepdims: bool = False) -> "Tensor":
         """Sum over the axes (all of them by default)."""
 
@@ -266,15 +312,16 @@ class Tensor(Node):
     def mean(self, axis: Axis = None, keepdims: bool = False) -> "Tensor":
         """Mean over the axes (all of them by default)."""
         total = self.sum(axis, keepdims)
-        return total * (total.data.size / self.data.size)
+        return total / (self.data.size // max(total.data.size, 1))  # of nothing: 0 / 0, NaN
 
     def max(self, axis: Axis = None, keepdims: bool = False) -> "Tensor":
         """Maximum over the axes; equal maxima share the gradient equally, as torch.amax."""
-        top = self.data.max(axis=axis, keepdims=True)
-        share = (self.data == top) / (self.data == top).sum(axis=axis, keepdims=True)
+        at_top = self.data == self.data.max(axis=axis, keepdims=True)
+        count = at_top.sum(axis=axis, keepdims=True)
 
         def pull(g: NDArray) -> tuple[NDArray]:
-            return (share * (g if keepdims or axis is None else np.expand_dims(g, axis)),)
+            g = g if keepdims or axis is None else np.expand_dims(g, axis)
+            return (np.where(at_top, g / count, 0.0),)
 
         return Tensor(self.data.max(axis=axis, keepdims=keepdims), (self,), pull)
 
@@ -300,6 +347,7 @@ class Tensor(Node):
     def logsumexp(self, axis: int) -> "Tensor":
         """log sum exp over one axis, which is dropped; the maximum is taken off first."""
         top = self.data.max(axis=axis, keepdims=True)  # a constant: it cancels, gradient and all
+        top = np.where(np.isfinite(top), top, 0.0)  # log sum exp of nothing but -inf is -inf
         return (self - top).exp().sum(axis).log() + top.squeeze(axis)
 
 

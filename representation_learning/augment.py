@@ -110,13 +110,14 @@ def resized_crop(images: Tensor, boxes: Tensor, flip: Tensor) -> Tensor:
 
     Args: images float (B, C, H, W); boxes int (B, 4): top, left, height, width; flip bool (B,):
         which images are mirrored left to right, after the crop.
-    Returns: (B, C, H, W).
+    Returns: (B, C, H, W), of the images' dtype.
     """
     top, left, height, width = boxes.T
     rows = interpolation(top, height, images.shape[2])  # (B, H, H)
     columns = interpolation(left, width, images.shape[3])  # (B, W, W)
     columns = torch.where(flip[:, None, None], columns.flip(1), columns)
-    return rows[:, None] @ images @ columns[:, None].mT
+    rows, columns = rows[:, None].to(images.dtype), columns[:, None].to(images.dtype)
+    return rows @ images @ columns.mT
 
 
 def luma(x: Tensor) -> Tensor:

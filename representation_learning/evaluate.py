@@ -33,9 +33,10 @@ def standardise(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
     """Both sets with the columns' mean taken off and divided by their deviation, those of the
     training rows alone: what the test rows are like must not enter.
 
-    A column that is constant in training becomes 0 in training, and is only centred in test.
+    A column that is constant in training is only centred: it becomes 0 in training. Constant means
+    to rounding: its deviation (divided by N, not N - 1) is at most 10^-6 (1 + |mean|).
 
-    Args: train float (N, d), test float (M, d). Returns: the same shapes.
+    Args: train float (N, d), test float (M, d). Returns: the same shapes, new tensors.
     """
     mean, deviation = train.mean(dim=0), train.std(dim=0, correction=0)
     deviation = torch.where(deviation > 1e-6 * (1 + mean.abs()), deviation, 1.0)
@@ -98,13 +99,14 @@ def knn_scores(
     Near is by cosine similarity s; neighbour i votes for its class with weight exp(s_i / t). The
     votes of a query are divided by their sum.
 
-    Args: train float (N, d), y_train int64 (N,), queries float (M, d), 1 <= k <= N.
-    Returns: float (M, K), rows summing to 1.
+    Args: train float (N, d), y_train int64 (N,), queries float (M, d), 1 <= k <= N; any
+        temperature > 0, however small: e^(s / t) itself may overflow, the share of it cannot.
+    Returns: float (M, K), rows summing to 1, of the dtype and on the device of `queries`.
     """
     similarity = F.normalize(queries, dim=1) @ F.normalize(train, dim=1).T  # (M, N)
     nearest, index = similarity.topk(k, dim=1)
     weight = (nearest / temperature).softmax(dim=1)
-    votes = torch.zeros(len(queries), classes, device=train.device)
+    votes = torch.zeros(len(queries), classes, dtype=weight.dtype, device=weight.device)
     return votes.scatter_add_(1, y_train[index], weight)
 
 

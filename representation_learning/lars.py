@@ -17,7 +17,7 @@ def trust_ratio(weight: Tensor, update: Tensor, trust: float) -> Tensor:
     Where either norm is 0 the ratio is 1: a layer that begins at 0 could never move, and there is
     nothing to divide by. Equation 6 of the paper, u = gradient + weight decay * w.
 
-    Returns: 0-d tensor.
+    Args: weight and update of one layer, of any shape. Returns: 0-d tensor of their dtype.
     """
     w, u = weight.norm(), update.norm()
     return torch.where((w > 0) & (u > 0), trust * w / u, 1.0)

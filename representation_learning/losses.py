@@ -3,6 +3,8 @@
 Letters: N pairs of views, d dimensions of a projection.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,12 +23,13 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
     2 N anchors. An anchor's similarity to itself is no candidate, or it would always win.
 
     Args: z1, z2 float (N, d), N >= 2, not yet of unit length; temperature > 0.
-    Returns: 0-d tensor.
+    Returns: 0-d tensor of the same dtype, on the same device; both views get their gradients.
     """
     n = len(z1)
     z = F.normalize(torch.cat([z1, z2]), dim=1)
     similarity = z @ z.T / temperature  # (2 N, 2 N)
-    similarity = similarity.masked_fill(torch.eye(2 * n, dtype=torch.bool, device=z.device), -1e9)
+    itself = torch.eye(2 * n, dtype=torch.bool, device=z.device)
+    similarity = similarity.masked_fill(itself, -torch.inf)
     partner = torch.arange(2 * n, device=z.device).roll(n)  # i + N, modulo 2 N
     return F.cross_entropy(similarity, partner)
 
@@ -57,6 +60,7 @@ def alignment(z1: Tensor, z2: Tensor) -> Tensor:
     """Mean squared distance of the two views of an image (Wang & Isola 2020, section 4, alpha 2).
 
     Both are brought to unit length first, so that it is 0 for equal views and 2 for unrelated ones.
+    It is used as a loss too: both views get their gradients.
 
     Args: z1, z2 float (N, d). Returns: 0-d tensor.
     """
@@ -68,8 +72,10 @@ def uniformity(z: Tensor, t: float = 2.0) -> Tensor:
     """How evenly projections cover the sphere (Wang & Isola 2020, section 4), lower is more even.
 
     The logarithm of the mean, over all pairs i < j, of exp(-t |z_i - z_j|^2), the rows brought to
-    unit length. It is 0 when all are equal: collapse.
+    unit length. It is 0 when all are equal (collapse), and then its gradient is 0 too. It is finite
+    for any t: where every exponential underflows, the greatest is taken out first.
 
     Args: z float (N, d), N >= 2. Returns: 0-d tensor.
     """
-    return torch.pdist(F.normalize(z, dim=1)).square().mul(-t).exp().mean().log()
+    distance = torch.pdist(F.normalize(z, dim=1)).square()  # (N (N - 1) / 2,)
+    return distance.mul(-t).logsumexp(dim=0) - math.log(len(distance))

@@ -72,6 +72,16 @@ def test_causal_mask_is_aligned_at_the_last_key(queries: int, keys: int) -> None
 
 
 @pytest.mark.exercise("attention.causal_mask")
+def test_causal_mask_is_made_where_it_is_asked_for() -> None:
+    assert attention.causal_mask(2, 3, device="meta").device == torch.device("meta")
+    expected = past_by_loops(2, 3)
+    with torch.device("meta"):  # the default device is another
+        here, there = attention.causal_mask(2, 3, torch.device("cpu")), attention.causal_mask(2, 3)
+    assert torch.equal(here, expected)
+    assert there.device == torch.device("meta")
+
+
+@pytest.mark.exercise("attention.causal_mask")
 def test_causal_mask_of_equal_lengths_is_torchs() -> None:
     """Where the lengths are equal there is only one corner, so is_causal can be the oracle."""
     q, k, v = inputs()
@@ -91,7 +101,9 @@ def test_torchs_causal_is_aligned_at_the_first_key() -> None:
 
 @pytest.mark.exercise("attention.scaled_dot_product_attention")
 @pytest.mark.parametrize(
-    ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)], ids=["fp32", "bf16"]
+    ("dtype", "tolerance"),
+    [(torch.float32, 1e-5), (torch.bfloat16, 3e-2), (torch.float16, 5e-3)],
+    ids=["fp32", "bf16", "fp16"],
 )
 @pytest.mark.parametrize("masked", [False, True])
 def test_values_and_gradients_are_torchs(
@@ -136,17 +148,88 @@ def test_bias_and_scale_are_torchs() -> None:
 
 
 @pytest.mark.exercise("attention.scaled_dot_product_attention")
+@pytest.mark.parametrize("scale", [0.0, -1.0, None])
+@pytest.mark.parametrize("shape", [(2, 3, 5, 7), (3, 1, 7), (5, 1), (1, 1, 1, 1)])
+def test_bias_mask_and_scale_together(scale: float | None, shape: tuple[int, ...]) -> None:
+    """The bias is learned too; masked keys are left out of its gradient."""
+    tensors, mask = inputs(5, 7), random_mask(5, 7)
+    bias = torch.randn(shape, generator=torch.Generator().manual_seed(3))
+    leaves = [x.clone().requires_grad_() for x in (*tensors, bias)]
+    twins = [x.clone().requires_grad_() for x in (*tensors, bias)]
+    q, k, v, b = leaves
+    out, weights = attention.scaled_dot_product_attention(q, k, v, mask, scale=scale, bias=b)
+    added = twins[3].expand(2, 3, 5, 7).masked_fill(~mask, -torch.inf)
+    expected = F.scaled_dot_product_attention(*twins[:3], attn_mask=added, scale=scale)
+    torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(weights @ v, out)
+    direction = torch.randn(out.shape, generator=torch.Generator().manual_seed(4))
+    found = torch.autograd.grad(out, leaves, direction, retain_graph=True)
+    for a, c in zip(found, torch.autograd.grad(expected, twins, direction), strict=True):
+        torch.testing.assert_close(a, c, atol=1e-5, rtol=1e-5)
+    assert weights.square().sum().requires_grad, "the weights can be trained on as well"
+
+
+@pytest.mark.exercise("attention.scaled_dot_product_attention")
+@pytest.mark.parametrize("masked", [False, True])
+def test_scores_in_the_thousands_do_not_overflow(masked: bool) -> None:
+    q, k, v = inputs(5, 7)
+    mask = random_mask(5, 7) if masked else None
+    out, weights = attention.scaled_dot_product_attention(1000 * q, k, v, mask)
+    expected = F.scaled_dot_product_attention(1000 * q.double(), k.double(), v.double(), mask)
+    torch.testing.assert_close(out, expected.float(), atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(weights.sum(dim=-1), torch.ones(2, 3, 5))
+
+
+@pytest.mark.exercise("attention.scaled_dot_product_attention")
+@pytest.mark.parametrize("level", [-3e4, -3e9, -1e30])
+def test_a_masked_key_counts_for_nothing_beside_very_low_scores(level: float) -> None:
+    """A bias that lowers a whole row changes nothing, masked keys included."""
+    q, k, v = inputs(3, 3)
+    mask = past_by_loops(3, 3)
+    out, weights = attention.scaled_dot_product_attention(
+        q, k, v, mask, scale=0.0, bias=torch.full((3, 3), level)
+    )
+    expected = mask / mask.sum(dim=1, keepdim=True)
+    torch.testing.assert_close(weights, expected.expand(2, 3, 3, 3))
+    torch.testing.assert_close(out, expected @ v)
+
+
+@pytest.mark.exercise("attention.scaled_dot_product_attention")
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (1, 1, 4, 1), (1, 2, 1, 5)])
+def test_lengths_of_one_and_values_of_another_width(shape: tuple[int, ...]) -> None:
+    batch, number, queries, keys = shape
+    g = torch.Generator().manual_seed(0)
+    q = torch.randn(batch, number, queries, 4, generator=g)
+    k, v = (torch.randn(batch, number, keys, d, generator=g) for d in (4, 3))
+    mask = torch.ones(queries, keys, dtype=torch.bool)
+    given = (q, k, v, mask)
+    before = [x.clone() for x in given]
+    out, weights = attention.scaled_dot_product_attention(*given)
+    torch.testing.assert_close(out, F.scaled_dot_product_attention(q, k, v))
+    assert weights.shape == shape
+    assert all(map(torch.equal, given, before)), "the arguments are left alone"
+
+
+@pytest.mark.exercise("attention.scaled_dot_product_attention")
 def test_causal_joins_the_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the default device is another than that of the queries."""
+
     def past_of(queries: int, keys: int, device: Any = None) -> Tensor:
-        return past_by_loops(queries, keys)
+        here = torch.get_default_device() if device is None else device
+        with torch.device("cpu"):
+            return past_by_loops(queries, keys).to(here)
 
     monkeypatch.setattr(attention, "causal_mask", past_of)
     q, k, v = inputs(4, 6)
-    mask = random_mask(4, 6)
-    for given, expected in ((None, past_by_loops(4, 6)), (mask, mask & past_by_loops(4, 6))):
-        out, _ = attention.scaled_dot_product_attention(q, k, v, given, causal=True)
+    past, mask = past_by_loops(4, 6), random_mask(4, 6)
+    before = mask.clone()
+    for given, expected in ((None, past), (mask, mask & past)):
         theirs = F.scaled_dot_product_attention(q, k, v, attn_mask=expected)
-        torch.testing.assert_close(out, theirs, atol=1e-5, rtol=1e-5)
+        for device in ("cpu", "meta"):
+            with torch.device(device):
+                out, _ = attention.scaled_dot_product_attention(q, k, v, given, causal=True)
+            torch.testing.assert_close(out, theirs, atol=1e-5, rtol=1e-5)
+    assert torch.equal(mask, before), "the mask given is left alone"
 
 
 @pytest.mark.exercise("attention.scaled_dot_product_attention")
@@ -170,8 +253,15 @@ def test_a_query_that_may_attend_nowhere_gets_0_and_gives_no_nan() -> None:
 @pytest.mark.exercise("attention.scaled_dot_product_attention")
 def test_an_additive_mask_is_refused() -> None:
     q, k, v = inputs()
+    for mask in (torch.zeros(5, 5), torch.ones(5, 5, dtype=torch.uint8)):
+        for causal in (False, True):
+            with pytest.raises(ValueError):
+                attention.scaled_dot_product_attention(q, k, v, mask, causal)
+
+
+def test_an_additive_mask_is_refused_in_words() -> None:
     with pytest.raises(ValueError, match=r"boolean, True where a query may attend; got torch\.fl"):
-        attention.scaled_dot_product_attention(q, k, v, torch.zeros(5, 5))
+        attention.check_mask(torch.zeros(5, 5))
 
 
 @pytest.mark.parametrize("dim", [4, 64])

@@ -36,6 +36,61 @@ def test_append_copies_nothing_back() -> None:
 
 
 @pytest.mark.exercise("cache.KVCache.append")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_append_writes_into_the_memory_that_was_taken(dtype: torch.dtype) -> None:
+    """The same tensors before and after; what is not filled stays; k and v stay what they were."""
+    cache = KVCache(batch=1, heads=1, capacity=6, dim=2, dtype=dtype)
+    keys, values = cache.keys, cache.values
+    g = torch.Generator().manual_seed(0)
+    k, v = (torch.randn(1, 1, 4, 2, generator=g) for _ in range(2))
+    before = k.clone(), v.clone()
+    cache.append(k[:, :, :3], v[:, :, :3])
+    ks, vs = cache.append(k[:, :, 3:], v[:, :, 3:])  # a single one
+    nothing = cache.append(k[:, :, :0], v[:, :, :0])
+    assert cache.keys is keys
+    assert cache.values is values
+    assert cache.length == 4
+    for filled, taken, given in ((ks, keys, k), (vs, values, v)):
+        assert filled.dtype == dtype
+        assert torch.equal(filled, given.to(dtype))
+        assert torch.equal(taken[:, :, :4], given.to(dtype))
+        assert not taken[:, :, 4:].any()
+    assert torch.equal(nothing[0], ks)
+    assert torch.equal(k, before[0])
+    assert torch.equal(v, before[1])
+
+
+@pytest.mark.exercise("cache.KVCache.append")
+@pytest.mark.parametrize(
+    ("k", "v"),
+    [
+        ((1, 3, 1, 4), (1, 3, 1, 4)),
+        ((2, 3, 1, 4), (1, 3, 1, 4)),
+        ((2, 1, 1, 4), (2, 1, 1, 4)),
+        ((2, 3, 1, 1), (2, 3, 1, 1)),
+        ((2, 3, 1, 4), (2, 3, 1, 1)),
+        ((2, 3, 2, 4), (2, 3, 1, 4)),
+        ((2, 3, 1, 4), (2, 3, 2, 4)),
+        ((3, 1, 4), (3, 1, 4)),
+        ((2, 3, 4, 4), (2, 3, 4, 4)),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_changes_nothing(
+    k: tuple[int, ...], v: tuple[int, ...]
+) -> None:
+    """Assignment would broadcast a length of one. The message is that of `misfit`, as promised."""
+    cache = KVCache(batch=2, heads=3, capacity=5, dim=4)
+    cache.append(*pieces([2])[0])
+    kept = cache.keys.clone(), cache.values.clone()
+    with pytest.raises(ValueError) as refused:
+        cache.append(torch.ones(k), torch.ones(v))
+    assert str(refused.value) == cache.misfit(torch.ones(k), torch.ones(v)) != ""
+    assert cache.length == 2
+    assert torch.equal(cache.keys, kept[0])
+    assert torch.equal(cache.values, kept[1])
+
+
+@pytest.mark.exercise("cache.KVCache.append")
 def test_overflow_is_refused_and_changes_nothing() -> None:
     cache = KVCache(batch=2, heads=3, capacity=5, dim=4)
     first, second, last = pieces([4, 2, 1])

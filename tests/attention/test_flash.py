@@ -84,6 +84,37 @@ def test_scores_far_from_0_do_not_overflow(small_first: bool) -> None:
 
 
 @pytest.mark.exercise("flash.online_softmax")
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("shape", [(2, 4, 3, 5), (1, 1, 1, 1), (2, 3, 3, 3, 3)])
+def test_after_every_block_m_z_and_o_are_what_they_stand_for(
+    shape: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    """Of all the scores so far: the maximum of each row, Σ e^(s - m) and Σ e^(s - m) v.
+
+    The rows and the keys of one block are thousands apart: one maximum for all of them is seen.
+    """
+    *batch, rows, width, dim = shape
+    g = torch.Generator().manual_seed(0)
+    scores = torch.randn(*batch, rows, 4 * width, generator=g, dtype=torch.float64).to(dtype)
+    scores = scores + 3000 * torch.arange(rows)[:, None] - 2000.0 * (torch.arange(4 * width) % 2)
+    v = torch.randn(*batch, 4 * width, dim, generator=g, dtype=torch.float64).to(dtype)
+    m = torch.full((*batch, rows, 1), -math.inf, dtype=dtype)
+    state = m, torch.zeros_like(m), m.new_zeros(*batch, rows, dim)
+    for end in range(width, 4 * width + 1, width):
+        block = slice(end - width, end)
+        given = (*state, scores[..., block], v[..., block, :])
+        before = [x.clone() for x in given]
+        state = flash.online_softmax(*given)
+        assert all(map(torch.equal, given, before)), "new tensors: the arguments are left alone"
+        seen, values = scores[..., :end], v[..., :end, :]
+        top = seen.amax(dim=-1, keepdim=True)
+        e = (seen - top).exp()
+        for ours, expected in zip(state, (top, e.sum(-1, keepdim=True), e @ values), strict=True):
+            assert (ours.dtype, ours.shape) == (dtype, expected.shape)
+            torch.testing.assert_close(ours, expected)
+
+
+@pytest.mark.exercise("flash.online_softmax")
 def test_a_block_that_is_masked_whole_changes_nothing() -> None:
     scores, v = scores_and_values(4)
     empty = torch.full((2, 4, 2), -math.inf, dtype=torch.float64)
@@ -116,6 +147,29 @@ def test_one_tile_that_is_the_whole_table_has_autograds_gradients(scale: float) 
     found = flash.tile_gradients(p, grad, delta, q, k, v, scale)
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.exercise("flash.tile_gradients")
+@pytest.mark.parametrize("shape", [(2, 3, 4, 6, 3), (1, 1, 1, 1, 1), (3, 3, 3, 3, 3)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_tile_of_any_shape_by_sums(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """The five equations index by index; weights that are a part of a row, so no softmax."""
+    *batch, rows, width, dim = shape
+    g = torch.Generator().manual_seed(2)
+    sizes = ((rows, width), (rows, dim), (rows, 1), (rows, dim), (width, dim), (width, dim))
+    given = [torch.rand(*batch, *s, generator=g, dtype=torch.float64).to(dtype) for s in sizes]
+    before = [x.clone() for x in given]
+    found = flash.tile_gradients(*given, -0.7)
+    assert all(map(torch.equal, given, before)), "the arguments are left alone"
+    p, grad, delta, q, k, v = given
+    ds = p * (torch.einsum("...ic,...jc->...ij", grad, v) - delta)
+    expected = (
+        -0.7 * torch.einsum("...ij,...jc->...ic", ds, k),
+        -0.7 * torch.einsum("...ij,...ic->...jc", ds, q),
+        torch.einsum("...ij,...ic->...jc", p, grad),
+    )
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 @pytest.mark.exercise("flash.tile_gradients")

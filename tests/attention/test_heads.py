@@ -40,6 +40,20 @@ def test_split_heads_of_one_head() -> None:
     assert torch.equal(heads.split_heads(x, 1)[:, 0], x)
 
 
+@pytest.mark.exercise("heads.split_heads")
+@pytest.mark.parametrize(
+    ("shape", "number"), [((1, 1, 6), 2), ((3, 3, 9), 3), ((1, 4, 4), 4), ((2, 1, 8), 1)]
+)
+def test_split_heads_of_short_and_square_inputs(shape: tuple[int, ...], number: int) -> None:
+    """Also of a view that is not contiguous: every second position of a longer sequence."""
+    batch, length, width = shape
+    x = torch.arange(2.0 * batch * length * width).view(batch, 2 * length, width)[:, ::2]
+    split = heads.split_heads(x, number)
+    assert split.shape == (batch, number, length, width // number)
+    for h, part in enumerate(x.split(width // number, dim=2)):
+        assert torch.equal(split[:, h], part)
+
+
 def test_merging_undoes_splitting() -> None:
     x = torch.randn(2, 5, 12)
     assert torch.equal(merge_heads(heads.split_heads(x, 3)), x)
@@ -62,6 +76,24 @@ def test_repeat_kv_in_order() -> None:
     repeated = heads.repeat_kv(x, 2)
     assert repeated.shape == (2, 6, 5, 4)
     assert repeated[0, :, 0, 0].tolist() == [0, 0, 1, 1, 2, 2]
+
+
+@pytest.mark.exercise("heads.repeat_kv")
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 2, 2, 2), (1, 3, 4, 2)])
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_head_h_gets_pair_h_over_times(shape: tuple[int, ...], times: int) -> None:
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    repeated = heads.repeat_kv(x, times)
+    assert repeated.shape == (shape[0], shape[1] * times, *shape[2:])
+    for h in range(repeated.shape[1]):
+        assert torch.equal(repeated[:, h], x[:, h // times])
+    assert (torch.autograd.grad(repeated.sum(), x)[0] == times).all()
+
+
+@pytest.mark.exercise("heads.repeat_kv")
+def test_nothing_is_copied_where_every_head_has_its_own_pair() -> None:
+    x = torch.ones(1, 2, 3, 4)
+    assert heads.repeat_kv(x, 1) is x
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -11,21 +11,34 @@ from attention import positions
 
 @pytest.mark.exercise("positions.sinusoidal")
 @pytest.mark.parametrize("start", [0, 11])
-def test_sinusoidal_is_the_papers_formula(start: int) -> None:
-    table = positions.sinusoidal(6, 8, start)
+@pytest.mark.parametrize(("length", "dim"), [(6, 8), (1, 8), (5, 2), (3, 6)])
+@pytest.mark.parametrize("base", [10_000.0, 100.0])
+def test_sinusoidal_is_the_papers_formula(start: int, length: int, dim: int, base: float) -> None:
+    table = positions.sinusoidal(length, dim, start, base)
     assert table.dtype == torch.float32
-    assert table.shape == (6, 8)
-    for row in range(6):
-        for i in range(4):
-            angle = (start + row) / 10_000 ** (2 * i / 8)
+    assert table.shape == (length, dim)
+    for row in range(length):
+        for i in range(dim // 2):
+            angle = (start + row) / base ** (2 * i / dim)
             assert table[row, 2 * i].item() == pytest.approx(math.sin(angle), abs=1e-5)
             assert table[row, 2 * i + 1].item() == pytest.approx(math.cos(angle), abs=1e-5)
+    if (start, base) == (0, 10_000):
+        assert torch.equal(positions.sinusoidal(length, dim), table), "0 and 10,000 by default"
 
 
 @pytest.mark.exercise("positions.sinusoidal")
-def test_sinusoidal_needs_pairs() -> None:
-    with pytest.raises(ValueError, match="dim must be even, got 7"):
-        positions.sinusoidal(3, 7)
+@pytest.mark.parametrize("dim", [7, 1])
+def test_sinusoidal_needs_pairs(dim: int) -> None:
+    with pytest.raises(ValueError):
+        positions.sinusoidal(3, dim)
+
+
+@pytest.mark.exercise("positions.sinusoidal")
+def test_sinusoidal_is_made_where_it_is_asked_for() -> None:
+    here = positions.sinusoidal(3, 4)
+    assert positions.sinusoidal(3, 4, device="meta").device == torch.device("meta")
+    with torch.device("meta"):  # the default device is another
+        assert torch.equal(positions.sinusoidal(3, 4, device="cpu"), here)
 
 
 def test_a_shift_is_a_rotation() -> None:
@@ -62,6 +75,41 @@ def test_rotary_is_multiplication_by_a_complex_number(dim: int) -> None:
     )
     expected = torch.cat([turned.real, turned.imag], dim=-1)
     torch.testing.assert_close(positions.rotary(x, theta.cos(), theta.sin()), expected)
+
+
+@pytest.mark.exercise("positions.rotary")
+@pytest.mark.parametrize(("dtype", "half_unit"), [(torch.bfloat16, 2**-9), (torch.float16, 2**-12)])
+def test_rotary_rounds_once(dtype: torch.dtype, half_unit: float) -> None:
+    """Within half a unit in the last place of the exact turn; tables rounded first are not."""
+    x, theta = heads(300, 8, dtype), 3 * heads(300, 4)[0, 0]
+    given = x, theta.float().cos(), theta.float().sin()
+    before = [v.clone() for v in given]
+    turned = positions.rotary(*given)
+    a, b = x.double().chunk(2, dim=-1)
+    cos, sin = (v.double() for v in given[1:])
+    exact = torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
+    torch.testing.assert_close(turned.double(), exact, rtol=2.1 * half_unit, atol=1e-5)
+    assert turned.dtype == dtype
+    assert all(map(torch.equal, given, before)), "the arguments are left alone"
+
+
+@pytest.mark.exercise("positions.rotary")
+@pytest.mark.parametrize("shape", [(1, 1, 1, 2), (1, 3, 1, 4), (2, 1, 4, 4), (4, 4, 4, 8)])
+def test_rotary_turns_every_batch_and_head_alike(shape: tuple[int, ...]) -> None:
+    """One position after the other, by a rotation matrix; the gradient turns back."""
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    length, dim = shape[2:]
+    theta = angles(list(range(3, 3 + length)), dim)
+    x.requires_grad_()
+    turned = positions.rotary(x, theta.cos(), theta.sin())
+    matrix = torch.zeros(length, dim, dim, dtype=torch.float64)
+    for t in range(length):
+        for i in range(dim // 2):
+            c, s, j = math.cos(theta[t, i]), math.sin(theta[t, i]), i + dim // 2
+            matrix[t, [i, i, j, j], [i, j, i, j]] = torch.tensor([c, -s, s, c], dtype=torch.float64)
+    torch.testing.assert_close(turned, torch.einsum("tij,bhtj->bhti", matrix, x))
+    (back,) = torch.autograd.grad(turned.square().sum() / 2, x)
+    torch.testing.assert_close(back, x)
 
 
 @pytest.mark.exercise("positions.rotary")
@@ -108,8 +156,20 @@ def test_slopes_of_8_and_16_heads_are_the_papers() -> None:
 
 
 @pytest.mark.exercise("positions.alibi_slopes")
-def test_slopes_of_2_heads() -> None:
-    assert positions.alibi_slopes(2).tolist() == pytest.approx([1 / 16, 1 / 256])
+@pytest.mark.parametrize("number", [1, 2, 3, 12, 32])
+def test_slopes_of_any_number_of_heads(number: int) -> None:
+    """They end at 1/256; each is the one before it times the first."""
+    slopes = positions.alibi_slopes(number)
+    assert slopes.dtype == torch.float32
+    assert slopes.tolist() == pytest.approx([256 ** (-h / number) for h in range(1, number + 1)])
+
+
+@pytest.mark.exercise("positions.alibi_slopes")
+def test_slopes_are_made_where_they_are_asked_for() -> None:
+    here = positions.alibi_slopes(4)
+    assert positions.alibi_slopes(4, device="meta").device == torch.device("meta")
+    with torch.device("meta"):  # the default device is another
+        assert torch.equal(positions.alibi_slopes(4, torch.device("cpu")), here)
 
 
 @pytest.mark.parametrize(("queries", "keys"), [(4, 4), (2, 5)])

@@ -1,5 +1,7 @@
 """The autograd engine against torch's, on the same expressions, and against arithmetic."""
 
+import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -47,6 +49,13 @@ def test_an_operand_used_twice_by_one_operation_gets_both_parts() -> None:
 
 
 @pytest.mark.exercise("autograd.backpropagate")
+def test_a_root_that_was_computed_from_nothing_gets_the_seed() -> None:
+    x = Leaf()
+    autograd.backpropagate(x, 3.0)
+    assert (x.grad, x.pulls) == (3, 1)
+
+
+@pytest.mark.exercise("autograd.backpropagate")
 def test_gradients_accumulate_over_calls_and_old_ones_are_not_sent_on() -> None:
     x = Leaf()
     y = Leaf(x, slopes=(3.0,))
@@ -83,6 +92,13 @@ def test_arrays_sent_to_several_parents_are_not_changed() -> None:
     autograd.backpropagate(Leaf(Fork(a, b), Fork(b, a)), np.zeros(3))
     assert sent.tolist() == [1, 1, 1]
     assert np.asarray(a.grad).tolist() == [2, 2, 2]
+    seed = np.ones(3)
+    root = Leaf(a, a)
+    for _ in range(2):
+        autograd.backpropagate(root, seed)
+    assert seed.tolist() == [1, 1, 1]
+    assert np.asarray(root.grad).tolist() == [2, 2, 2]
+    assert np.asarray(a.grad).tolist() == [6, 6, 6]
 
 
 SCALAR: dict[str, Callable[[Any, Any], Any]] = {
@@ -109,9 +125,93 @@ def test_values_have_the_gradients_of_torch(name: str, seed: int) -> None:
         assert value.grad == pytest.approx(tensor.grad.item(), rel=1e-10)
 
 
-def test_an_exponent_that_is_a_value_is_refused() -> None:
+@pytest.mark.parametrize("make", [Value, lambda x: Tensor([x, 1.0])])
+def test_an_exponent_that_is_itself_a_node_is_refused(make: Callable[[float], Any]) -> None:
     with pytest.raises(ValueError, match="exponent must be a plain number"):
-        Value(2.0) ** Value(3.0)  # type: ignore[operator]
+        make(2.0) ** make(3.0)
+
+
+inf, nan = math.inf, math.nan
+
+EDGES: dict[str, Callable[[Any], Any]] = {
+    **{f"power {n}": lambda x, n=n: x**n for n in (0, 0.0, 1, 2, 3, -1, -2, 0.3, -0.3)},
+    "log": lambda x: x.log(),
+    "exp": lambda x: x.exp(),
+    "tanh": lambda x: x.tanh(),
+    "relu": lambda x: x.relu(),
+    "root of relu": lambda x: x.relu() ** 0.5,  # an infinite gradient comes to where relu has 0
+    "1 / x": lambda x: 1 / x,
+    "x / 0": lambda x: x / 0.0,
+    "x / x": lambda x: x / x,
+    "times infinity": lambda x: x * inf,
+    "times 0": lambda x: x * 0.0,
+}
+"""Operations where a derivative can meet 0 * inf, log 0 or a division by 0."""
+
+NUMBERS = (0.0, 1.0, -2.0, 1e-200, 1e-310, 1e200, 1000.0, -1000.0, inf, -inf, nan)
+
+
+@pytest.mark.parametrize("name", EDGES)
+def test_arithmetic_at_its_edges_is_that_of_torch(name: str) -> None:
+    """Both engines, without a warning, in values and gradients, NaN where torch has NaN."""
+    for number in NUMBERS:
+        x = torch.tensor(number, dtype=torch.float64, requires_grad=True)
+        expected = EDGES[name](x)
+        expected.backward()
+        assert x.grad is not None
+        for make in (Value, Tensor):
+            ours = make(number)
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                y = EDGES[name](ours)
+                y.backward()
+            for a, b in ((y.data, expected.item()), (ours.grad, x.grad.item())):
+                assert float(a) == pytest.approx(b, rel=1e-12, abs=0, nan_ok=True), (number, make)
+
+
+@pytest.mark.parametrize(
+    ("rows", "name"),
+    [
+        ([[0.0, -inf], [-inf, -inf], [1.0, 2.0]], "logsumexp"),
+        ([[-inf, -inf], [-inf, -inf]], "logsumexp"),
+        ([[inf, 1.0], [1000.0, 1000.0]], "logsumexp"),
+        ([[inf, 1.0], [-inf, -inf]], "max"),
+    ],
+)
+def test_reductions_of_infinities_are_those_of_torch(rows: list[list[float]], name: str) -> None:
+    ours, theirs = Tensor(rows), torch.tensor(rows, dtype=torch.float64, requires_grad=True)
+    y = ours.logsumexp(1) if name == "logsumexp" else ours.max(1)
+    y.backward(np.ones(len(rows)))
+    expected = theirs.logsumexp(1) if name == "logsumexp" else theirs.amax(1)
+    expected.sum().backward()
+    assert theirs.grad is not None
+    np.testing.assert_array_equal(y.data, expected.detach().numpy())
+    np.testing.assert_allclose(ours.grad, theirs.grad.numpy(), rtol=1e-12)
+
+
+def test_an_infinite_gradient_goes_to_the_maximum_alone() -> None:
+    x = Tensor([4.0, 1.0, 4.0])
+    ((x.max() - 4) ** 0.5).backward()
+    assert x.grad.tolist() == [inf, 0, inf]
+
+
+def test_the_mean_of_nothing_is_nan_as_in_torch() -> None:
+    for axis in (None, 0, 1):
+        ours = Tensor(np.zeros((0, 3))).mean(axis).data
+        theirs = torch.zeros(0, 3).mean() if axis is None else torch.zeros(0, 3).mean(axis)
+        np.testing.assert_array_equal(ours, theirs.numpy())
+
+
+def test_cross_entropy_with_a_class_that_is_impossible_is_torchs() -> None:
+    rows, labels = [[-inf, 1.0, 2.0], [3e38, -3e38, 0.0]], [1, 0]
+    ours, theirs = Tensor(rows), torch.tensor(rows, dtype=torch.float64, requires_grad=True)
+    loss = autograd.cross_entropy(ours, labels)
+    loss.backward()
+    expected = torch.nn.functional.cross_entropy(theirs, torch.tensor(labels))
+    expected.backward()
+    assert theirs.grad is not None
+    assert float(loss.data) == pytest.approx(expected.item(), rel=1e-12)
+    np.testing.assert_allclose(ours.grad, theirs.grad.numpy(), rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.exercise("autograd.unbroadcast")
@@ -127,6 +227,11 @@ def test_an_exponent_that_is_a_value_is_refused() -> None:
         ((1,), (1, 1)),
         ((3, 3), (3, 3)),
         ((1, 2), (2, 1, 2)),
+        ((), ()),
+        ((3,), (3,)),
+        ((2, 3), (4, 5, 2, 3)),
+        ((0, 3), (2, 0, 3)),
+        ((1, 0, 1), (1, 0, 4)),
     ],
 )
 def test_unbroadcast_is_the_gradient_of_expand(shape: tuple[int, ...], to: tuple[int, ...]) -> None:
@@ -139,6 +244,7 @@ def test_unbroadcast_is_the_gradient_of_expand(shape: tuple[int, ...], to: tuple
     assert ours.shape == shape
     np.testing.assert_allclose(ours, x.grad.numpy(), rtol=1e-12)
     assert (gradient == before).all()
+    assert autograd.unbroadcast(gradient.astype(np.float32), shape).dtype == np.float32
 
 
 def torch_axes(name: str) -> Callable[..., torch.Tensor]:

@@ -82,7 +82,7 @@ def test_bad_inputs_are_named() -> None:
 
 
 @pytest.mark.exercise("batch_norm.backward")
-@pytest.mark.parametrize("shape", SHAPES[:3])
+@pytest.mark.parametrize("shape", [*SHAPES, (1, 3, 7), (6, 1)])
 def test_backward_is_what_autograd_derives(shape: tuple[int, ...]) -> None:
     torch.manual_seed(0)
     x = (3 * torch.randn(shape, dtype=torch.float64) + 1).requires_grad_()
@@ -95,13 +95,28 @@ def test_backward_is_what_autograd_derives(shape: tuple[int, ...]) -> None:
     axes = [i for i in range(x.ndim) if i != 1]
     var, mean = torch.var_mean(x.detach(), axes, correction=0, keepdim=True)
     std = (var + 0.1).sqrt()
-    got = batch_norm.backward(grad, (x.detach() - mean) / std, std.flatten(), weight.detach())
+    given = (grad, (x.detach() - mean) / std, std.flatten(), weight.detach())
+    before = [v.clone() for v in given]
+    got = batch_norm.backward(*given)
     for ours, theirs in zip(got, expected, strict=True):
         torch.testing.assert_close(ours, theirs)
+    assert all(map(torch.equal, given, before)), "the arguments are left alone"
+    for ours, theirs in zip(batch_norm.backward(*(v.float() for v in given)), got, strict=True):
+        torch.testing.assert_close(ours, theirs.float(), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.exercise("batch_norm.backward")
+def test_a_channel_far_from_0_does_not_cancel() -> None:
+    """xhat is given, so nothing is computed from x: a huge gradient keeps its digits."""
+    xhat = torch.tensor([[1.0], [-1.0]])
+    grad = torch.tensor([[1e6 + 1], [1e6 - 1]])
+    dx, dweight, dbias = batch_norm.backward(grad, xhat, torch.ones(1), torch.ones(1))
+    assert dx.flatten().tolist() == [0, 0]  # of two numbers, x - mean is +-std whatever x is
+    assert (dweight.tolist(), dbias.tolist()) == ([2], [2e6])
 
 
 @pytest.mark.exercise("batch_norm.update_running")
-@pytest.mark.parametrize("momentum", [0.1, 0.7])
+@pytest.mark.parametrize("momentum", [0.1, 0.7, 1.0, 0.0])
 def test_running_statistics_move_as_those_of_torch(momentum: float) -> None:
     torch.manual_seed(0)
     theirs = nn.BatchNorm1d(3, momentum=momentum).double()
@@ -111,7 +126,18 @@ def test_running_statistics_move_as_those_of_torch(momentum: float) -> None:
         x = torch.randn(5, 3, dtype=torch.float64) * 4 + 2
         theirs(x)
         new = x.mean(0), x.var(0, correction=0)
-        batch_norm.update_running(mean, var, *new, 5, momentum)
+        batch_norm.update_running(mean, var, new[0], new[1], 5, momentum)
         torch.testing.assert_close(mean, theirs.running_mean)
         torch.testing.assert_close(var, theirs.running_var)
+        assert torch.equal(new[0], x.mean(0)), "the batch's statistics are left alone"
         assert torch.equal(new[1], x.var(0, correction=0)), "the batch's statistics are left alone"
+
+
+@pytest.mark.exercise("batch_norm.update_running")
+def test_running_statistics_of_two_numbers_by_hand() -> None:
+    """n counts positions too, so it is no length of an argument: of 2 numbers, 2 times as much."""
+    running = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 1.0, 5.0])
+    given = torch.tensor([3.0, 2.0, -1.0]), torch.tensor([2.0, 0.0, 1.0])
+    batch_norm.update_running(*running, *given, 2, 0.25)
+    assert running[0].tolist() == [1.5, 2.0, 2.0]
+    assert running[1].tolist() == [1.75, 0.75, 4.25]

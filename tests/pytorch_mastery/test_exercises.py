@@ -44,6 +44,56 @@ def test_what_leaves_is_lost_and_zeros_come_in() -> None:
                 assert image[i, j] == (x[0, 0, i + dy, j + dx] if inside else 0)
 
 
+@pytest.mark.exercise("augment.random_shift")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64, torch.bool])
+def test_any_type_and_shape_is_moved_and_the_images_given_stay(dtype: torch.dtype) -> None:
+    """Wider than high; one image; one channel; a reach beyond the edge."""
+    torch.manual_seed(0)
+    for shape, reach in (((50, 3, 4, 7), 2), ((1, 1, 3, 5), 1), ((300, 1, 2, 3), 4)):
+        x = (torch.rand(shape) * 9 + 1).to(dtype)
+        before = x.clone()
+        out = augment.random_shift(x, reach)
+        assert (out.shape, out.dtype) == (x.shape, dtype)
+        assert torch.equal(x, before)
+        for image, moved in zip(x, out, strict=True):
+            places = [
+                shifted(image, dy, dx)
+                for dy in range(-reach, reach + 1)
+                for dx in range(-reach, reach + 1)
+            ]
+            assert any(torch.equal(moved, place) for place in places)
+
+
+def shifted(image: Tensor, dy: int, dx: int) -> Tensor:
+    """out[c, i, j] = image[c, i + dy, j + dx], and 0 outside, pixel by pixel."""
+    out = torch.zeros_like(image)
+    H, W = image.shape[1:]
+    for i in range(H):
+        for j in range(W):
+            if 0 <= i + dy < H and 0 <= j + dx < W:
+                out[:, i, j] = image[:, i + dy, j + dx]
+    return out
+
+
+@pytest.mark.exercise("augment.random_shift")
+def test_no_reach_moves_nothing_and_a_seed_moves_the_same() -> None:
+    x = torch.rand(20, 1, 5, 6)
+    assert torch.equal(augment.random_shift(x, 0), x)
+    drawn = []
+    for seed in (3, 3, 4):
+        torch.manual_seed(seed)
+        drawn.append(augment.random_shift(x, 2))
+    assert torch.equal(drawn[0], drawn[1]), "torch.manual_seed decides what is drawn"
+    assert not torch.equal(drawn[0], drawn[2])
+
+
+@pytest.mark.exercise("schedule.one_cycle")
+def test_the_rise_takes_three_tenths_when_none_is_given() -> None:
+    assert schedule.one_cycle(29, 100, 2.0) == pytest.approx(2.0)
+    assert schedule.one_cycle(0, 100, 2.0) == pytest.approx(2.0 / 25)
+    assert schedule.one_cycle(99, 100, 2.0) == pytest.approx(2.0 / 25e4)
+
+
 @pytest.mark.exercise("schedule.one_cycle")
 @pytest.mark.parametrize(("total", "peak", "rise"), [(100, 0.01, 0.3), (937, 2.0, 0.05)])
 def test_one_cycle_is_that_of_torch(total: int, peak: float, rise: float) -> None:
@@ -59,14 +109,18 @@ def test_one_cycle_is_that_of_torch(total: int, peak: float, rise: float) -> Non
 
 
 class Brightness(nn.Module):
-    """Class 1 where the mean pixel of an image, after batch normalisation, is above 0."""
+    """Class 1 where the mean pixel of an image, after batch normalisation, is above 0.
+
+    With gradients off and in eval mode, or the test that runs it fails.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.norm = nn.BatchNorm1d(1, affine=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        assert not self.training or not torch.is_inference_mode_enabled(), "evaluated in train mode"
+        assert not self.training, "evaluated in train mode"
+        assert not torch.is_grad_enabled(), "evaluated with gradients"
         mean = self.norm(images.mean(dim=(1, 2, 3))[:, None])
         return torch.cat([-mean, mean], dim=1)
 
@@ -88,3 +142,42 @@ def test_accuracy_leaves_the_model_as_it_was(training: bool) -> None:
     assert value == pytest.approx(100)
     assert model.training is training
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+
+
+class Threshold(nn.Module):
+    """The class of an image by its mean: 0 below 0.3, 1 below 0.7, 2 above."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        assert images.dtype == torch.float32
+        assert 0 <= images.min() <= images.max() <= 1, "pixels are given to the model in [0, 1]"
+        mean = images.mean(dim=(1, 2, 3))
+        return torch.stack([0.5 - mean, 0.4 - (mean - 0.5).abs(), mean - 0.5], dim=1)
+
+
+@pytest.mark.exercise("evaluate.accuracy")
+def test_accuracy_counts_the_right_answers_to_images_in_0_to_1() -> None:
+    """Grey values from 0 to 255, so that a wrong scale, class or order is seen."""
+    grey = torch.tensor([0, 60, 70, 85, 127, 128, 170, 185, 254, 255], dtype=torch.uint8)
+    truth = torch.tensor([0, 0, 0, 1, 1, 1, 1, 2, 2, 2])
+    x = grey.view(-1, 1, 1, 1).expand(-1, 3, 2, 5)
+    for y, right in ((truth, 10), (truth.roll(1), 7), (2 - truth, 4)):
+        for batch_size in (1, 3, 500):
+            value = evaluate.accuracy(Threshold(), x, y, batch_size)
+            assert isinstance(value, float)
+            assert value == pytest.approx(10 * right)
+    assert evaluate.accuracy(Threshold(), x[:1], truth[:1]) == 100
+    assert evaluate.accuracy(Threshold(), x[:3], truth[:3] + 1) == 0
+    assert evaluate.accuracy(Threshold(), x[:3], torch.tensor([0, 1, 1])) == pytest.approx(100 / 3)
+
+
+@pytest.mark.exercise("evaluate.accuracy")
+def test_white_is_exactly_1() -> None:
+    """A model that tells 254 from 255: dividing by 256, or by 254, is seen."""
+
+    class White(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            near = (images.mean(dim=(1, 2, 3)) - 1).abs() < 0.001
+            return torch.stack([~near, near], dim=1).float()
+
+    x = torch.tensor([255, 254], dtype=torch.uint8).view(2, 1, 1, 1)
+    assert evaluate.accuracy(White(), x, torch.tensor([1, 0])) == 100

@@ -81,6 +81,13 @@ def test_counts_by_hand() -> None:
 
 
 @pytest.mark.exercise("makemore.bigram_counts")
+def test_no_names_are_no_counts_and_repeated_letters_count_each_time() -> None:
+    assert torch.equal(makemore.bigram_counts([]), torch.zeros(27, 27, dtype=torch.float64))
+    counts = makemore.bigram_counts(("zzzz", "zz"))
+    assert (counts[26, 26], counts[0, 26], counts[26, 0], counts.sum()) == (4, 2, 2, 8)
+
+
+@pytest.mark.exercise("makemore.bigram_counts")
 def test_counts_are_those_of_a_counter() -> None:
     drawn = names.draw(300, seed=5)
     pairs = Counter(a + b for name in drawn for a, b in zip(f".{name}", f"{name}.", strict=True))
@@ -103,6 +110,18 @@ def test_rows_are_smoothed_relative_frequencies() -> None:
     assert p[0, 2].item() == pytest.approx(3.5 / (9 + 27 * 0.5))
     assert p[1, 0].item() == pytest.approx(9.5 / (9 + 27 * 0.5))
     assert p[5, 7].item() == pytest.approx(1 / 27)
+    assert p.dtype == torch.float64
+
+
+@pytest.mark.exercise("makemore.bigram_probabilities")
+@pytest.mark.parametrize("smoothing", [1e-3, 1.0, 30.0])
+def test_every_row_has_its_own_total(smoothing: float) -> None:
+    counts = torch.randint(0, 50, (27, 27), generator=torch.Generator().manual_seed(0)).double()
+    p = makemore.bigram_probabilities(counts, smoothing)
+    for b in range(27):
+        total = sum(counts[b].tolist()) + 27 * smoothing
+        expected = [(count + smoothing) / total for count in counts[b].tolist()]
+        assert p[b].tolist() == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.exercise("makemore.bigram_probabilities")

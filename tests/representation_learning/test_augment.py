@@ -37,6 +37,26 @@ def test_resized_crop_is_torchvisions(height: int, width: int) -> None:
 
 
 @pytest.mark.exercise("augment.resized_crop")
+@pytest.mark.parametrize(("batch", "channels"), [(1, 1), (1, 3), (3, 1)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_one_image_or_one_channel_is_cropped_as_torchvision_does(
+    batch: int, channels: int, dtype: torch.dtype
+) -> None:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.rand(batch, channels, 6, 10, generator=generator, dtype=dtype)
+    boxes = torch.tensor([[1, 2, 3, 5], [0, 4, 6, 1], [5, 9, 1, 1]])[:batch]
+    flip = torch.tensor([True, False, True])[:batch]
+    given = [v.clone() for v in (x, boxes, flip)]
+    out = augment.resized_crop(x, boxes, flip)
+    assert all(map(torch.equal, (x, boxes, flip), given)), "the arguments are left alone"
+    assert (out.shape, out.dtype) == (x.shape, dtype)
+    for i, (box, mirrored) in enumerate(zip(boxes.tolist(), flip, strict=True)):
+        expected = TF.resized_crop(x[i], *box, size=[6, 10], antialias=False)
+        expected = TF.horizontal_flip(expected) if mirrored else expected
+        torch.testing.assert_close(out[i], expected, atol=2e-6, rtol=0)
+
+
+@pytest.mark.exercise("augment.resized_crop")
 def test_the_whole_box_is_the_image_itself() -> None:
     x = images(2)
     boxes = torch.tensor([[0, 0, 32, 32]] * 2)

@@ -1,5 +1,7 @@
 """Encoders, head, decoder and LARS."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -76,6 +78,27 @@ def test_trust_ratio_is_1_where_a_norm_is_0(zero: str) -> None:
     one, nothing = torch.ones(2, 2), torch.zeros(2, 2)
     pair = (nothing, one) if zero == "weight" else (one, nothing)
     assert lars.trust_ratio(*pair, 0.1).item() == 1
+    assert lars.trust_ratio(nothing, nothing, 0.1).item() == 1
+
+
+@pytest.mark.exercise("lars.trust_ratio")
+@pytest.mark.parametrize("shape", [(3,), (1, 1), (2, 3, 3, 3)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_trust_ratio_of_any_layer_whatever_its_size(
+    shape: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    """Norms below 1 and above, down to 1e-6: only 0 is 0."""
+    generator = torch.Generator().manual_seed(0)
+    w, u = (torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2))
+    for a, b in ((1, 1), (1e-6, 1), (1, 1e-6), (1e-3, 1e-3), (1e3, 1e-1)):
+        pair = (a * w).to(dtype), (b * u).to(dtype)
+        before = [x.clone() for x in pair]
+        ratio = lars.trust_ratio(*pair, 0.02)
+        assert (ratio.shape, ratio.dtype) == ((), dtype)
+        norms = [math.hypot(*x.flatten().tolist()) for x in pair]
+        rel = 0.02 if dtype == torch.bfloat16 else 1e-5
+        assert ratio.item() == pytest.approx(0.02 * norms[0] / norms[1], rel=rel)
+        assert all(map(torch.equal, pair, before)), "the arguments are left alone"
 
 
 def test_two_lars_steps_by_hand() -> None:
