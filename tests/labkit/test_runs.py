@@ -62,9 +62,7 @@ def test_what_was_written_last_counts_not_the_name(make_run: MakeRun) -> None:
     assert runs.latest("toy") == old, "a checkpoint of just now"
 
 
-def test_a_wrong_clock_hides_nothing(
-    make_run: MakeRun, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_wrong_clock_hides_nothing(make_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
     future = make_run("20991231-235959-00000000", -1e6)
     with_right_clock = make_run("20260101-000000-00000000", 100)
     assert runs.latest("toy") == with_right_clock
