@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from labkit import UsageError, paths
+from labkit import UsageError, paths, runs
 from labkit.config import closest
 
 USAGE = """\
@@ -83,9 +83,13 @@ def find_run(where: str) -> Path:
                 f"no finished run of diffusion is below {paths.runs()}; train one (5 minutes):\n"
                 "    python -m diffusion.train +size=tiny"
             )
-        return max(models, key=lambda path: path.parents[1].name).parents[1]
-    folder = Path(where).expanduser()
-    if not (folder / "model" / "config.json").is_file():
+        return runs.newest_first([path.parents[1] for path in models])[0]
+    folder = paths.typed(where)
+    try:
+        found = (folder / "model" / "config.json").is_file()
+    except OSError:  # such as a name that is too long
+        found = False
+    if not found:
         raise UsageError(
             f"run={where} is no finished run of diffusion (no model/ in it); "
             f"see {paths.runs() / 'diffusion'}"

@@ -12,19 +12,22 @@ Exit codes: 0 finished, 1 failed, 2 bad usage, 130 interrupted (resumable).
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+import tempfile
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar
 
-from labkit import config, device, paths
+from labkit import config, device, paths, runs
 from labkit.config import LabConfig, Request
-from labkit.console import fail
-from labkit.errors import ProbeDone, RunFailed, UsageError
-from labkit.lifecycle import execute
+from labkit.console import fail, outlived
+from labkit.errors import ProbeDone, RunFailed, UsageError, advice
+from labkit.lifecycle import execute, resume_command
 
 if TYPE_CHECKING:
     from labkit.run import Run, StepProbe
@@ -33,8 +36,6 @@ C = TypeVar("C", bound=LabConfig)
 
 SHOW_FLAGS = ("--cfg", "-c", "--package", "-p", "--info", "-i", "--resolve", "--hydra-help")
 """Flags passed on to Hydra as they are; they show something and run nothing."""
-
-LOCK = "run.lock"
 
 
 class Entrypoint(Generic[C]):
@@ -60,14 +61,20 @@ class Entrypoint(Generic[C]):
 
     def main(self, argv: Sequence[str]) -> int:
         """Carry out a command line (without the program's name); returns the exit code."""
-        try:
-            return self._main(list(argv))
-        except UsageError as error:
-            fail(str(error))
-            return 2
-        except KeyboardInterrupt:
-            fail("interrupted")
-            return 130
+        with outlived():
+            try:
+                return self._main(list(argv))
+            except UsageError as error:
+                fail(str(error))
+                return 2
+            except OSError as error:
+                if (text := advice(error)) is None:
+                    raise
+                fail(text)
+                return 1
+            except KeyboardInterrupt:
+                fail("interrupted")
+                return 130
 
     def _main(self, argv: list[str]) -> int:
         flags, words = split_flags(argv, self.week)
@@ -90,29 +97,37 @@ class Entrypoint(Generic[C]):
 
     def compose(self, words: Sequence[str]) -> Request:
         """The checked config for command-line words. Raises UsageError."""
-        return config.compose(self.week, self.config_class, words)
+        request = config.compose(self.week, self.config_class, words)
+        most = request.config.max_steps
+        if most is not None and most < 1:
+            raise UsageError(f"max_steps={most} must be at least 1; try max_steps=10")
+        return request
 
     # --- starting ---
 
     def _start(self, requests: list[Request], words: list[str], multirun: bool) -> int:
-        size = requests[0].size
-        parent = paths.runs() / self.week / size
         name = device.broadcast(new_name())
-        writable(parent)
-        places = {
-            "hydra.run.dir": str(parent / name),
-            "hydra.sweep.dir": str(parent),
-            "hydra.sweep.subdir": f"{name}-${{hydra.job.num}}",
-        }
+        for size in {request.size for request in requests}:
+            writable(paths.runs() / self.week / size)
+        sweep = paths.runs() / self.week / "sweeps" / name
         quiet = ["hydra/job_logging=none", "hydra/hydra_logging=none", "hydra.job.chdir=false"]
-        if device.rank() != 0:
-            quiet.append("hydra.output_subdir=null")
-        quoted = [f"{key}={value!r}" for key, value in places.items()]
-        self._hydra([*(["-m"] if multirun else []), *words, *quoted, *quiet], multirun)
+        # Hydra would parse a path given as an override, and interpolate `${...}` in it; and it has
+        # one folder for all jobs of a sweep. So run folders are made and filled here, and it gets
+        # the sweep's own, which it reads from the environment as it stands there.
+        with tempfile.TemporaryDirectory() as scratch:
+            place = str(sweep) if multirun else scratch
+            places = ["hydra.run.dir=${oc.env:LAB_HYDRA}", "hydra.sweep.dir=${oc.env:LAB_HYDRA}"]
+            places += ["hydra.sweep.subdir=.", "hydra.output_subdir=null"]
+            with _environment(LAB_HYDRA=place, HYDRA_FULL_ERROR="1"):
+                self._hydra(
+                    [*(["-m"] if multirun else []), *words, *places, *quiet], name, multirun
+                )
         return self.exit_code
 
-    def _hydra(self, argv: list[str], multirun: bool = False) -> None:
-        """Hand over to hydra.main, whose sweepers and launchers then work as everywhere."""
+    def _hydra(self, argv: list[str], name: str = "", multirun: bool = False) -> None:
+        """Hand over to hydra.main, whose sweepers and launchers then work as everywhere. Run
+        folders get the name `name`, in a sweep `name-<job>`.
+        """
         import hydra
 
         def task(composed: Any) -> float | None:
@@ -127,7 +142,14 @@ class Entrypoint(Generic[C]):
             }
             values: Any = OmegaConf.to_container(composed, resolve=True)
             cfg = config.instantiate(self.config_class, values)
-            code, headline = execute(self, cfg, Path(settings.runtime.output_dir), choices)
+            job = f"{name}-{settings.job.num}" if multirun else name
+            folder = paths.runs() / self.week / choices.get("size", "full") / job
+            files = {
+                "config.yaml": OmegaConf.to_yaml(composed, resolve=True),
+                "overrides.yaml": OmegaConf.to_yaml(settings.overrides.task),
+                "hydra.yaml": _hydra_yaml(settings, folder),
+            }
+            code, headline = execute(self, cfg, folder, choices, files)
             self.exit_code = max(self.exit_code, code)
             if code == 130 and multirun:
                 raise SystemExit(code)
@@ -175,7 +197,7 @@ class Entrypoint(Generic[C]):
             raise UsageError(
                 f"a resumed run keeps its own config, but {folder} has "
                 + ", ".join(f"{key}={old} (asked: {new})" for key, (old, new) in changed.items())
-                + f".\nType: python -m {self.week}.train resume={where}"
+                + f".\nType: {resume_command(self.week, where)}"
                 + "   or leave out resume= to start a new run."
             )
         unknown = sorted(set(values) ^ names)
@@ -185,8 +207,7 @@ class Entrypoint(Generic[C]):
                 "or is one now, but not both. Start a new run without resume=."
             )
         cfg = config.instantiate(self.config_class, values)
-        with locked(folder):
-            code, _ = execute(self, cfg, folder, choices, resumed=True)
+        code, _ = execute(self, cfg, folder, choices, resumed=True)
         return code
 
     def find(self, where: str, words: Sequence[str] = ()) -> Path:
@@ -194,21 +215,9 @@ class Entrypoint(Generic[C]):
         UsageError.
         """
         if where != "latest":
-            folder = Path(where).expanduser().resolve()
-            if not (folder / ".hydra" / "config.yaml").is_file():
-                raise UsageError(
-                    f"{where} is not a run folder (no .hydra/config.yaml in it); "
-                    f"runs are in {paths.runs() / self.week}"
-                )
-            return folder
-        size = next((w.partition("=")[2] for w in words if w.lstrip("+").startswith("size=")), "*")
-        found = [p.parent for p in (paths.runs() / self.week).glob(f"{size}/*/.hydra")]
-        if not found:
-            raise UsageError(
-                f"there is no run of {self.week} below {paths.runs() / self.week}; "
-                f"start one: python -m {self.week}.train +size=tiny"
-            )
-        return max(found, key=lambda p: p.name)
+            return runs.saved_folder(self.week, where)
+        size = next((w.partition("=")[2] for w in words if w.lstrip("+").startswith("size=")), None)
+        return runs.latest(self.week, size)
 
 
 def lab(
@@ -254,8 +263,6 @@ def probe(week: str, words: Sequence[str], step_probe: StepProbe) -> None:
     Raises UsageError for bad overrides, RunFailed when the loop ended or failed before the probe
     was done.
     """
-    import tempfile
-
     entry = entrypoint(week)
     request = entry.compose(words)
     with tempfile.TemporaryDirectory() as folder:
@@ -313,26 +320,26 @@ def writable(folder: Path) -> None:
         ) from error
 
 
-def locked(folder: Path) -> Any:
-    """A lock on a run folder, so that two processes do not resume the same run. Raises UsageError
-    when taken.
-    """
-    from filelock import FileLock, Timeout
+def _hydra_yaml(settings: Any, folder: Path) -> str:
+    """Hydra's own settings as it would save them, with the folder that is really used."""
+    import yaml
+    from omegaconf import OmegaConf
 
-    lock = FileLock(folder / LOCK, blocking=False)
+    plain: Any = OmegaConf.to_container(settings, resolve=False, enum_to_str=True)
+    plain["runtime"]["output_dir"] = str(folder)
+    return yaml.safe_dump({"hydra": plain}, sort_keys=False)
+
+
+@contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    """Environment variables for a while."""
+    before = {key: os.environ.get(key) for key in values}
+    os.environ.update(values)
     try:
-        lock.acquire()
-    except Timeout as error:
-        raise UsageError(f"{folder} is being resumed by another process") from error
-    return lock
-
-
-def finished_record(folder: Path) -> str | None:
-    """When the run in `folder` has finished: a word on it, else None."""
-    from labkit import results
-
-    try:
-        record = results.read(folder / "result.json")
-    except ValueError:
-        return None
-    return f"{record['steps']} steps" if record["ended"] == "finished" else None
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                del os.environ[key]
+            else:
+                os.environ[key] = value

@@ -14,8 +14,10 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import sys
 import zlib
+from collections import Counter, OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -26,36 +28,73 @@ from labkit.errors import RunFailed
 KEPT = 2
 """Checkpoints kept: the newest, and one to fall back on."""
 
+MAPPINGS = (dict, OrderedDict, Counter)
+"""Kinds of dict that come back as what they were; a defaultdict's factory could not."""
+
 
 def pack(value: Any, tensors: dict[str, Any], path: str = "state") -> Any:
     """Split nested state into JSON (returned) and tensors (put into `tensors` under their path).
 
-    Raises TypeError, naming the place, for anything that is neither.
+    What comes back is of the same types and bits. Raises TypeError, naming the place, for anything
+    of which that cannot be said.
     """
-    if value is None or isinstance(value, (bool, int, float, str)):
+    kind = type(value)
+    if value is None or kind in (bool, int, float, str):
         return value
     if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
-        tensors[path] = value
-        return {"__array__": path, "shape": list(value.shape)}
+        return {"__scalar__": _keep(np.asarray(value), tensors, path)}
+    if kind in (np.ndarray, np.memmap):
+        columns = value.flags.f_contiguous and not value.flags.c_contiguous
+        name = _keep(value, tensors, path)
+        return {
+            "__array__": name,
+            "shape": list(value.shape),
+            **({"order": "F"} if columns else {}),
+        }
     if _is_tensor(value):
-        tensors[path] = value.detach()
-        return {"__tensor__": path}
-    if isinstance(value, tuple):
+        return {"__tensor__": _keep(value.detach(), tensors, path)}
+    if kind is tuple or _is_size(value):
         return {"__tuple__": [pack(v, tensors, f"{path}.{i}") for i, v in enumerate(value)]}
-    if isinstance(value, list):
+    if kind is list:
         return [pack(v, tensors, f"{path}.{i}") for i, v in enumerate(value)]
-    if isinstance(value, dict):
+    if kind in MAPPINGS:
         pairs = [
-            [pack(k, tensors, f"{path}.key{i}"), pack(v, tensors, f"{path}.{k}")]
-            for i, (k, v) in enumerate(value.items())
+            [_pack_key(k, tensors, path), pack(v, tensors, f"{path}.{k}")] for k, v in value.items()
         ]
-        return {"__dict__": pairs}
+        return {"__dict__": pairs, **({"type": kind.__name__} if kind is not dict else {})}
     raise TypeError(
-        f"{path} is a {type(value).__name__}: checkpoints hold tensors, arrays, numbers, text "
-        "and nestings of them"
+        f"{path} is a {kind.__name__}: checkpoints hold tensors, arrays, numbers, text "
+        "and lists, tuples and dicts of them"
     )
+
+
+def _keep(value: Any, tensors: dict[str, Any], path: str) -> str:
+    """Put a tensor or array under a name of its own: 1 and "1" are two keys of a dict, but make one
+    path. Raises TypeError for what the file format cannot hold.
+    """
+    if isinstance(value, np.ndarray):
+        held = value.dtype.kind in "biuf" and value.dtype.isnative and value.dtype.itemsize <= 8
+    else:
+        held = str(value.layout) == "torch.strided" and not value.is_quantized
+        held = held and str(value.dtype) != "torch.complex128"
+    if not held:
+        what = f"{value.dtype} {'array' if isinstance(value, np.ndarray) else 'tensor'}"
+        raise TypeError(f"{path} is a {what}, which a checkpoint cannot hold")
+    name, count = path, 1
+    while name in tensors:
+        count += 1
+        name = f"{path}#{count}"
+    tensors[name] = value
+    return name
+
+
+def _pack_key(key: Any, tensors: dict[str, Any], path: str) -> Any:
+    """A key of a dict: text, a number or a tuple of them. Raises TypeError for others."""
+    if isinstance(key, np.ndarray) or _is_tensor(key):
+        raise TypeError(
+            f"{path} has a {type(key).__name__} as a key, which a checkpoint cannot hold"
+        )
+    return pack(key, tensors, f"{path}.key")
 
 
 def unpack(value: Any, tensors: dict[str, Any]) -> Any:
@@ -64,13 +103,18 @@ def unpack(value: Any, tensors: dict[str, Any]) -> Any:
         return [unpack(v, tensors) for v in value]
     if not isinstance(value, dict):
         return value
+    if "__scalar__" in value:
+        return np.asarray(tensors[value["__scalar__"]]).reshape(())[()]
     if "__array__" in value:
-        return np.array(tensors[value["__array__"]]).reshape(value["shape"])
+        array = np.array(tensors[value["__array__"]]).reshape(value["shape"])
+        return np.asfortranarray(array) if value.get("order") == "F" else array
     if "__tensor__" in value:
         return tensors[value["__tensor__"]]
     if "__tuple__" in value:
         return tuple(unpack(v, tensors) for v in value["__tuple__"])
-    return {unpack(k, tensors): unpack(v, tensors) for k, v in value["__dict__"]}
+    pairs = {unpack(k, tensors): unpack(v, tensors) for k, v in value["__dict__"]}
+    kind = next((m for m in MAPPINGS if m.__name__ == value.get("type")), dict)
+    return kind(pairs)
 
 
 def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
@@ -86,6 +130,10 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
     partial = final.with_suffix(".partial")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if free_bytes(folder) < _bytes(tensors) + len(text):
+            _keep_newest(
+                folder, 1
+            )  # the spare one makes room; the newest stays until this is whole
         _save_file(tensors, partial, {"state": text})
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
@@ -97,9 +145,40 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
             f"the checkpoint of step {step} could not be written to {folder}: {error}. "
             "Earlier checkpoints are untouched: free some space, then resume."
         ) from error
-    for old in sorted(folder.glob("step-*.safetensors"))[:-KEPT]:
-        old.unlink(missing_ok=True)
+    _keep_newest(folder, KEPT)
     return final
+
+
+def _keep_newest(folder: Path, count: int) -> None:
+    for old in sorted(folder.glob("step-*.safetensors"))[:-count]:
+        old.unlink(missing_ok=True)
+
+
+def free_bytes(folder: Path) -> int:
+    """Bytes that may still be written to the file system of `folder`, which exists."""
+    return shutil.disk_usage(folder).free
+
+
+def _bytes(tensors: dict[str, Any]) -> int:
+    return sum(int(value.nbytes) for value in tensors.values())
+
+
+def too_little_room(folder: Path, needed: int) -> str | None:
+    """What to tell a person when `folder` has no room for a checkpoint of `needed` bytes."""
+    free = free_bytes(folder)
+    if free >= needed:
+        return None
+    return (
+        f"the next checkpoint needs {needed / 1e6:,.0f} MB, but only {free / 1e6:,.0f} MB are free "
+        f"where {folder} is. Free some space, or the run will end there (it can be resumed)."
+    )
+
+
+def size_of(state: dict[str, Any]) -> int:
+    """Bytes of the tensors and arrays that a checkpoint of `state` would hold."""
+    tensors: dict[str, Any] = {}
+    pack(state, tensors)
+    return _bytes(tensors)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -182,6 +261,8 @@ def get_state(thing: Any) -> Any:
         return thing.get_state()
     if hasattr(thing, "state_dict"):
         return thing.state_dict()
+    if isinstance(thing, dict):
+        return dict(thing)  # restored in place: the thing itself keeps its kind
     return thing
 
 
@@ -225,10 +306,10 @@ def _restore_container(target: Any, state: Any) -> None:
             raise ValueError(f"shape {state.shape} saved, {target.shape} expected")
         target[...] = state
     elif isinstance(target, dict):
-        for key in [key for key in target if key not in state]:
-            del target[key]
+        old = dict(target)
+        target.clear()  # filled anew in the saved order, which a loop over it will follow
         for key, value in state.items():
-            target[key] = _restored(target.get(key), value)
+            target[key] = _restored(old.get(key), value)
     elif isinstance(target, list):
         target[:] = [
             _restored(target[i] if i < len(target) else None, v) for i, v in enumerate(state)
@@ -246,7 +327,7 @@ def _restored(old: Any, value: Any) -> Any:
         same_kind = isinstance(value, np.ndarray) and old.dtype == value.dtype
         fits = same_kind and old.shape == value.shape
     else:
-        fits = isinstance(old, (dict, list)) and type(old) is type(value)
+        fits = any(isinstance(old, k) and isinstance(value, k) for k in (dict, list))
     if fits:
         _restore_container(old, value)
     return old if fits else value
@@ -255,6 +336,11 @@ def _restored(old: Any, value: Any) -> Any:
 def _is_tensor(value: Any) -> bool:
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
+
+
+def _is_size(value: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Size)
 
 
 def _save_file(tensors: dict[str, Any], path: Path, metadata: dict[str, str]) -> None:

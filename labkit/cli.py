@@ -17,14 +17,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
 
 from labkit import paths
 from labkit.config import closest
-from labkit.console import fail
-from labkit.errors import RunFailed, UsageError
+from labkit.console import fail, outlived
+from labkit.errors import RunFailed, UsageError, advice
+from labkit.signals import terminate_like_interrupt
 
 COMMANDS = ("list", "run", "progress", "plan", "doctor", "exercise")
 
@@ -32,18 +34,23 @@ COMMANDS = ("list", "run", "progress", "plan", "doctor", "exercise")
 def main(argv: Sequence[str] | None = None) -> int:
     """Carry out one command; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    try:
-        return _main(words)
-    except UsageError as error:
-        fail(str(error))
-        return 2
-    except RunFailed as error:
-        fail(str(error))
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        return 0
+    with outlived():
+        try:
+            with terminate_like_interrupt():
+                return _main(words)
+        except UsageError as error:
+            fail(str(error))
+            return 2
+        except RunFailed as error:
+            fail(str(error))
+            return 1
+        except OSError as error:
+            if (text := advice(error)) is None:
+                raise
+            fail(text)
+            return 1
+        except KeyboardInterrupt:
+            return 130
 
 
 def _main(words: list[str]) -> int:
@@ -99,15 +106,17 @@ def _list() -> int:
 
 
 def _run(rest: list[str]) -> int:
-    """Start the week's own command in a process of its own, and end as it ends."""
+    """Become the week's own command: signals then reach the run itself, and it ends as it ends."""
     week = _built(_first(rest, "run"))
-    process = subprocess.Popen([sys.executable, "-m", f"{week}.train", *rest[1:]], cwd=paths.ROOT)
-    while True:
-        try:
-            code = process.wait()
-            return code if code >= 0 else 128 - code
-        except KeyboardInterrupt:
-            continue  # Ctrl-C reached the run as well; it saves, and this waits for it.
+    # Without -P a folder that the caller stands in, such as workspace/, could pass for the week.
+    command = [sys.executable, "-P", "-m", f"{week}.train", *rest[1:]]
+    found = [str(paths.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(found)}
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if sys.platform != "win32":
+        os.execve(sys.executable, command, env)
+    return subprocess.run(command, env=env).returncode  # there exec returns to the shell at once
 
 
 VERBS = {

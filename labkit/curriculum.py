@@ -39,6 +39,10 @@ class Metric:
     better: Literal["higher", "lower"]
     digits: int = 2
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.digits <= 10:
+            raise ValueError(f"digits: {self.digits} is not from 0 to 10")
+
     def show(self, value: float, deviation: float | None = None) -> str:
         """`98.40 %`, or with a standard deviation `98.40 ± 0.05 %`."""
         number = f"{value:.{self.digits}f}"
@@ -84,6 +88,11 @@ class Band(Limit):
     where: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     seeds: int = 1
     over: Literal["mean", "every"] = "mean"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.seeds < 1:
+            raise ValueError(f"seeds: {self.seeds} must be at least 1")
 
     def applies(self, record: Mapping[str, Any]) -> bool:
         """Whether this band is a claim about that record: its size, data and settings."""
@@ -258,8 +267,8 @@ def load(file: Path = FILE) -> Curriculum:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         raw = yaml.load(file.read_text(encoding="utf-8"), Loader=loader)
-    except (OSError, yaml.YAMLError) as error:
-        raise UsageError(f"the curriculum cannot be read: {error}") from error
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise UsageError(f"the curriculum cannot be read ({file}): {error}") from error
     try:
         curriculum = _curriculum(raw)
     except ValueError as error:
@@ -310,16 +319,16 @@ def _curriculum(raw: Any) -> Curriculum:
     """Weeks with their place in the year, electives, and what must hold between them."""
     _known(raw, {"months", "electives"}, "the file")
     weeks: list[Week] = []
-    for number, month in enumerate(raw["months"], start=1):
+    for number, month in enumerate(_list(raw, "months", "the file"), start=1):
         _known(month, {"title", "weeks"}, f"month {number}")
-        place = {"month": number, "month_title": month["title"]}
-        for item in month["weeks"]:
+        place = {"month": number, "month_title": month.get("title")}
+        for item in _list(month, "weeks", f"month {number}"):
             where = f"week {item.get('number', '?')}" if isinstance(item, dict) else str(item)
             _known(item, _fields(Week) - set(place), where)
             weeks.append(_convert(Week, {**item, **place}, where))
     electives = [
         _convert(Elective, item, f"elective {position}")
-        for position, item in enumerate(raw["electives"], start=1)
+        for position, item in enumerate(_list(raw, "electives", "the file"), start=1)
     ]
     for position, item in enumerate(weeks, start=1):
         if (item.number, item.month) != (position, (position - 1) // 4 + 1):
@@ -370,6 +379,13 @@ def _known(raw: Any, names: set[str], where: str) -> None:
             raise ValueError(f"{where}: unknown key '{key}'{closest(str(key), sorted(names))}")
 
 
+def _list(raw: dict[str, Any], key: str, where: str) -> list[Any]:
+    """The list under a key. Raises ValueError when there is none."""
+    if not isinstance(raw.get(key), list):
+        raise ValueError(f"{where}: '{key}' must be a list, got {raw.get(key)!r}")
+    return list(raw[key])
+
+
 def _convert(kind: Any, raw: Any, where: str) -> Any:
     """`raw` YAML as a value of the annotation `kind`. Raises ValueError, naming the place."""
     if dataclasses.is_dataclass(kind):
@@ -383,7 +399,7 @@ def _convert(kind: Any, raw: Any, where: str) -> Any:
         _known(raw, set(raw) if isinstance(raw, dict) else set(), where)
         return dict(raw)
     if origin is Literal:
-        if raw not in arguments:
+        if not isinstance(raw, str) or raw not in arguments:
             raise ValueError(f"{where}: {raw!r} is not one of {', '.join(map(str, arguments))}")
         return raw
     if type(None) in arguments:
@@ -392,6 +408,8 @@ def _convert(kind: Any, raw: Any, where: str) -> Any:
         return float(raw)
     if not isinstance(raw, kind) or isinstance(raw, bool):
         raise ValueError(f"{where}: expected {kind.__name__}, got {raw!r}")
+    if isinstance(raw, float) and not math.isfinite(raw):
+        raise ValueError(f"{where}: {raw} is no finite number")
     return raw
 
 

@@ -16,12 +16,22 @@ if TYPE_CHECKING:
 
 def rank() -> int:
     """This process among those that torchrun started; 0 when there is only one."""
-    return int(os.environ.get("RANK", "0"))
+    return _number("RANK", 0)
 
 
 def world_size() -> int:
     """How many processes torchrun started; 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return _number("WORLD_SIZE", 1)
+
+
+def _number(name: str, default: int) -> int:
+    """What torchrun tells in the environment. Raises UsageError when it is no whole number."""
+    text = os.environ.get(name) or str(default)
+    if not text.isdecimal():
+        raise UsageError(
+            f"{name}={text} is no whole number; torchrun sets it, or type: unset {name}"
+        )
+    return int(text)
 
 
 def accelerator() -> str | None:
@@ -153,7 +163,13 @@ def broadcast(value: Any) -> Any:
     import torch.distributed as dist
 
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        try:
+            dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        except ValueError as error:  # such as RANK that is not set
+            raise UsageError(
+                f"WORLD_SIZE={world_size()}, but the processes cannot meet ({error}); start with "
+                "torchrun, or type: unset WORLD_SIZE"
+            ) from error
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]

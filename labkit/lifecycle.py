@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shlex
 import shutil
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from labkit import device, paths
+from labkit import curriculum, device, paths, runs
 from labkit.config import LabConfig
-from labkit.console import fail, say
-from labkit.errors import Interrupted, ProbeDone, RunFailed, UsageError
+from labkit.console import fail, say, warn
+from labkit.errors import Interrupted, ProbeDone, RunFailed, UsageError, advice
+from labkit.signals import terminate_like_interrupt
 
 if TYPE_CHECKING:
     from labkit.app import Entrypoint
@@ -27,18 +27,51 @@ def execute(
     cfg: LabConfig,
     folder: Path,
     choices: dict[str, str],
+    files: Mapping[str, str] | None = None,
     resumed: bool = False,
     probe: StepProbe | None = None,
 ) -> tuple[int, float | None]:
     """One run from first to last: exit code, and the headline metric if it finished.
 
-    A run's own faults are told to the person and recorded, never raised. Raises ProbeDone when a
-    probe has seen enough.
+    `files` are what `.hydra/` is to hold, so that the run can be resumed. The folder is locked for
+    as long as the run lasts. A run's own faults are told to the person and recorded, never raised.
+    Raises ProbeDone when a probe has seen enough.
     """
+    with contextlib.ExitStack() as stack:
+        try:
+            curriculum.load()  # a fault in it is to be found now, not after training
+            folder.mkdir(parents=True, exist_ok=True)
+            if device.rank() == 0 and probe is None:
+                stack.enter_context(runs.locked(folder))
+                _write_config(folder, files or {})
+        except (UsageError, OSError) as error:
+            fail((isinstance(error, OSError) and advice(error)) or str(error))
+            if not resumed:
+                shutil.rmtree(folder, ignore_errors=True)
+            return 2 if isinstance(error, UsageError) else 1, None
+        return _execute(entry, cfg, folder, choices, resumed, probe)
+
+
+def _write_config(folder: Path, files: Mapping[str, str]) -> None:
+    """Fill `.hydra/`; config.yaml, by which a run folder is known, comes last."""
+    for name in sorted(files, key="config.yaml".__eq__):
+        place = folder / ".hydra" / name
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(files[name], encoding="utf-8")
+
+
+def _execute(
+    entry: Entrypoint[Any],
+    cfg: LabConfig,
+    folder: Path,
+    choices: dict[str, str],
+    resumed: bool,
+    probe: StepProbe | None,
+) -> tuple[int, float | None]:
     run, headline = None, None
-    command = f"python -m {entry.week}.train resume={show_path(folder)}"
+    command = resume_command(entry.week, folder)
     ended, code = "failed", 1
-    with _terminate_like_interrupt():
+    with terminate_like_interrupt():  # the step loop has a gentler way
         try:
             run = _start(entry, cfg, folder, choices, resumed, probe)
             entry.function(cfg, run)
@@ -62,13 +95,18 @@ def execute(
             )
             ended, code = "interrupted", 130
         except OSError as error:
-            fail(f"{type(error).__name__}: {error}. Earlier results and checkpoints are untouched.")
+            fail(
+                f"{advice(error) or f'{type(error).__name__}: {error}.'}\n"
+                f"Earlier results and checkpoints are untouched; go on with:\n  {command}"
+            )
         except Exception:
             import traceback
 
             traceback.print_exc()
             fail(f"the run failed; its files are in {show_path(folder)}")
     if run is None or (code == 2 and not run.began_steps and not resumed):
+        if run is not None:
+            run.close()
         if not resumed and device.rank() == 0:
             shutil.rmtree(folder, ignore_errors=True)
         return code, None
@@ -89,7 +127,7 @@ def _start(
 ) -> Run:
     """Refuse what cannot be run here (UsageError), then make the Run."""
     size = choices.get("size", "full")
-    if resumed and has_finished(folder):
+    if resumed and runs.has_finished(folder):
         raise UsageError(
             f"{folder} has finished; there is nothing to resume. Start a new run without resume=."
         )
@@ -106,7 +144,6 @@ def _start(
             _refuse_without_accelerator(entry.week)
     from labkit.run import Run
 
-    folder.mkdir(parents=True, exist_ok=True)
     experiment = choices.get("experiment")
     return Run(entry.week, cfg, folder, size, experiment, entry.backend, resumed, probe)
 
@@ -122,39 +159,43 @@ def _refuse_without_accelerator(week: str) -> None:
 
 
 def _write_record(run: Run, ended: str) -> bool:
-    """Write the record, into results/ first if the run finished. On failure: message, False."""
-    from labkit import progress, results
+    """Write the record, into results/ first if the run finished. On failure: message, False.
+
+    What was published goes to its place with the record. That the tables cannot be refreshed, for
+    whatever reason, is no fault of this run.
+    """
+    from labkit import artifacts, results
 
     record = run.record(ended)
+    finished = ended == "finished"
     try:
-        if ended == "finished" and run.cfg.max_steps is None:
+        if finished and run.cfg.max_steps is None:
+            artifacts.release(run, record)
             name = f"{run.size}-{run.dir.name}.json"
             results.write_json(paths.results() / run.week / name, record)
-            progress.refresh(paths.home())
+            _refresh_tables()
         results.write_json(run.dir / "result.json", record)
     except OSError as error:
         fail(
-            f"the result could not be written: {error}. Free some space, then type:\n"
-            f"  python -m {run.week}.train resume={show_path(run.dir)}"
+            f"the result could not be written: {advice(error) or error}\nThen type:\n"
+            f"  {resume_command(run.week, run.dir)}"
         )
         return False
-    if ended == "finished":
+    if finished:
         say(summary(record, run.dir))
     return True
 
 
-@contextmanager
-def _terminate_like_interrupt() -> Iterator[None]:
-    """Outside the step loop, which has a gentler way, SIGTERM ends a run as Ctrl-C does."""
+def _refresh_tables() -> None:
+    from labkit import progress
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
     try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        progress.refresh(paths.home())
+    except Exception as error:
+        warn(
+            f"the result is recorded, but the tables could not be refreshed: {error}\n"
+            "Then type: python -m labkit.progress"
+        )
 
 
 def _leave_process_group() -> None:
@@ -172,8 +213,6 @@ def headline_of(week: str, metrics: dict[str, float] | None) -> float:
 
     Raises RunFailed when there is none: a run without its headline number is not a finished run.
     """
-    from labkit import curriculum
-
     if not metrics:
         raise RunFailed("the run ended without its metrics: run.result({...}) was never called")
     unit = next((unit for unit in curriculum.load().units if unit.module == week), None)
@@ -184,14 +223,10 @@ def headline_of(week: str, metrics: dict[str, float] | None) -> float:
     return metrics[reported[0]]
 
 
-def has_finished(folder: Path) -> bool:
-    """Whether the run in `folder` came to its end."""
-    from labkit import results
-
-    try:
-        return bool(results.read(folder / "result.json")["ended"] == "finished")
-    except ValueError:
-        return False
+def resume_command(week: str, folder: Path | str) -> str:
+    """What to type to go on with a run, fit for a shell."""
+    where = show_path(folder) if isinstance(folder, Path) else folder
+    return f"python -m {week}.train {shlex.quote(f'resume={where}')}"
 
 
 def show_path(folder: Path) -> str:

@@ -7,13 +7,31 @@ datasets that is looked at first; `LAB_WORKSPACE` moves the learner's files.
 import os
 from pathlib import Path
 
+from labkit.errors import UsageError
+
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
 
 
+def typed(text: str) -> Path:
+    """A path as a person types it, with `~`. Raises UsageError for a user who is not there."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise UsageError(f"{text}: there is no such user's home; type the whole path") from error
+
+
+def _setting(name: str, default: Path) -> Path:
+    """The folder that an environment variable names. Raises UsageError when that is no path."""
+    try:
+        return typed(os.environ.get(name) or str(default)).resolve()
+    except (OSError, RuntimeError, ValueError, UsageError) as error:
+        raise UsageError(f"{name}: {error}") from error
+
+
 def home() -> Path:
     """The folder in which runs/, results/ and artifacts/ are: $LAB_HOME, or the clone."""
-    return Path(os.environ.get("LAB_HOME") or ROOT).expanduser().resolve()
+    return _setting("LAB_HOME", ROOT)
 
 
 def runs() -> Path:
@@ -30,10 +48,10 @@ def artifacts() -> Path:
 
 def data_folders() -> list[Path]:
     """Folders searched for datasets, in order: $LAB_DATA if set, then data/ in the clone."""
-    named = os.environ.get("LAB_DATA")
-    return [*([Path(named).expanduser().resolve()] if named else []), ROOT / "data"]
+    named = [_setting("LAB_DATA", ROOT)] if os.environ.get("LAB_DATA") else []
+    return [*named, ROOT / "data"]
 
 
 def workspace() -> Path:
     """The learner's own copies of weeks (`lab exercise start`)."""
-    return Path(os.environ.get("LAB_WORKSPACE") or ROOT / "workspace").expanduser().resolve()
+    return _setting("LAB_WORKSPACE", ROOT / "workspace")

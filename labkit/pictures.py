@@ -112,18 +112,18 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
 
 
 def curve(metrics_file: Path, keys: Sequence[str], logy: bool = False) -> Figure:
-    """Logged metrics against the step. Raises ValueError for a key that was never logged."""
+    """Logged metrics against the step. A key that was never logged, as when a run was cut short
+    before its first validation, is named in the legend and has no curve.
+    """
     figure = new_figure()
     axes = figure.add_subplot()
     rows = read_metrics(metrics_file)
     for key in keys:
         points = [(row["step"], row[key]) for row in rows if key in row]
-        if not points:
-            logged = sorted({k for row in rows for k in row} - {"step"})
-            raise ValueError(f"'{key}' was never logged; logged were {', '.join(logged)}")
         axes.plot(
-            *zip(*points, strict=True),
-            label=key,
+            [step for step, _ in points],
+            [value for _, value in points],
+            label=key if points else f"{key} (never logged)",
             marker="o" if len(points) < 30 else None,
             markersize=3,
         )

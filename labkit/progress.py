@@ -16,8 +16,9 @@ import os
 import re
 import statistics
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,6 @@ WEEK_COLUMNS = ("Week", "Focus", "Task", "Command", "Best tiny result")
 
 NOT_IN_NUMBERS = RESUMABLE_CHANGES | {"seed", "fallback"}
 """Settings in which the records of one group may differ; the data really used may not."""
-
-REQUIRED = {"week", "size", "config", "seed", "metrics", "ended", "started"}
-"""Keys without which a record cannot be placed."""
 
 PREAMBLE = """\
 # Progress
@@ -106,21 +104,10 @@ def machine(record: Record) -> str:
 
 def read_records(root: Path) -> tuple[dict[str, list[Record]], list[str]]:
     """Records below root/results by week, oldest first; and a message for each unreadable one."""
-    records: list[Record] = []
-    damaged = []
-    for path in sorted((root / "results").glob("*/*.json")):
-        try:
-            record = results.read(path)
-        except ValueError as error:
-            damaged.append(str(error))
-            continue
-        if missing := REQUIRED - record.keys():
-            damaged.append(f"{path} is not a result record: it has no {', '.join(sorted(missing))}")
-        else:
-            records.append(record)
+    records, damaged = results.read_all(root / "results")
     by_week: dict[str, list[Record]] = {}
     for record in sorted(records, key=lambda record: str(record["started"])):
-        by_week.setdefault(curriculum.package_of(str(record["week"])), []).append(record)
+        by_week.setdefault(curriculum.package_of(record["week"]), []).append(record)
     return by_week, damaged
 
 
@@ -423,25 +410,43 @@ def between(text: str, name: str, body: str) -> str:
 
 
 def render(root: Path) -> tuple[dict[Path, str], list[str]]:
-    """Every generated file's proper text, and a message for each record that could not be read."""
-    records, damaged = read_records(root)
-    target = root / "PROGRESS.md"
-    files = {target: progress_table(root, records, read_notes(_read(target)))}
+    """Every generated file's proper text, and a message for each record or sheet that could not be
+    read. Such a sheet is left as it is: a note in it could be lost otherwise.
+    """
+    records, faults = read_records(root)
+    files: dict[Path, str] = {}
+
+    def make(path: Path, text: Callable[[str], str], create: bool = False) -> None:
+        try:
+            before = _read(path)
+        except (OSError, ValueError) as error:
+            faults.append(f"{path} is left as it is: {_why_unreadable(error)}")
+            return
+        if before or create:
+            files[path] = text(before)
+
+    make(
+        root / "PROGRESS.md",
+        lambda before: progress_table(root, records, read_notes(before)),
+        create=True,
+    )
     for unit in curriculum.load().units:
-        sheet = root / unit.path / "README.md"
-        if text := _read(sheet):
-            groups = group_by_seed(records.get(unit.package, []))
-            files[sheet] = between(text, "results", results_table(unit, groups))
-    front = root / "README.md"
-    if text := _read(front):
-        files[front] = between(text, "weeks", weeks_table(root, records))
-    return files, damaged
+        body = results_table(unit, group_by_seed(records.get(unit.package, [])))
+        make(root / unit.path / "README.md", partial(between, name="results", body=body))
+    make(root / "README.md", partial(between, name="weeks", body=weeks_table(root, records)))
+    return files, faults
+
+
+def _why_unreadable(error: OSError | ValueError) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return f"it is not UTF-8 text (byte {error.start}); save it as UTF-8 in your editor"
+    return str(error)
 
 
 def refresh(root: Path | None = None) -> list[Path]:
     """Bring all generated files under `root` up to date; the ones that changed are returned.
 
-    Each is written whole or not at all. Records that cannot be read are named in a warning and left
+    Each is written whole or not at all. Files that cannot be read are named in a warning and left
     out: they are no reason for another run to fail.
     """
     root = root or paths.home()
@@ -480,12 +485,13 @@ def _read(path: Path) -> str:
 def _write(path: Path, text: str) -> None:
     """Write atomically, with the newlines that the file had."""
     windows = path.is_file() and b"\r\n" in path.read_bytes()
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        partial.write_text(text, encoding="utf-8", newline="\r\n" if windows else "\n")
-        os.replace(partial, path)
+        unfinished.write_text(text, encoding="utf-8", newline="\r\n" if windows else "\n")
+        os.replace(unfinished, path)
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a read-only folder has told so already
+            unfinished.unlink(missing_ok=True)
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -6,6 +6,7 @@ measured results are made from these files alone.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -38,27 +39,38 @@ def write_json(path: Path, value: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.partial")
     try:
-        partial.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
+        partial.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         os.replace(partial, path)
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a read-only folder has told so already
+            partial.unlink(missing_ok=True)
 
 
 def read(path: Path) -> dict[str, Any]:
-    """One record. Raises ValueError when it is not one of this schema."""
+    """One record. Raises ValueError, naming file and fault, when it does not fit the schema."""
+    from labkit.schema import fault
+
     try:
-        record = json.loads(path.read_text())
-        if record["schema"] != SCHEMA:
-            raise ValueError(f"schema {record['schema']}, expected {SCHEMA}")
-    except (OSError, KeyError, TypeError, ValueError) as error:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a result record: {error}") from error
+    if (why := fault(record)) is not None:
+        raise ValueError(f"{path} is not a result record: {why}")
     return dict(record)
 
 
-def read_all(folder: Path | None = None) -> list[dict[str, Any]]:
-    """All records below `folder` (results/ when None), in the order of their file names."""
+def read_all(folder: Path | None = None) -> tuple[list[dict[str, Any]], list[str]]:
+    """All records below `folder` (results/ when None) in the order of their file names, and a
+    message for each file that is none: others' files are no reason to fail.
+    """
     folder = folder or paths.results()
-    return [read(path) for path in sorted(folder.glob("*/*.json"))]
+    records, damaged = [], []
+    for path in sorted(folder.glob("*/*.json")):
+        try:
+            records.append(read(path))
+        except ValueError as error:
+            damaged.append(str(error))
+    return records, damaged
 
 
 def versions() -> dict[str, str]:

@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import random
-import shutil
 import signal
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -22,10 +20,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
-from labkit import checkpoint, device, paths, pictures, results, tracking
+from labkit import artifacts, checkpoint, device, machine, pictures, results, tracking
 from labkit.config import LabConfig
 from labkit.console import say, warn
 from labkit.errors import Interrupted, ProbeDone, RunFailed
+from labkit.signals import handled, stop_signals
 
 if TYPE_CHECKING:
     import torch
@@ -78,7 +77,7 @@ class Run:
         self.step = 0
         self.train_seconds = 0.0
         self.began_steps = False
-        self._stopped = False
+        self._stopped = self._warned = False
         self._tracked: dict[str, Any] = {}
         self._pending: list[tuple[int, dict[str, Any]]] = []
         self._signal: int | None = None
@@ -88,12 +87,12 @@ class Run:
         self._flushed = self._saved_at = self._started
         self._saved_step: int | None = None
         self._restored = checkpoint.load_latest(folder / "checkpoint", warn) if resumed else None
-        first_step = self._restored["step"] if self._restored else 0
+        machine.restore(self._restored)
         kept = self._restored["metrics_bytes"] if self._restored else 0
         self._jsonl = tracking.JsonLines(folder / "metrics.jsonl", kept) if self._writes else None
         title = f"{week}/{size}/{folder.name}"
         self._extra = (
-            tracking.extra(cfg.logger, folder, title, vars(cfg), first_step) if self._writes else []
+            tracking.extra(cfg.logger, folder, title, vars(cfg), resumed) if self._writes else []
         )
         self._progress: tracking.Progress | None = None
         device.keep_freed_memory()
@@ -186,6 +185,9 @@ class Run:
         if self.cfg.max_steps is not None:
             total = min(total, self.cfg.max_steps)
         self._restore()
+        if self._writes:
+            tracked = {name: checkpoint.get_state(thing) for name, thing in self._tracked.items()}
+            self._warn_of_full_disk(checkpoint.size_of(tracked))
         self.began_steps = True
         if self.step < total and not self._stopped:
             with self._catching_signals():
@@ -275,18 +277,14 @@ class Run:
 
         def note(number: int, frame: FrameType | None) -> None:
             if self._signal is not None:
-                raise KeyboardInterrupt
+                if number == signal.SIGINT:
+                    raise KeyboardInterrupt
+                return  # whoever ends a group of processes may reach this one twice
             self._signal = number
             say("\nstopping after this step ...")
 
-        previous = {
-            number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)
-        }
-        try:
+        with handled(dict.fromkeys((*stop_signals(), signal.SIGINT), note)):
             yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
 
     # --- checkpoints ---
 
@@ -301,11 +299,20 @@ class Run:
             "train_seconds": self.train_seconds,
             "metrics_bytes": self._jsonl.position(),
             "precision": self.precision if self.backend == "torch" else None,
+            "machine": machine.state(),
             "rng": checkpoint.rng_state(),
             "tracked": {name: checkpoint.get_state(thing) for name, thing in self._tracked.items()},
         }
-        checkpoint.save(self.dir / "checkpoint", self.step, state)
+        file = checkpoint.save(self.dir / "checkpoint", self.step, state)
+        self._warn_of_full_disk(file.stat().st_size)
         self._saved_step, self._saved_at = self.step, time.perf_counter()
+
+    def _warn_of_full_disk(self, needed: int) -> None:
+        """Once, while there is time to make room for the next checkpoint."""
+        text = checkpoint.too_little_room(self.dir, needed)
+        if text is not None and not self._warned:
+            warn(text)
+        self._warned = text is not None
 
     def _restore(self) -> None:
         """Put the checkpoint's state into the tracked things, once, when the loop begins."""
@@ -372,39 +379,29 @@ class Run:
         """Publish the artifact `<week>/<size>-<data>` for later weeks: `save` fills the folder it
         is given. An experiment's is `<week>/<size>-<data>-<experiment>`.
 
-        It replaces an earlier one only when complete. Runs that were cut short or are broken on
-        purpose publish nothing.
+        It gets there when the run has finished, with the run's record, and replaces an earlier one.
+        Runs that were cut short, are broken on purpose, or differ from their size in what was
+        trained (see `labkit.artifacts.FREE`) publish nothing.
         """
         experiment = self.experiment or ""
         if not self._writes or experiment.startswith("broken_") or self.cfg.max_steps is not None:
             return
         assert self.data_record is not None, "run.data() comes before run.publish()"
-        name = "-".join(filter(None, (self.size, self.data_record["name"], experiment)))
-        folder = paths.artifacts() / self.week / name
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
-            save(partial)
-            if folder.exists():
-                shutil.rmtree(folder)
-            partial.rename(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        artifacts.stage(self, save)
 
     def artifact(
         self, week: str, data: str, fallback: str | None = None, experiment: str | None = None
     ) -> Path | None:
         """The folder that `week` published from a run on `data` (or on `fallback` where `data` is
-        not on this machine) with `experiment`; that run is started first if need be.
+        not on this machine) with `experiment`; that run is started first if there is none, or if
+        what there is missed its band.
 
         None at size smoke, where weeks make what they need at random initialisation, and in a
         probe. Raises RunFailed when the run that was started does not finish.
         """
-        from labkit.artifacts import obtain
-
         if self.size == "smoke" or self.probe is not None:
             return None
-        return obtain(week, data, fallback, experiment)
+        return artifacts.obtain(week, data, fallback, experiment)
 
     def record(self, ended: str) -> dict[str, Any]:
         """The result record as it stands now (see labkit.results)."""
@@ -449,8 +446,9 @@ class Run:
 
     def close(self) -> None:
         """Write out what is pending, whatever its values, and close all files."""
-        with contextlib.suppress(RunFailed):
+        with contextlib.suppress(RunFailed, OSError):
             self._flush()
         if self._jsonl is not None:
             for tracker in (self._jsonl, *self._extra):
-                tracker.close()
+                with contextlib.suppress(OSError):  # a full disk was told of when it was found
+                    tracker.close()

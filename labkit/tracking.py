@@ -15,7 +15,9 @@ import time
 from pathlib import Path
 from typing import Any, Protocol
 
+from labkit.console import warn
 from labkit.errors import UsageError
+from labkit.pictures import read_metrics
 
 TRACKERS = ("tensorboard", "wandb")
 
@@ -29,30 +31,67 @@ class JsonLines:
     """metrics.jsonl: one object a line, `{"step": 10, "train/loss": 0.3}`."""
 
     def __init__(self, path: Path, keep_bytes: int = 0) -> None:
-        """Opens `path`; what lies beyond `keep_bytes` was logged after the checkpoint and goes."""
-        self.file = path.open("ab")
-        self.file.truncate(keep_bytes)
-        self.file.seek(0, os.SEEK_END)
+        """Opens `path`; what lies beyond `keep_bytes` was logged after the checkpoint and goes.
+
+        Raises OSError.
+        """
+        self.file = path.open("ab", buffering=0)
+        size = self.file.seek(0, os.SEEK_END)
+        if size < keep_bytes:
+            warn(f"{path} has lost its end: {keep_bytes - size:,} bytes were there at the save")
+        self.file.truncate(min(keep_bytes, size))
+        self.size = self.file.seek(0, os.SEEK_END)
+        self.pending = bytearray()
 
     def log(self, metrics: dict[str, float], step: int) -> None:
-        self.file.write(json.dumps({"step": step, **metrics}).encode() + b"\n")
+        self.pending += json.dumps({"step": step, **metrics}).encode() + b"\n"
 
     def position(self) -> int:
-        """Bytes written so far, all of them handed to the operating system."""
-        self.file.flush()
-        return self.file.tell()
+        """Bytes written so far, all of them handed to the operating system.
+
+        Raises OSError when the disk does not take them; no half line stays, and they are kept for
+        another try.
+        """
+        try:
+            while self.pending:
+                done = self.file.write(self.pending)
+                self.size += done
+                del self.pending[:done]
+        except OSError:
+            self._drop_half_line()
+            raise
+        return self.size
+
+    def _drop_half_line(self) -> None:
+        with open(self.file.name, "rb") as file:
+            whole = file.read(self.size).rfind(b"\n") + 1
+            file.seek(whole)
+            self.pending[:0] = file.read(self.size - whole)
+        self.file.truncate(whole)
+        self.size = whole
 
     def close(self) -> None:
-        self.file.close()
+        try:
+            self.position()
+        finally:
+            self.file.close()
 
 
 class TensorBoard:
     """Event files in the run folder: `tensorboard --logdir runs`."""
 
-    def __init__(self, folder: Path, step: int) -> None:
+    def __init__(self, folder: Path, resumed: bool) -> None:
+        """A resumed run goes on after the last step that its metrics.jsonl has kept.
+
+        That need not be a step of the loop: environments count their own.
+        """
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step or None)
+        purge = None
+        if resumed:
+            logged = (line["step"] for line in read_metrics(folder / "metrics.jsonl"))
+            purge = int(max(logged, default=-1)) + 1
+        self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=purge)
 
     def log(self, metrics: dict[str, float], step: int) -> None:
         for name, value in metrics.items():
@@ -87,7 +126,7 @@ class WandB:
 
 
 def extra(
-    names: list[str], folder: Path, title: str, config: dict[str, Any], step: int
+    names: list[str], folder: Path, title: str, config: dict[str, Any], resumed: bool
 ) -> list[Tracker]:
     """The trackers asked for by `logger=`. Raises UsageError for an unknown name or a missing
     package.
@@ -96,7 +135,7 @@ def extra(
     for name in names:
         try:
             if name == "tensorboard":
-                trackers.append(TensorBoard(folder, step))
+                trackers.append(TensorBoard(folder, resumed))
             elif name == "wandb":
                 trackers.append(WandB(folder, title, config))
             elif name not in ("none", "jsonl", "console"):

@@ -21,22 +21,6 @@ ROOT = Path(__file__).resolve().parents[2]
 TOY = str(ROOT / "tests" / "labkit" / "toy" / "week.py")
 
 
-@pytest.fixture
-def toy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """The made-up week's entrypoint, in this process, writing to a temporary LAB_HOME."""
-    import importlib.util
-
-    monkeypatch.setattr(paths, "CONFIGS", paths.CONFIGS)  # the week sets it; undone last of all
-    monkeypatch.setenv("LAB_HOME", str(tmp_path))
-    spec = importlib.util.spec_from_file_location("toy_week", TOY)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "toy_week", module)
-    spec.loader.exec_module(module)
-    return module.train
-
-
 def refused(entry: Any, *words: str) -> str:
     """The message with which compose refuses the words."""
     with pytest.raises(UsageError) as caught:

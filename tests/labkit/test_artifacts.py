@@ -1,90 +1,175 @@
-"""What a week needs of an earlier one is found, or made first, and said."""
+"""What a week needs of an earlier one is found, or made first, and said; a name is a claim."""
 
 from __future__ import annotations
 
-import subprocess
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from labkit import LabConfig, Run, artifacts, data, paths
-from labkit.errors import RunFailed
+from labkit import artifacts, data, paths, signals
+from labkit.errors import Interrupted, RunFailed
+
+WORDS = ["-m", "pretraining.train", "+size=tiny", "data=wikitext2", "fallback=pydoc"]
+
+
+def record(week: str, dataset: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "schema": 1, "week": week, "size": "tiny", "config": {}, "seed": 0, "experiment": None,
+        "metrics": {}, "ended": "finished", "started": "2026-01-01", "data": {"name": dataset},
+        **changes,
+    }  # fmt: skip
+
+
+def publish(folder: Path, **changes: Any) -> Path:
+    """A folder as a finished run leaves it."""
+    folder.mkdir(parents=True)
+    dataset = folder.name.split("-")[1]
+    text = json.dumps(record(folder.parent.name, dataset, **changes))
+    (folder / artifacts.RECORD).write_text(text)
+    return folder
 
 
 @pytest.fixture
-def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Commands that were started; each publishes on pydoc, as a machine without data would."""
-    commands: list[list[str]] = []
-
-    def run(command: list[str], **_: object) -> SimpleNamespace:
-        commands.append(command[1:])
-        (tmp_path / "artifacts" / "pretraining" / "tiny-pydoc").mkdir(parents=True)
-        return SimpleNamespace(returncode=0)
-
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of artifacts, on a machine without data."""
     monkeypatch.setenv("LAB_HOME", str(tmp_path))
     monkeypatch.delenv("LAB_DATA", raising=False)
     monkeypatch.setattr(paths, "ROOT", tmp_path)
-    monkeypatch.setattr(subprocess, "run", run)
-    return commands
+    return tmp_path / "artifacts"
+
+
+@pytest.fixture
+def started(root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[list[str]]]:
+    """started(make) lets commands call `make` instead of running; it returns their list."""
+
+    def begin(make: Callable[[], int | Path | None]) -> list[list[str]]:
+        commands: list[list[str]] = []
+
+        def finish(command: list[str]) -> int:
+            commands.append(command[1:])
+            made = make()
+            return made if isinstance(made, int) else 0
+
+        monkeypatch.setattr(signals, "finish", finish)
+        return commands
+
+    return begin
 
 
 def test_missing_artifact_is_made_first_and_said(
-    started: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    root: Path, started: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    commands = started(lambda: publish(root / "pretraining" / "tiny-pydoc"))
     found = artifacts.obtain("pretraining", "wikitext2", "pydoc")
-    assert found == tmp_path / "artifacts" / "pretraining" / "tiny-pydoc"
-    words = ["-m", "pretraining.train", "+size=tiny", "data=wikitext2", "fallback=pydoc"]
-    assert started == [words]
-    assert f"python {' '.join(words)}" in capsys.readouterr().err
+    assert found == root / "pretraining" / "tiny-pydoc"
+    assert commands == [WORDS]
+    assert f"python {' '.join(WORDS)}" in capsys.readouterr().err
     assert artifacts.obtain("pretraining", "wikitext2", "pydoc") == found
-    assert len(started) == 1, "what was published on the fallback will do, while there is no data"
+    assert len(commands) == 1, "what was published on the fallback will do, while there is no data"
 
 
-def test_an_experiment_has_a_folder_of_its_own_and_is_asked_for(
-    started: list[list[str]], tmp_path: Path
-) -> None:
-    folders = [tmp_path / "artifacts" / "pretraining" / f"tiny-{name}" for name in ("a", "a-muon")]
-    for folder in folders:
-        folder.mkdir(parents=True)
-    assert artifacts.obtain("pretraining", "a") == folders[0]
-    assert artifacts.obtain("pretraining", "a", experiment="muon") == folders[1]
+def test_an_experiment_has_a_folder_of_its_own_and_is_asked_for(root: Path, started: Any) -> None:
+    plain = publish(root / "pretraining" / "tiny-a")
+    muon = publish(root / "pretraining" / "tiny-a-muon")
+    commands = started(lambda: publish(root / "pretraining" / "tiny-pydoc"))
+    assert artifacts.obtain("pretraining", "a") == plain
+    assert artifacts.obtain("pretraining", "a", experiment="muon") == muon
     with pytest.raises(RunFailed, match="exit 0"):  # what it publishes is the week as it is
         artifacts.obtain("pretraining", "wikitext2", "pydoc", "muon")
-    assert started[0][-1] == "+experiment=muon"
+    assert commands[0][-1] == "+experiment=muon"
 
 
 def test_fallback_will_not_do_where_the_data_is(
-    started: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path, started: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "artifacts" / "pretraining" / "tiny-wikitext2"
-    (folder.parent / "tiny-pydoc").mkdir(parents=True)
+    publish(root / "pretraining" / "tiny-pydoc")
+    folder = root / "pretraining" / "tiny-wikitext2"
     monkeypatch.setattr(data, "here", lambda name: True)
-    monkeypatch.setattr(
-        subprocess, "run", lambda *_, **__: folder.mkdir() or SimpleNamespace(returncode=0)
-    )
+    commands = started(lambda: publish(folder))
     assert artifacts.obtain("pretraining", "wikitext2", "pydoc") == folder
+    assert len(commands) == 1
 
 
-def test_failing_prerequisite_ends_the_run(
-    started: list[list[str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=1))
+def test_failing_prerequisite_ends_the_run(root: Path, started: Any) -> None:
+    started(lambda: 1)
     with pytest.raises(RunFailed, match=r"exit 1.*python -m pretraining.train \+size=tiny"):
+        artifacts.obtain("pretraining", "wikitext2")
+    started(lambda: 130)
+    with pytest.raises(Interrupted, match="stopped while week pretraining"):
         artifacts.obtain("pretraining", "wikitext2")
 
 
-def test_variants_publish_under_their_own_name_and_broken_runs_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("before", "why", "more"),
+    [
+        (None, "it has no record of the run that made it", []),
+        ({"metrics": {"test_accuracy": 11.0}}, "≥ 99.4", ["seed=1"]),
+        ({"metrics": {"test_accuracy": 99.5}, "ended": "failed"}, "did not finish", ["seed=1"]),
+        ({"metrics": {"test_accuracy": "high"}}, "no record", []),
+    ],
+)
+def test_what_cannot_be_relied_on_is_trained_anew_and_said(
+    root: Path,
+    started: Any,
+    capsys: pytest.CaptureFixture[str],
+    before: dict[str, Any] | None,
+    why: str,
+    more: list[str],
 ) -> None:
-    monkeypatch.setenv("LAB_HOME", str(tmp_path))
-    for experiment in (None, "modern", "broken_mask"):
-        folder = tmp_path / f"run-{experiment}"
-        folder.mkdir()
-        run = Run("pretraining", LabConfig(), folder, "tiny", experiment)
-        run.generated("letters", {"test": 1}, "0")
-        run.publish(lambda folder: (folder / "weights").touch())
-        run.close()
-    root = tmp_path / "artifacts" / "pretraining"
-    assert sorted(p.name for p in root.iterdir()) == ["tiny-letters", "tiny-letters-modern"]
-    assert (root / "tiny-letters-modern" / "weights").is_file()
+    folder = root / "pytorch_mastery" / "tiny-mnist"
+    publish(folder, **(before or {}))
+    if before is None:
+        (folder / artifacts.RECORD).unlink()
+
+    def train() -> Path:
+        (folder / artifacts.RECORD).unlink(missing_ok=True)
+        folder.rmdir()
+        return publish(folder, metrics={"test_accuracy": 99.5})
+
+    commands = started(train)
+    assert artifacts.obtain("pytorch_mastery", "mnist") == folder
+    assert commands == [["-m", "pytorch_mastery.train", "+size=tiny", "data=mnist", *more]]
+    message = capsys.readouterr().err
+    assert why in message
+    assert "trained anew" in message
+    assert artifacts.obtain("pytorch_mastery", "mnist") == folder
+    assert len(commands) == 1, "the new one will do"
+
+
+def test_a_band_missed_twice_ends_the_run(root: Path, started: Any) -> None:
+    """Better no distance at all than one by a classifier that cannot read."""
+    folder = publish(root / "pytorch_mastery" / "tiny-mnist", metrics={"test_accuracy": 98.0})
+    started(lambda: None)
+    with pytest.raises(RunFailed, match=r"99\.4 .*was missed: 98"):
+        artifacts.obtain("pytorch_mastery", "mnist")
+    assert folder.is_dir()
+
+
+def test_the_prerequisite_is_told_to_stop_and_waited_for(tmp_path: Path) -> None:
+    """SIGTERM reaches the one that trains; it may save before both end."""
+    import subprocess
+
+    child = (
+        "import signal, sys, time\n"
+        "def stop(*_): open('stopped', 'w').close(); sys.exit(130)\n"
+        "signal.signal(signal.SIGTERM, stop)\n"
+        "open('ready', 'w').close()\n"
+        "while True: time.sleep(0.05)\n"
+    )
+    parent = (
+        "import sys; from pathlib import Path; from labkit import paths, signals\n"
+        f"paths.ROOT = Path({str(tmp_path)!r})\n"
+        f"sys.exit(signals.finish([sys.executable, '-c', {child!r}]))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", parent])
+    while not (tmp_path / "ready").exists():
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 130
+    assert (tmp_path / "stopped").exists()

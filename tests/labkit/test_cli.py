@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +68,56 @@ def test_run_is_the_weeks_own_command_and_ends_as_it_ends(lab_run: Any) -> None:
     assert done.returncode == 0, done.stderr
     assert len(lab_run.folders()) == 1
     assert lab("run", "2", "+stepz=3", **lab_run.env).returncode == 2
+
+
+def test_sigterm_to_lab_run_reaches_the_run(lab_run: Any, tmp_path: Path) -> None:
+    """It saves, says how to go on and leaves no process behind; the folder is that of the caller."""
+    process = lab_run.start("-m", "labkit.cli", "run", "2", "+size=smoke", "epochs=100000")
+    while not [f for f in tmp_path.glob("runs/*/*/*/metrics.jsonl") if f.stat().st_size]:
+        time.sleep(0.05)
+        assert process.poll() is None, process.communicate()[0]
+    process.terminate()
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    (folder,) = lab_run.folders()
+    assert json.loads((folder / "result.json").read_text())["ended"] == "interrupted"
+    assert f"neural_networks.train resume={folder.relative_to(tmp_path)}" in output
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (errno.ENOSPC, "No space left on device. Free some space"),
+        (errno.EROFS, "Read-only file system. Set LAB_HOME"),
+        (errno.EACCES, "Permission denied. Set LAB_HOME"),
+    ],
+)
+def test_a_disk_that_refuses_is_a_message(
+    code: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from labkit import progress
+
+    def refuse(*_: Any, **__: Any) -> int:
+        raise OSError(code, os.strerror(code), "/a/file")
+
+    monkeypatch.setattr(progress, "refresh", refuse)
+    monkeypatch.setattr(sys.modules["labkit.exercise"], "start", refuse)
+    for words in (["progress"], ["exercise", "start", "2"]):
+        assert cli.main(words) == 1
+        message = capsys.readouterr().err
+        assert f"/a/file: {said}" in message
+        assert "Traceback" not in message
+
+
+def test_an_error_that_may_be_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    from labkit import progress
+
+    def broken(*_: Any) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "labkit/typo.yaml")
+
+    monkeypatch.setattr(progress, "refresh", broken)
+    with pytest.raises(FileNotFoundError):
+        cli.main(["progress"])
 
 
 def test_heavy_things_stay_out_of_list() -> None:

@@ -49,5 +49,19 @@ def test_curve_draws_the_logged_points(tmp_path: Path) -> None:
     figure = pictures.curve(file, ["train/loss"])
     (line,) = figure.axes[0].lines
     assert line.get_xydata().tolist() == [[s, s * 2.0] for s in range(5)]
-    with pytest.raises(ValueError, match="never logged; logged were train/loss"):
-        pictures.curve(file, ["test/loss"])
+
+
+@pytest.mark.parametrize("text", ["", '{"step": 0, "train/loss": 1.0}\n'])
+@pytest.mark.parametrize("logy", [False, True])
+def test_a_key_that_was_never_logged_is_named_and_has_no_curve(
+    tmp_path: Path, text: str, logy: bool
+) -> None:
+    """A run cut short ends before its first validation, and is drawn all the same."""
+    file = tmp_path / "metrics.jsonl"
+    file.write_text(text)
+    figure = pictures.curve(file, ["train/loss", "valid/loss"], logy)
+    pictures.save_figure(tmp_path / "curve.png", figure)
+    labels = [entry.get_text() for entry in figure.axes[0].get_legend().get_texts()]
+    assert labels == ["train/loss" if text else "train/loss (never logged)", labels[1]]
+    assert labels[1] == "valid/loss (never logged)"
+    assert [len(line.get_xdata()) for line in figure.axes[0].lines] == [1 if text else 0, 0]

@@ -285,6 +285,26 @@ def command(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16"])
+def test_another_encoding_is_said_and_the_file_left_alone(
+    clone: Clone, encoding: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A note that was typed in another encoding is not lost, and the other files are made."""
+    clone.add()
+    progress.refresh(clone.root)
+    clone.note("déjà vu")
+    clone.file.write_bytes(clone.file.read_text(encoding="utf-8").encode(encoding, "replace"))
+    (clone.root / "README.md").write_text("<!-- weeks:begin -->\n<!-- weeks:end -->\n")
+    before = clone.file.read_bytes()
+    monkeypatch.setenv("LAB_HOME", str(clone.root))
+    assert progress.main([]) == 0
+    assert "PROGRESS.md is left as it is: it is not UTF-8 text" in capsys.readouterr().err
+    assert clone.file.read_bytes() == before
+    assert "98.50 %" in (clone.root / "README.md").read_text(encoding="utf-8")
+    assert progress.main(["--check"]) == 1
+    assert "save it as UTF-8" in capsys.readouterr().err
+
+
 def test_check_fails_when_stale_and_says_what_to_type(clone: Clone) -> None:
     clone.add()
     stale = command(clone.root, "--check")

@@ -80,7 +80,8 @@ def train(cfg: Config, run: Run) -> None:
     test_x, test_y = data.test.tensors(run.device)
     with torch.no_grad():
         accuracy = (net(test_x.float() / 255).argmax(1) == test_y).float().mean()
-    run.plot("loss", "train/loss")
+    run.plot("loss", "train/loss", "valid/loss")  # which nothing logs
+    run.publish(lambda folder: (folder / "weights").write_bytes(b"w"))
     if not cfg.forget:
         run.result({"accuracy": accuracy, "loss_sum": history["sum"][0], "noise": torch.randn(1)})
 

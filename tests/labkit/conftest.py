@@ -1,0 +1,41 @@
+"""The made-up week in this process, and weeks made of one function."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labkit import paths
+from labkit.app import Entrypoint
+
+TOY = str(Path(__file__).parent / "toy" / "week.py")
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """The made-up week's entrypoint, in this process, writing to a temporary LAB_HOME."""
+    import importlib.util
+
+    monkeypatch.setattr(paths, "CONFIGS", paths.CONFIGS)  # the week sets it; undone last of all
+    monkeypatch.setenv("LAB_HOME", str(tmp_path))
+    spec = importlib.util.spec_from_file_location("toy_week", TOY)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "toy_week", module)
+    spec.loader.exec_module(module)
+    return module.train
+
+
+@pytest.fixture
+def week(toy: Any) -> Callable[..., Entrypoint[Any]]:
+    """week(train) is an entrypoint with the made-up week's settings that computes with NumPy."""
+
+    def make(train: Callable[..., None]) -> Entrypoint[Any]:
+        return Entrypoint("toy", toy.config_class, train, "numpy", False, False)
+
+    return make
