@@ -40,7 +40,7 @@ def lab(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
         (["plan", "capstone"], "is not built yet"),
         (["list", "more"], "takes nothing more"),
         (["doctor", "more"], "takes nothing more"),
-        (["exercise"], "start, check or verify"),
+        (["exercise"], "start, check, verify"),
         (["exercise", "chek", "2"], "did you mean check?"),
         (["exercise", "start"], "needs a week"),
         (["exercise", "check", "2", "--force"], "unknown option --force"),
@@ -71,7 +71,7 @@ def test_run_is_the_weeks_own_command_and_ends_as_it_ends(lab_run: Any) -> None:
 
 
 def test_sigterm_to_lab_run_reaches_the_run(lab_run: Any, tmp_path: Path) -> None:
-    """It saves, says how to go on and leaves no process behind; the folder is that of the caller."""
+    """It saves, says how to go on and leaves no process; the folder is the caller's."""
     process = lab_run.start("-m", "labkit.cli", "run", "2", "+size=smoke", "epochs=100000")
     while not [f for f in tmp_path.glob("runs/*/*/*/metrics.jsonl") if f.stat().st_size]:
         time.sleep(0.05)
