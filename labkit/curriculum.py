@@ -299,7 +299,7 @@ def verdicts(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     A band over several seeds is judged by this run's value alone here; progress.py joins the seeds.
     """
     package = package_of(record["week"])
-    if package not in packages() or str(record["experiment"]).startswith("broken_"):
+    if package not in packages() or str(record.get("experiment")).startswith("broken_"):
         return []
     unit, metrics = week(package), record["metrics"]
     return [

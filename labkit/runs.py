@@ -141,9 +141,9 @@ def latest(week: str, size: str | None = None) -> Path:
     for folder in newest_first(found):
         name = f"{folder.parent.name}/{folder.name}"
         if has_finished(folder):
-            passed.append(f"{name} (finished)")
+            passed.append(f"{name} has finished")
         elif in_use(folder):
-            passed.append(f"{name} (still running)")
+            passed.append(f"{name} is still running")
         else:
             written = last_written(folder)
             at = datetime.fromtimestamp(written).strftime("%Y-%m-%d %H:%M:%S")

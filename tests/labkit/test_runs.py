@@ -81,7 +81,7 @@ def test_finished_and_running_ones_are_passed_over_and_named(
         assert runs.latest("toy") == cut
     said = capsys.readouterr().err
     assert f"latest is {cut}" in said
-    assert "tiny/c (still running), tiny/b (finished)" in said
+    assert "tiny/c is still running, tiny/b has finished" in said
     assert runs.latest("toy") == running, "its process is gone"
 
 
@@ -89,7 +89,7 @@ def test_a_size_is_kept_to_and_nothing_left_is_said(make_run: MakeRun) -> None:
     make_run("a", 30, size="smoke")
     make_run("b", 20, result=finished())
     assert runs.latest("toy", "smoke").name == "a"
-    with pytest.raises(UsageError, match=r"left to resume: tiny/b \(finished\)"):
+    with pytest.raises(UsageError, match="left to resume: tiny/b has finished"):
         runs.latest("toy", "tiny")
     with pytest.raises(UsageError, match="there is no run of other"):
         runs.latest("other")

@@ -10,7 +10,8 @@ def test_smoke_learns_the_digits_and_publishes(lab_run) -> None:
     names = {p.name for p in (done.dir / "samples").iterdir()}
     assert {"training.png", "learning_rate.png"} <= names
     folder = lab_run.home / "artifacts" / "pytorch_mastery" / "smoke-digits"
-    assert sorted(p.name for p in folder.iterdir()) == ["config.json", "model.safetensors"]
+    names = sorted(p.name for p in folder.iterdir())
+    assert names == ["config.json", "model.safetensors", "record.json"]
 
 
 def test_resumes_to_the_same_bits(resume_check) -> None:
