@@ -38,7 +38,9 @@ def functions(source: str | ast.Module) -> dict[str, FunctionNode]:
             elif isinstance(node, FunctionNode):
                 yield prefix + node.name, node
 
-    return dict(walk(ast.parse(source) if isinstance(source, str) else source, ""))
+    if isinstance(source, str):
+        source = ast.parse(source.removeprefix("\ufeff"))  # the mark some editors begin with
+    return dict(walk(source, ""))
 
 
 def minutes(node: FunctionNode) -> int | None:

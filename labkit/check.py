@@ -23,7 +23,7 @@ from pathlib import Path
 from labkit import blanks
 from labkit.errors import UsageError
 from labkit.exercise import NAME, Exercise, choose, exercises_of, python_files, show
-from labkit.gradable import job_of, preload_of, tests_of
+from labkit.gradable import graders_of, job_of, preload_of
 from labkit.grader import Grade, Job, grade
 from labkit.paths import ROOT
 from labkit.paths import workspace as default_workspace
@@ -48,7 +48,7 @@ def check(
         file, line, message = error
         print(f"{show(file, root)}:{line}: {message}. Nothing was graded: mend this line first.")
         return 1
-    tests = tests_of(week, root)
+    tests = graders_of(week, root)
     state = {e.name: _state(own / e.file.relative_to(root / week), e.function) for e in every}
     ready = [e for e in exercises if state[e.name] == "written" and e.name in tests]
     empty = [e for e in every if state[e.name] == "not started"]

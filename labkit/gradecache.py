@@ -55,7 +55,7 @@ def grade_cached(
     root, today = Path(jobs[0].root), int(time.time() // 86400)
     weeks = dict.fromkeys(job.week for job in jobs)
     kept = {week: {} if fresh else _read(root, week) for week in weeks}
-    keys = _keys(jobs, root)
+    keys = keys_of(jobs, root)
     known = [kept[job.week].get(key) for job, key in zip(jobs, keys, strict=True)]
     missing = [i for i, entry in enumerate(known) if entry is None]
     needed = sorted({*missing, *(a for i in missing if (a := jobs[i].after) is not None)})
@@ -78,7 +78,7 @@ def _moved(job: Job, places: dict[int, int]) -> Job:
     return Job(**{**asdict(job), "after": places[job.after]})
 
 
-def _keys(jobs: Sequence[Job], root: Path) -> list[str]:
+def keys_of(jobs: Sequence[Job], root: Path) -> list[str]:
     """One key a job. What many jobs share is read once."""
     machine, shared = _machine(), dict[tuple[str, ...], str]()
     keys = []
