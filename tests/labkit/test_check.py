@@ -24,6 +24,7 @@ ANSWERS = {  # what a learner wrote, and a piece of what check must say of it
     "interrupts": ("raise KeyboardInterrupt", "failed", "by KeyboardInterrupt, which is no answer"),
     "dies": ("import os\n    os._exit(0)", "failed", "the process died in test_dies"),
     "raises": ("raise ValueError(7)", "failed", "ValueError: 7  (workspace/odd/odd.py:"),
+    "wrong": ("return 3 * x", "failed", "0 of 2 tests"),
     "reads": (
         "from importlib.util import module_from_spec, spec_from_file_location\n"
         "    spec = spec_from_file_location('mine', SOLUTION)\n"
@@ -133,6 +134,10 @@ def test_check_tells_an_error_once(verdicts: Verdicts):
     said = verdicts("raises")
     assert len(said) == 2
     assert said[1].endswith("and 1 more with the same message")
+    said = verdicts("wrong")  # two messages, but of one assertion
+    assert len(said) == 2
+    assert "assert 3 == (2 * 1)" in said[1]
+    assert said[1].endswith("and 1 more like it")
 
 
 def test_check_names_the_line_of_the_learners_own_file(verdicts: Verdicts):
