@@ -6,12 +6,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-avx2 setup lint format progress smoke bench clean constraints
+.PHONY: help demo test test-avx2 mutants setup lint format progress smoke bench clean constraints
 
 help:
 	@echo "make demo      train the diffusion week at laptop size (first time: makes .venv)"
 	@echo "make test      run all tests"
 	@echo "make test-avx2 the tests as on a processor with AVX2 only (x86)"
+	@echo "make mutants   do the graders notice small mistakes? (WEEKS=\"attention diffusion\": only these)"
 	@echo "make setup     only make the environment"
 	@echo "make lint      ruff and mypy;  make format applies ruff's fixes"
 	@echo "make smoke     every built week at size smoke, on embedded data"
@@ -39,6 +40,9 @@ test: setup
 test-avx2: setup
 	OPENBLAS_CORETYPE=Haswell ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 \
 		$(BIN)/python -m pytest -n 2
+
+mutants: setup
+	$(BIN)/lab exercise mutants $(WEEKS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -38,7 +38,9 @@ def functions(source: str | ast.Module) -> dict[str, FunctionNode]:
             elif isinstance(node, FunctionNode):
                 yield prefix + node.name, node
 
-    return dict(walk(ast.parse(source) if isinstance(source, str) else source, ""))
+    if isinstance(source, str):
+        source = ast.parse(source.removeprefix("\ufeff"))  # the mark some editors begin with
+    return dict(walk(source, ""))
 
 
 def minutes(node: FunctionNode) -> int | None:
@@ -99,7 +101,7 @@ def mutate(source: str, name: str, old: str, new: str) -> str:
         raise ValueError(f"{old!r} occurs {count} times in {name}; it must occur exactly once")
     for i in inside:
         parts[i] = parts[i].replace(old, new)
-    return _changed(source, "".join(parts), f"{new!r} for {old!r}")
+    return _changed(source, "".join(parts), name, f"{new!r} for {old!r}")
 
 
 def replace_body(source: str, name: str, body: str) -> str:
@@ -117,13 +119,14 @@ def replace_body(source: str, name: str, body: str) -> str:
         raise ValueError(f"{name} stands on one line; use replace and with")
     text = textwrap.indent(textwrap.dedent(body).strip("\n"), before).removeprefix(before)
     _replace_body(lines, node, text)
-    return _changed(source, "".join(lines), "this body")
+    return _changed(source, "".join(lines), name, "this body")
 
 
-def _changed(source: str, mutant: str, what: str) -> str:
+def _changed(source: str, mutant: str, name: str, what: str) -> str:
     """`mutant`, if it is Python and another program. Raises ValueError."""
     try:
-        changed = ast.dump(ast.parse(mutant)) != ast.dump(ast.parse(source))
+        after = functions(mutant)  # the change is inside the function, or took it away
+        changed = name not in after or ast.dump(after[name]) != ast.dump(functions(source)[name])
     except SyntaxError as error:
         raise ValueError(f"with {what} it is no Python ({error.msg})") from error
     if not changed:

@@ -23,8 +23,8 @@ from pathlib import Path
 from labkit import blanks
 from labkit.errors import UsageError
 from labkit.exercise import NAME, Exercise, choose, exercises_of, python_files, show
-from labkit.gradable import job_of, preload_of, tests_of
-from labkit.grader import Grade, Job, grade
+from labkit.gradable import graders_of, job_of, preload_of
+from labkit.grader import Grade, Job, Outcome, grade
 from labkit.paths import ROOT
 from labkit.paths import workspace as default_workspace
 
@@ -48,7 +48,7 @@ def check(
         file, line, message = error
         print(f"{show(file, root)}:{line}: {message}. Nothing was graded: mend this line first.")
         return 1
-    tests = tests_of(week, root)
+    tests = graders_of(week, root)
     state = {e.name: _state(own / e.file.relative_to(root / week), e.function) for e in every}
     ready = [e for e in exercises if state[e.name] == "written" and e.name in tests]
     empty = [e for e in every if state[e.name] == "not started"]
@@ -117,14 +117,19 @@ def _count(grade: Grade) -> str:
 
 
 def _notes(grade: Grade) -> list[str]:
-    """What went wrong, each message once; empty for a pass."""
-    by_message: dict[str, list[str]] = {}
+    """What went wrong, each fault once and not once per parameter; empty for a pass."""
+    seen: dict[tuple[str, ...], list[Outcome]] = {}
     for o in grade.having("failed", "error"):
-        line = f"{o.test}: {o.message}  ({o.where})"
-        by_message.setdefault(o.message, []).append(line)
+        case = (o.test.partition("[")[0], o.error, o.where)  # one test, with other parameters
+        alike = seen.get((o.message,)) or seen.get(case) or []
+        alike.append(o)
+        seen[(o.message,)] = seen[case] = alike
     notes = []
-    for first, *more in by_message.values():
-        notes.append(first + (f"  and {len(more)} more with the same message" if more else ""))
+    for group in {id(group): group for group in seen.values()}.values():
+        first, more = group[0], group[1:]
+        equal = all(o.message == first.message for o in more)
+        end = f"  and {len(more)} more {'with the same message' if equal else 'like it'}"
+        notes.append(f"{first.test}: {first.message}  ({first.where}){end if more else ''}")
     if grade.problem:
         notes.append(grade.problem)
     if grade.hung:

@@ -26,7 +26,7 @@ def job_of(
     return Job(str(root.resolve()), week, str(package), e.name, tests[e.name], seconds, edits)
 
 
-def tests_of(week: str, root: Path) -> dict[str, list[str]]:
+def graders_of(week: str, root: Path) -> dict[str, list[str]]:
     """Test files that grade each exercise: those with `@pytest.mark.exercise("<name>")` in them."""
     files: dict[str, list[str]] = {}
     for file in python_files(root / "tests" / week):
@@ -46,7 +46,7 @@ def preload_of(week: str, root: Path) -> list[str]:
     """Library imports of the week's modules (at their top) and of its exercise tests (anywhere)."""
     modules = [ast.parse(blanks.read(file)) for file in python_files(root / week)]
     nodes: list[ast.AST] = [node for module in modules for node in module.body]
-    graders = {Path(file) for files in tests_of(week, root).values() for file in files}
+    graders = {Path(file) for files in graders_of(week, root).values() for file in files}
     for file in [*sorted(graders), root / "tests" / "conftest.py"]:
         nodes += ast.walk(ast.parse(blanks.read(file))) if file.exists() else []
     statements = []

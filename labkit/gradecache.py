@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def grade_cached(
     root, today = Path(jobs[0].root), int(time.time() // 86400)
     weeks = dict.fromkeys(job.week for job in jobs)
     kept = {week: {} if fresh else _read(root, week) for week in weeks}
-    keys = _keys(jobs, root)
+    keys = keys_of(jobs, root)
     known = [kept[job.week].get(key) for job, key in zip(jobs, keys, strict=True)]
     missing = [i for i, entry in enumerate(known) if entry is None]
     needed = sorted({*missing, *(a for i in missing if (a := jobs[i].after) is not None)})
@@ -78,14 +79,14 @@ def _moved(job: Job, places: dict[int, int]) -> Job:
     return Job(**{**asdict(job), "after": places[job.after]})
 
 
-def _keys(jobs: Sequence[Job], root: Path) -> list[str]:
+def keys_of(jobs: Sequence[Job], root: Path) -> list[str]:
     """One key a job. What many jobs share is read once."""
-    machine, shared = _machine(), dict[tuple[str, ...], str]()
+    machine, shared, repository = _machine(), dict[tuple[str, ...], str](), _Repository(root)
     keys = []
     for job in jobs:
         files = (job.week, *job.files)
         if files not in shared:
-            shared[files] = _hash(_sources(job.week, job.files, root))
+            shared[files] = _hash(repository.sources(job.week, job.files))
         parts = [machine, shared[files], job.exercise, job.edits, job.solved, job.first]
         keys.append(_hash([json.dumps(parts, sort_keys=True)]))
     return keys
@@ -105,45 +106,54 @@ def _processor() -> str:
     return flags[0] if flags else platform.processor()
 
 
-def _sources(week: str, tests: Sequence[str], root: Path) -> list[str]:
-    """Names and contents of all files that grading this exercise may read."""
-    folder = root / "tests" / week
-    data = [f for f in _files(folder) if f.suffix != ".py" and f.name not in PLANTED]
-    begin = {root / "tests" / "conftest.py", *folder.rglob("conftest.py"), *map(Path, tests)}
-    begin |= {*data, *_files(root / week), Path(__file__).with_name("grading_job.py")}
-    seen, waiting = set[Path](), [file for file in begin if file.is_file()]
-    while waiting:
-        file = waiting.pop()
-        if file not in seen:
-            seen.add(file)
-            waiting += _imported(file, root) if file.suffix == ".py" else []
-    names = {file: os.path.relpath(file, root) for file in seen}
-    return [f"{names[file]}\0{_hash([file.read_bytes().hex()])}" for file in sorted(seen)]
+class _Repository:
+    """Its files as they are now; each is read once."""
 
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.hash = cache(self._hash)
+        self.imported = cache(self._imported)
 
-def _imported(file: Path, root: Path) -> list[Path]:
-    """Files of the repository that a file imports: modules of labkit and tests, weeks as a whole.
+    def sources(self, week: str, tests: Sequence[str]) -> list[str]:
+        """Names and hashes of all files that grading an exercise of these tests may read."""
+        folder = self.root / "tests" / week
+        data = [f for f in _files(folder) if f.suffix != ".py" and f.name not in PLANTED]
+        begin = {self.root / "tests" / "conftest.py", *folder.rglob("conftest.py")}
+        begin |= {*data, *map(Path, tests), *_files(self.root / week)}
+        begin.add(Path(__file__).with_name("grading_job.py"))
+        seen, waiting = set[Path](), [file for file in begin if file.is_file()]
+        while waiting:
+            file = waiting.pop()
+            if file not in seen:
+                seen.add(file)
+                waiting += self.imported(file) if file.suffix == ".py" else []
+        return [self.hash(file) for file in sorted(seen)]
 
-    (The faces of weeks are lazy, so which of its modules a week loads cannot be seen.)
-    """
-    found: list[Path] = []
-    tree = ast.parse(blanks.read(file))
-    ours = file.is_relative_to(root / "labkit")  # what it imports late, a week's code seldom needs
-    for node in tree.body if ours else ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        else:
-            continue
-        for name in names:
-            top = name.partition(".")[0]
-            path = root.joinpath(*name.split("."))
-            if top not in ("labkit", "tests") and (root / top).is_dir():
-                found += python_files(root / top)
+    def _hash(self, file: Path) -> str:
+        return f"{os.path.relpath(file, self.root)} {hashlib.sha256(file.read_bytes()).hexdigest()}"
+
+    def _imported(self, file: Path) -> list[Path]:
+        """Files of the repository that a file imports: of labkit and tests its modules, of weeks
+        all. (The faces of weeks are lazy, so which of its modules a week loads cannot be seen.)
+        """
+        found: list[Path] = []
+        tree = ast.parse(blanks.read(file))
+        late = not file.is_relative_to(self.root / "labkit")  # what labkit imports late is apart
+        for node in ast.walk(tree) if late else tree.body:
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
             else:
-                found += [f for f in (path.with_suffix(".py"), path / "__init__.py") if f.is_file()]
-    return found
+                continue
+            for name in names:
+                top, path = name.partition(".")[0], self.root.joinpath(*name.split("."))
+                if top not in ("labkit", "tests") and (self.root / top).is_dir():
+                    found += python_files(self.root / top)
+                else:
+                    files = (path.with_suffix(".py"), path / "__init__.py")
+                    found += [f for f in files if f.is_file()]
+        return found
 
 
 def _files(folder: Path) -> list[Path]:

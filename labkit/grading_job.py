@@ -171,6 +171,14 @@ class _Plugin:
             where=self._where(item, call.excinfo),
         )
 
+    def pytest_keyboard_interrupt(self, excinfo: Any) -> None:
+        """KeyboardInterrupt or pytest.exit ended all tests."""
+        entries = [entry for entry in excinfo.traceback if self._mine(entry)]
+        if entries:
+            where = self._show(Path(entries[-1].path).resolve(), entries[-1].lineno + 1)
+            how = LEAVES[excinfo.typename]
+            self.emit(problem=f"{where} leaves the test by {how}, which is no answer")
+
     def _mine(self, entry: Any) -> bool:
         """Whether this line of a traceback is in the copy under test, and not filled in there."""
         name = entry.frame.code.raw.co_qualname.partition(".<locals>")[0]

@@ -10,7 +10,7 @@ from pathlib import Path
 from labkit import blanks
 from labkit.errors import UsageError
 from labkit.exercise import NAME, Exercise, choose, exercises_of, show, weeks_with_exercises
-from labkit.gradable import job_of, preload_of, progress, tests_of
+from labkit.gradable import graders_of, job_of, preload_of, progress
 from labkit.gradecache import grade_cached
 from labkit.grader import Grade
 from labkit.mutants import Entry, Mutant, excused, generate, sample, wrong_entry
@@ -91,7 +91,7 @@ def _prepare(week: str, only: str | None, root: Path) -> list[_Report]:
 
 
 def _try(week: str, reports: list[_Report], root: Path, fresh: bool) -> int:
-    begun, tests = time.monotonic(), tests_of(week, root)
+    begun, tests = time.monotonic(), graders_of(week, root)
     able = [r for r in reports if not r.faults and r.exercise.name in tests]
     for report in reports:
         if report.exercise.name not in tests:

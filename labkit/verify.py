@@ -16,7 +16,7 @@ from labkit import blanks, wording
 from labkit.blanks import blank
 from labkit.errors import UsageError
 from labkit.exercise import NAME, Exercise, exercises_of, module_of, show, weeks_with_exercises
-from labkit.gradable import job_of, preload_of, progress, tests_of
+from labkit.gradable import graders_of, job_of, preload_of, progress
 from labkit.gradecache import grade_cached
 from labkit.grader import Grade, Job
 from labkit.paths import ROOT
@@ -117,7 +117,7 @@ def _print_row(e: Exercise, variants: list[_Variant], faults: list[str]) -> None
 
 def _variants(week: str, root: Path, faults: dict[str, list[str]]) -> list[_Variant]:
     """The copies of a week to be graded; what is wrong with its bugs goes to `faults`."""
-    exercises, tests, bugs = exercises_of(week, root), tests_of(week, root), _bugs(week, root)
+    exercises, tests, bugs = exercises_of(week, root), graders_of(week, root), _bugs(week, root)
     names = {e.name for e in exercises}
     strays = [f"a test is marked for {name}" for name in sorted(tests.keys() - names)]
     strays += [f"bugs.yaml names {name}" for name in sorted(bugs.keys() - names)]

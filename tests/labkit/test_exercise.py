@@ -9,121 +9,12 @@ from pathlib import Path
 import pytest
 
 from labkit import blanks
-from labkit.errors import UsageError
 from labkit.blanks import blank
-from labkit.check import check
+from labkit.errors import UsageError
 from labkit.exercise import exercise, list_exercises, start
-from labkit.verify import verify
+from tests.labkit.exercise_lab import STATS, TESTS, Lab
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-
-STATS = '''\
-"""Means and the like."""
-
-from labkit.exercise import exercise
-
-
-@exercise(minutes=5)
-def mean(x: list[float]) -> float:
-    """The arithmetic mean: sum(x) / len(x)."""
-    total = sum(x)
-    return total / len(x)
-
-
-class Running:
-    """A mean that is updated one number at a time."""
-
-    def __init__(self) -> None:
-        self.count, self.mean = 0, 0.0
-
-    @exercise(minutes=10)
-    def update(self, x: float) -> float:
-        """Welford's update of the mean. Returns it."""
-        self.count += 1
-        self.mean += (x - self.mean) / self.count
-        return self.mean
-'''
-
-TESTS = """\
-import pytest
-
-from toy.stats import Running, mean
-
-
-@pytest.mark.exercise("stats.mean")
-@pytest.mark.parametrize("x", [[1.0, 2.0, 6.0], [2.0, 4.0]])
-def test_mean(x):
-    assert mean(x) == 3.0
-
-
-@pytest.mark.exercise("stats.Running.update")
-def test_running_mean_is_the_mean(three):
-    running = Running()
-    assert [running.update(x) for x in three] == [1.0, 1.5, 3.0]
-
-
-def test_that_is_no_exercise():
-    raise SystemExit("only tests of the exercise may run")
-"""
-
-CONFTEST = """\
-import pytest
-
-
-@pytest.fixture
-def three():
-    return [1.0, 2.0, 6.0]
-"""
-
-BUGS = """\
-stats.mean:
-  - name: divides by one more
-    replace: len(x)
-    with: (len(x) + 1)
-  - name: forgets to divide
-    replace: total / len(x)
-    with: total
-stats.Running.update:
-  - name: counts too late
-    replace: "self.count += 1"
-    with: "self.count = max(1, self.count)"
-  - name: wrong sign
-    replace: x - self.mean
-    with: self.mean - x
-"""
-
-
-class Lab:
-    """A repository of one week, "toy", in a temporary folder."""
-
-    def __init__(self, root: Path) -> None:
-        self.root, self.own = root, root / "workspace" / "toy"
-        self.write("toy/__init__.py", '"""A week."""\n')
-        self.write("toy/stats.py", STATS)
-        self.write("tests/toy/test_stats.py", TESTS)
-        self.write("tests/conftest.py", CONFTEST)
-        self.write("tests/toy/bugs.yaml", BUGS)
-
-    def write(self, name: str, text: str) -> None:
-        (self.root / name).parent.mkdir(parents=True, exist_ok=True)
-        (self.root / name).write_text(text)
-
-    def edit(self, name: str, old: str, new: str) -> None:
-        text = (self.root / name).read_text()
-        assert text.count(old) == 1, f"{old!r} must occur once in {name}"
-        (self.root / name).write_text(text.replace(old, new))
-
-    def start(self, force: bool = False) -> int:
-        return start("toy", force, root=self.root, workspace=self.own.parent)
-
-    def solve(self, name: str = "stats.py", text: str = STATS) -> None:
-        (self.own / name).write_text(text)
-
-    def check(self, only: str | None = None) -> int:
-        return check("toy", only, root=self.root, workspace=self.own.parent)
-
-    def verify(self) -> int:
-        return verify("toy", root=self.root)
 
 
 @pytest.fixture
@@ -413,7 +304,7 @@ def test_check_fails_on_a_function_taken_away(toy: Lab, capsys: pytest.CaptureFi
 def test_check_stops_an_endless_loop(
     toy: Lab, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(sys.modules["labkit.check"], "CHECK_SECONDS", 2.0)
+    monkeypatch.setattr("labkit.check.CHECK_SECONDS", 2.0)
     toy.start()
     toy.solve(text=STATS.replace("total = sum(x)", "while True: pass"))
     assert toy.check() == 1
@@ -453,104 +344,7 @@ def test_check_uses_the_repositorys_other_weeks(toy: Lab):
     assert toy.check() == 0
 
 
-# ---- verify
-
-
-def test_verify_passes_tests_that_grade(toy: Lab, capsys: pytest.CaptureFixture[str]):
-    assert toy.verify() == 0
-    printed = capsys.readouterr().out
-    assert printed.count("passes    passes    fails     2 of 2 fail") == 2
-    assert "10 copies graded" in printed
-    assert verify(root=toy.root) == 0  # all weeks: it finds the one
-
-
-TESTS_OF_TOY, BUGS_OF_TOY = "tests/toy/test_stats.py", "tests/toy/bugs.yaml"
-ALWAYS_TRUE = MARK + "def test_that_is_always_true():\n    assert mean\n\n\n"
-IMPORT = "from toy.stats import Running, mean\n"
-FIXTURE = "    return [1.0, 2.0, 6.0]"
-BUG_2 = "    replace: total / len(x)\n"
-FAULTS = {  # what is wrong: file, text, text put in its place, what verify says
-    "a test that is always true": (
-        TESTS_OF_TOY, MARK, ALWAYS_TRUE + MARK,
-        "test_that_is_always_true passes although the body is blank",
-    ),
-    "a test too weak for a bug": (
-        TESTS_OF_TOY, "== 3.0", "> 0", "bug 1 (divides by one more) survives",
-    ),
-    "a solution that fails": (
-        "toy/stats.py", "total / len(x)", "total / len(x) + 1", "the solution fails test_mean[x0]",
-    ),
-    "an exercise without a test": (TESTS_OF_TOY, MARK, "", "it has no test"),
-    "tests that are all skipped": (TESTS_OF_TOY, MARK, SKIP, "no test ran"),
-    "a marker for no exercise": (
-        TESTS_OF_TOY, '"stats.mean"', '"stats.median"', "a test is marked for stats.median",
-    ),
-    "a bug of no exercise": (
-        BUGS_OF_TOY, "stats.mean:", "stats.median:", "bugs.yaml names stats.median",
-    ),
-    "a single bug": (
-        BUGS_OF_TOY, "  - name: wrong sign\n    replace: x - self.mean\n    with: self.mean - x\n",
-        "", "usable bugs: 1; plant 2 or more",
-    ),
-    "a bug that occurs twice": (
-        BUGS_OF_TOY, BUG_2, "    replace: total\n", "occurs 2 times in mean",
-    ),
-    "a bug that occurs only in the docstring": (
-        BUGS_OF_TOY, BUG_2, "    replace: arithmetic\n", "occurs 0 times in mean",
-    ),
-    "a bug in another function": (
-        BUGS_OF_TOY, BUG_2, "    replace: self.count += 1\n", "occurs 0 times in mean",
-    ),
-    "a bug that changes nothing": (
-        BUGS_OF_TOY, "with: total\n", "with: (total / len(x))\n", "changes nothing",
-    ),
-    "a bug that is no Python": (
-        BUGS_OF_TOY, "with: total\n", "with: total /\n", "it is no Python",
-    ),
-    "a bug that cannot run": (
-        BUGS_OF_TOY, "with: total\n", "with: tootal\n", "cannot run: NameError",
-    ),
-    "a bug with a misspelt key": (
-        BUGS_OF_TOY, "with: total\n", "by: total\n", "exactly the keys name, replace, with, or name, body",
-    ),
-    "a bug with a number": (
-        BUGS_OF_TOY, "with: total\n", "with: 1\n", "put numbers in quotes",
-    ),
-    "tests that cannot be loaded": (
-        TESTS_OF_TOY, IMPORT, IMPORT + "import no_such_module\n",
-        f"solution: {TESTS_OF_TOY} could not be loaded: ModuleNotFoundError",
-    ),
-    "a bug that breaks the tests' import": (
-        TESTS_OF_TOY, IMPORT, IMPORT + "assert mean([0.0, 6.0]) == 3.0\n",
-        f"bug 1 (divides by one more): {TESTS_OF_TOY} could not be loaded",
-    ),
-    "a fixture that does the test's work": (
-        "tests/conftest.py", FIXTURE,
-        f"    from toy.stats import Running\n\n    assert Running().update(2.0) == 2.0\n{FIXTURE}",
-        "test_running_mean_is_the_mean broke outside the test",
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_verify_finds_graders_that_do_not_grade(
-    toy: Lab, capsys: pytest.CaptureFixture[str], fault: str
-):
-    file, old, new, message = FAULTS[fault]
-    toy.edit(file, old, new)
-    assert toy.verify() == 1
-    printed = capsys.readouterr().out
-    assert "FAULT" in printed
-    assert message in printed
-
-
-def test_verify_reports_a_bug_caught_only_by_the_time_limit(
-    toy: Lab, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(sys.modules["labkit.verify"], "VERIFY_SECONDS", 3.0)
-    toy.edit("tests/toy/bugs.yaml", "with: total\n", 'with: "[*iter(int, 1)]"\n')
-    assert toy.verify() == 0
-    assert "bug 2 (forgets to divide) was only caught by the time limit" in capsys.readouterr().out
+# ---- the rest
 
 
 def test_names_of_exercises_must_be_written_out(toy: Lab):
