@@ -29,7 +29,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labkit import console, curriculum, paths
+from labkit import console, curriculum, paths, threads
 from labkit.device import process_memory_mb
 from labkit.errors import ProbeDone, RunFailed, UsageError
 from labkit.progress import duration
@@ -527,4 +527,5 @@ def _child(week: str, overrides: Sequence[str]) -> int:
 if __name__ == "__main__":
     if len(sys.argv) < 3 or sys.argv[1] != "--probe":
         sys.exit("usage: python -m labkit.plan --probe <week> [overrides]\nFor people: lab plan")
+    threads.choose()
     sys.exit(_child(sys.argv[2], sys.argv[3:]))
