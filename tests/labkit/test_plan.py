@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-from labkit import curriculum, plan
+from labkit import curriculum, plan, processor
 from labkit.errors import ProbeDone, RunFailed, UsageError
 from labkit.plan import Counts, Measured, Probe, count_parameters, counting
 
@@ -310,11 +310,11 @@ def test_the_price_table_is_dated_and_holds_the_four_cards() -> None:
 def test_the_report_states_time_and_cost(capsys: pytest.CaptureFixture[str]) -> None:
     # One second a step on the A100, for an hour.
     probe = dataclasses.replace(MEASURED, flops=round(0.35 * 312e12), seconds=20.0)
-    plan.report("made_up", ["+size=tiny"], probe)
+    plan.report("made_up", ["+size=tiny"], probe, ["shorter: steps=9"])
     said = " ".join(capsys.readouterr().out.split())
     assert "made_up +size=tiny: 3,600 steps of batch 4" in said
     assert "parameters 1,000,000" in said
-    assert "time here 20 h (cpu, fp32)" in said
+    assert f"time here 20 h (cpu {processor.instruction_set()}, fp32) shorter: steps=9" in said
     price = gpu("A100 80GB").usd_per_hour
     assert f"A100 80GB {price:.2f} 80 GB yes 1 s 60 min ${price:.2f} arithmetic" in said
     assert "estimate" in said
