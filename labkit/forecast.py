@@ -111,13 +111,13 @@ def shorter(size: str, config: Mapping[str, Any], seconds: float) -> list[str]:
 
 
 def fastest(
-    records: Sequence[Mapping[str, Any]],
+    records: Sequence[dict[str, Any]],
     week: str,
     size: str,
     config: Mapping[str, Any],
     data: str | None,
     steps: int,
-) -> Mapping[str, Any] | None:
+) -> dict[str, Any] | None:
     """The record of the same work that trained in the shortest time; None when there is none."""
     same = [
         record
