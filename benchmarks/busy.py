@@ -3,10 +3,10 @@
     python benchmarks/busy.py                                  week 3
     python benchmarks/busy.py diffusion size=tiny data=digits --seconds 20
 
-"as shipped" is OpenMP as PyTorch brings it: threads that wait spin. "passive" is what labkit sets:
-they sleep. Wait policy and threads are read when a process loads OpenMP, so each cell is a process.
-The busy processes are endless loops in Python. Two cores must be free for the first column to mean
-anything.
+"as shipped" is OpenMP as PyTorch brings it: threads that wait spin. "passive": they sleep. "ours",
+what labkit sets: they spin for some microseconds, then sleep. Wait policy and threads are read when
+a process loads OpenMP, so each cell is a process. The busy processes are endless loops in Python.
+The machine must be idle otherwise for the first column to mean anything.
 """
 
 from __future__ import annotations
@@ -21,11 +21,16 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from labkit import app, processor
+from labkit import app, processor, threads
 from labkit.errors import ProbeDone
 
-SET_HERE = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_NUM_THREADS")
-POLICIES: dict[str, dict[str, str]] = {"as shipped": {}, "passive": {"OMP_WAIT_POLICY": "passive"}}
+SET_HERE = (*threads.OWN, "OMP_NUM_THREADS")
+POLICIES: dict[str, dict[str, str]] = {
+    "as shipped": {},
+    "passive": {"OMP_WAIT_POLICY": "passive"},
+    "ours": {},  # filled below
+}
+threads.choose(POLICIES["ours"])
 WARM = 2
 """Steps that are not counted: they load and allocate."""
 
@@ -71,13 +76,13 @@ def busy(count: int) -> Iterator[None]:
             process.wait()
 
 
-def measure(args: argparse.Namespace, policy: dict[str, str], threads: int) -> float:
+def measure(args: argparse.Namespace, policy: dict[str, str], count: int) -> float:
     """Steps a second of one cell."""
     kept = {k: v for k, v in os.environ.items() if k not in SET_HERE}
     command = [sys.executable, __file__, "--cell", "--seconds", str(args.seconds)]
     done = subprocess.run(
         [*command, args.week, *args.words],
-        env={**kept, **policy, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.getcwd()},
+        env={**kept, **policy, "OMP_NUM_THREADS": str(count), "PYTHONPATH": os.getcwd()},
         stdout=subprocess.PIPE, text=True, check=True,
     )  # fmt: skip
     return float(json.loads(done.stdout.splitlines()[-1]))
@@ -97,15 +102,15 @@ def main() -> None:
         f"{args.week} {' '.join(args.words)} on {processor.name()}, {processor.instruction_set()}"
     )
     print(f"{'steps a second':<24}{'quiet':>8}{'1 busy':>8}{'2 busy':>8}")
-    for threads in sorted({1, processor.physical_cores()}):
+    for cores in sorted({1, processor.physical_cores()}):
         for name, policy in POLICIES.items():
-            if threads == 1 and policy:
+            if cores == 1 and policy:
                 continue  # one thread waits for nobody
             row = []
-            for count in (0, 1, 2):
-                with busy(count):
-                    row.append(measure(args, policy, threads))
-            label = f"{threads} thread{'s' * (threads > 1)}{', ' + name if threads > 1 else ''}"
+            for others in (0, 1, 2):
+                with busy(others):
+                    row.append(measure(args, policy, cores))
+            label = "1 thread" if cores == 1 else f"{cores} threads, {name}"
             print(f"{label:<24}" + "".join(f"{rate:>8.2f}" for rate in row), flush=True)
 
 
