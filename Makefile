@@ -1,4 +1,4 @@
-# make demo      environment, then the diffusion week at laptop size
+# make demo      environment, then the diffusion week at laptop size: pictures within a minute
 # make test      environment, then the tests, the graders' own test, and the check for stale tables
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && { echo $$p; break; }; done)
@@ -30,6 +30,7 @@ $(VENV)/.done: pyproject.toml constraints.txt
 	@touch $@
 
 demo: setup
+	@echo "First pictures come after half a minute of training, better ones later; where, it will say."
 	$(BIN)/python -m diffusion.train +size=tiny
 
 test: setup

@@ -86,7 +86,7 @@ def train(cfg: Config, run: Run) -> None:
     import torch
 
     from diffusion.ema import EMA
-    from diffusion.evaluate import measure, pictures
+    from diffusion.evaluate import Preview, measure, pictures
     from diffusion.guidance import drop_labels
     from diffusion.model import UNet
     from diffusion.pipeline import Pipeline, Settings, from_pictures
@@ -101,7 +101,6 @@ def train(cfg: Config, run: Run) -> None:
             f"{data.name} pictures are {x.shape[2]} x {x.shape[3]}, which cannot be halved "
             f"{len(cfg.multipliers) - 1} times; try multipliers=[1,2]"
         )
-    run.artifact("pytorch_mastery", data=data.name)  # judges the samples; if missing, made first
     model = UNet(x.shape[1], len(data.classes), cfg.width, cfg.multipliers, cfg.blocks)
     model.to(run.device)
     ema = EMA(model, cfg.ema_decay, cfg.ema_warmup)
@@ -120,6 +119,8 @@ def train(cfg: Config, run: Run) -> None:
         image=(x.shape[1], x.shape[2], x.shape[3]),
     )
     process = settings.process()
+    pipeline = Pipeline(ema.average, settings, run.autocast)
+    preview = Preview(run, pipeline, cfg.guidance)
 
     for step in run.steps(cfg.steps):
         rate = one_cycle(step, cfg.steps, 1.0, rise=0.05)  # as a share of the peak
@@ -135,11 +136,11 @@ def train(cfg: Config, run: Run) -> None:
         adamw.step()
         muon.step()
         ema.update(model)
+        preview.look(step)
         if step % cfg.log_every == 0 or step == cfg.steps - 1:
             run.log({"train/loss": loss, "train/lr": rate * cfg.muon_lr}, step)
     run.save()
 
-    pipeline = Pipeline(ema.average, settings, run.autocast)
     pipeline.save(run.dir / "model")
     run.publish(pipeline.save)
     run.plot("training", "train/loss", logy=True)

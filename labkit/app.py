@@ -23,7 +23,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar
 
-from labkit import config, device, paths, runs
+from labkit import config, device, paths, runs, threads
 from labkit.config import LabConfig, Request
 from labkit.console import fail, outlived
 from labkit.errors import ProbeDone, RunFailed, UsageError, advice
@@ -57,6 +57,7 @@ class Entrypoint(Generic[C]):
 
     def __call__(self) -> NoReturn:
         """Run the command line of this process and exit with its code."""
+        threads.choose()  # before anything loads OpenMP, which reads it once
         sys.exit(self.main(sys.argv[1:]))
 
     def main(self, argv: Sequence[str]) -> int:

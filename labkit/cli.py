@@ -22,7 +22,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from labkit import paths
+from labkit import paths, threads
 from labkit.config import closest
 from labkit.console import fail, outlived
 from labkit.errors import RunFailed, UsageError, advice
@@ -33,6 +33,8 @@ COMMANDS = ("list", "run", "progress", "plan", "doctor", "exercise")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Carry out one command; returns the exit code."""
+    if argv is None:  # this process is the command, and its children inherit what it chooses
+        threads.choose()
     words = list(sys.argv[1:] if argv is None else argv)
     with outlived():
         try:

@@ -29,7 +29,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labkit import console, curriculum, paths
+from labkit import console, curriculum, paths, processor, threads
 from labkit.device import process_memory_mb
 from labkit.errors import ProbeDone, RunFailed, UsageError
 from labkit.progress import duration
@@ -418,11 +418,23 @@ def plan(week: str, overrides: Sequence[str] = ()) -> int:
         built = ", ".join(u.package for u in curriculum.load().units if u.built)
         raise UsageError(f"{unit.package} is not built yet; built: {built}")
     console.say(f"probing {unit.package} for up to {PROBE_SECONDS:.0f} s ...")
-    report(unit.package, overrides, measure(unit.package, overrides))
+    probe = measure(unit.package, overrides)
+    report(unit.package, overrides, probe, _advice(unit.module, overrides, probe))
     return 0
 
 
-def report(week: str, overrides: Sequence[str], probe: Measured) -> None:
+def _advice(week: str, overrides: Sequence[str], probe: Measured) -> list[str]:
+    """What would make the run shorter than it is on this machine."""
+    from labkit import app, forecast
+
+    request = app.entrypoint(week).compose(overrides)
+    seconds = probe.steps * probe.seconds
+    return forecast.words(week, request.size, vars(request.config), None, probe.steps, seconds)[1:]
+
+
+def report(
+    week: str, overrides: Sequence[str], probe: Measured, advice: Sequence[str] = ()
+) -> None:
     """Print what was measured, the estimates and what they rest on."""
     from rich.console import Console
 
@@ -432,6 +444,8 @@ def report(week: str, overrides: Sequence[str], probe: Measured) -> None:
     if probe.batch_size != probe.probed_batch_size:
         out.print(f"[yellow]Probed with batch {probe.probed_batch_size} and scaled up.[/]\n")
     out.print(_measured_table(probe))
+    for line in advice:
+        out.print(line)
     if not probe.uses_torch:
         out.print("\nThis run computes in NumPy, on the CPU: a rented GPU would not speed it up.")
         return
@@ -458,7 +472,8 @@ def _measured_table(probe: Measured) -> Any:
     table.add_row("per step", f"{_short(probe.seconds)} ({probe.timed} timed)")
     if probe.uses_torch:
         table.add_row("", f"{probe.flops:.3g} FLOPs, {probe.kernels:,} kernels")
-    here = f"{duration(probe.steps * probe.seconds)} ({probe.device}, {probe.precision})"
+    kind = f" {processor.instruction_set()}" if probe.device == "cpu" else ""
+    here = f"{duration(probe.steps * probe.seconds)} ({probe.device}{kind}, {probe.precision})"
     table.add_row("time here", here)
     return table
 
@@ -527,4 +542,5 @@ def _child(week: str, overrides: Sequence[str]) -> int:
 if __name__ == "__main__":
     if len(sys.argv) < 3 or sys.argv[1] != "--probe":
         sys.exit("usage: python -m labkit.plan --probe <week> [overrides]\nFor people: lab plan")
+    threads.choose()
     sys.exit(_child(sys.argv[2], sys.argv[3:]))

@@ -79,7 +79,9 @@ class Group:
 
     @property
     def machine(self) -> str:
-        return machine(self.first)
+        """Its class of machine; with the frequency, which is no part of the class."""
+        ghz = (self.first.get("machine") or {}).get("ghz")
+        return machine(self.first) + (f", {ghz:g} GHz" if ghz else "")
 
     def values(self, metric: str) -> dict[int, float]:
         """The metric for each seed that has it."""
@@ -91,15 +93,35 @@ class Group:
 
 
 def machine(record: Record) -> str:
-    """The class of machine in words: the accelerator's name, or the processor and its cores."""
+    """The class of machine in words: the accelerator, or the processor with its instruction set
+    ("AMD EPYC" alone can be one with AVX2 or with AVX512-bf16), cores, and threads where fewer.
+    """
     about = record.get("machine") or {}
     name = re.sub(r"\((R|TM)\)|\bCPU\b|@.*$|\d+-Core Processor", "", about.get("name") or "")
     words = [" ".join(name.split())]
-    if about.get("device") == "cpu" and about.get("cores"):
-        words.append(f"{about['cores']} cores")
+    if about.get("device") == "cpu":
+        words.append(instructions(record) or "")
+        cores = about.get("physical_cores") or about.get("cores")
+        words.append(f"{cores} cores" if cores else "")
+        threads = about.get("threads")
+        if threads and cores and threads != cores:
+            words.append(f"{threads} thread{'s' * (threads > 1)}")
     if (record.get("processes") or 1) > 1:
         words.append(f"{record['processes']} processes")
     return ", ".join(filter(None, words))
+
+
+def instructions(record: Record) -> str | None:
+    """The processor's instruction set, so far as the record tells.
+
+    Older ones do not name it. Where precision=auto chose bf16, the processor has bf16; else
+    nothing is known.
+    """
+    about = record.get("machine") or {}
+    if "instructions" in about or about.get("device") != "cpu":
+        return about.get("instructions")
+    chosen = record["config"].get("precision") == "auto" and record.get("precision") == "bf16"
+    return "bf16" if chosen else None
 
 
 def read_records(root: Path) -> tuple[dict[str, list[Record]], list[str]]:
@@ -121,7 +143,7 @@ def group_by_seed(records: Sequence[Record]) -> list[Group]:
             continue
         one = Group((record,))
         splits = (record.get("data") or {}).get("splits")
-        key = [one.size, one.data, splits, one.experiment, one.config, one.machine]
+        key = [one.size, one.data, splits, one.experiment, one.config, machine(record)]
         seeds.setdefault(json.dumps(key, sort_keys=True), {})[record["seed"]] = record
     return [Group(tuple(found[seed] for seed in sorted(found))) for found in seeds.values()]
 

@@ -205,6 +205,12 @@ class Run:
         shown = begun
         self._saved_at = begun
         assert self._progress is not None
+        forecast = None
+        if self._writes:
+            from labkit.forecast import Forecast
+
+            data = (self.data_record or {}).get("name")
+            forecast = Forecast(self.week, self.size, vars(self.cfg), data, self.step)
         if self.probe is not None:
             self.probe.begin(self, total, self._tracked)
         while self.step < total and not self._stopped:
@@ -216,6 +222,8 @@ class Run:
                 raise ProbeDone
             now = time.perf_counter()
             self.train_seconds = before + now - begun
+            if forecast is not None:
+                forecast.after(self.step, total)
             if now - self._flushed > FLUSH_SECONDS:
                 self._flush()
             if now - shown > SHOW_SECONDS:

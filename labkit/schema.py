@@ -30,6 +30,10 @@ class Machine(Part):
     name: str | None = None
     device: str | None = None
     cores: int | None = None
+    physical_cores: int | None = None
+    threads: int | None = None
+    instructions: str | None = None
+    ghz: Number | None = None
 
 
 class Record(Part):

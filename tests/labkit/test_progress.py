@@ -134,6 +134,54 @@ def test_one_missed_band_holds_the_status_back(clone: Clone) -> None:
     assert clone.status("Diffusion Models") == "tiny band met"
 
 
+@pytest.mark.parametrize(
+    ("machine", "changes", "expected"),
+    [
+        ({"cores": 2}, {}, "Some 3000, 2 cores"),
+        # An old record: precision=auto takes bf16 only where the processor has it.
+        ({"cores": 2}, {"precision": "bf16", "config": {"precision": "auto"}},
+         "Some 3000, bf16, 2 cores"),
+        ({"cores": 2}, {"precision": "bf16", "config": {"precision": "bf16"}},
+         "Some 3000, 2 cores"),
+        ({"cores": 2}, {"precision": "fp32", "config": {"precision": "auto"}},
+         "Some 3000, 2 cores"),
+        (
+            {"cores": 16, "physical_cores": 8, "threads": 8, "instructions": "avx2", "ghz": 4.2},
+            {"precision": "fp32"},
+            "Some 3000, avx2, 8 cores, 4.2 GHz",
+        ),
+        (
+            {"cores": 2, "physical_cores": 2, "threads": 1, "instructions": "amx", "ghz": None},
+            {"processes": 2},
+            "Some 3000, amx, 2 cores, 1 thread, 2 processes",
+        ),
+        ({"cores": 2, "instructions": None}, {}, "Some 3000, 2 cores"),
+        ({"device": "cuda", "name": "NVIDIA H100", "cores": 9, "instructions": "avx2"}, {},
+         "NVIDIA H100"),
+    ],
+)  # fmt: skip
+def test_a_row_says_what_makes_a_machine_fast(
+    clone: Clone, machine: dict[str, Any], changes: dict[str, Any], expected: str
+) -> None:
+    about = {"device": "cpu", "name": "Some(R) CPU 3000 @ 2.5GHz", **machine}
+    clone.add(machine=about, **changes)
+    records, damaged = progress.read_records(clone.root)
+    assert not damaged
+    (group,) = progress.group_by_seed(records["neural_networks"])
+    assert group.machine == expected
+
+
+def test_another_instruction_set_is_another_machine_and_another_frequency_is_not(
+    clone: Clone,
+) -> None:
+    for seed, (isa, ghz) in enumerate([("avx2", 2.5), ("avx2", 2.6), ("bf16", 2.6)]):
+        about = {"device": "cpu", "name": "AMD EPYC", "cores": 2, "instructions": isa, "ghz": ghz}
+        clone.add(seed=seed, machine=about)
+    records, _ = progress.read_records(clone.root)
+    groups = progress.group_by_seed(records["neural_networks"])
+    assert sorted(len(group.records) for group in groups) == [1, 2]
+
+
 def test_seeds_of_different_settings_data_or_machines_are_not_mixed(clone: Clone) -> None:
     clone.add(seed=0)
     clone.add(seed=1, config={"lr": 0.2})
