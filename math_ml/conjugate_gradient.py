@@ -15,7 +15,7 @@ import numpy as np
 
 from labkit import exercise
 from math_ml.checks import ConvergenceWarning
-from math_ml.operators import Apply, Operator, as_operator, as_symmetric, as_vector
+from math_ml.operators import Apply, Operator, as_operator, as_symmetric, as_vector, norm
 from math_ml.qr import solve_triangular
 
 Array = np.ndarray
@@ -47,18 +47,24 @@ def conjugate_gradient(
         α = rᵀz / pᵀAp        x ← x + α p        r ← r - α A p
         z' = M⁻¹ r            β = r'ᵀz' / rᵀz (new over old)            p ← z' + β p
 
+    Carry r and p divided by s, the largest |r_i| at the start (1 if r = 0), and put s back into
+    x ← x + α s p and ‖r‖: so rᵀz neither overflows nor vanishes, however large or small b is.
+
     Args:
         a: (D, D), or the function v -> A v; `as_operator(a, D)` makes a function of either.
         b: (D,). x0: (D,), 0 where not given. Neither is changed.
         precondition: r -> M⁻¹ r, M symmetric positive definite and near A; r itself if not given.
-        tol: on ‖r‖/‖b‖, like `rtol` of scipy.sparse.linalg.cg with atol=0; also for x0 near x.
+        tol: on ‖r‖/‖b‖, like `rtol` of scipy.sparse.linalg.cg with atol=0; also for x0 near x. Take
+            `norm` of math_ml.operators for ‖b‖.
         max_steps: 10 D where not given.
         callback: called with x after each step; x is a new array each time.
     Returns:
-        Solution: x, ‖r‖ before the first and after every step, and whether the rule was met.
+        Solution: x in the dtype of b and x0; ‖r‖ before the first step and after every step; and
+        whether the rule was met.
     Raises:
-        ValueError when pᵀAp <= 0 (or NaN): A is then not positive definite, or not symmetric;
-        the same for rᵀz <= 0 and M. `_positive` raises it.
+        ValueError for a b or x0 that is no finite vector (`as_vector` checks it); and when
+        pᵀAp <= 0 (or NaN): A is then not positive definite, or not symmetric; the same for rᵀz <= 0
+        and M. `_positive` raises it.
     Warns:
         ConvergenceWarning when max_steps steps did not meet the rule. `_finish` gives it, and makes
         the Solution.
@@ -66,33 +72,35 @@ def conjugate_gradient(
     b = as_vector(b)
     apply = as_operator(a, len(b))
     x = np.zeros_like(b) if x0 is None else as_vector(x0, "x0")
-    r = b - apply(x) if x0 is not None else b.copy()
-    p, rho, norms = np.zeros_like(b), 1.0, [float(np.linalg.norm(r))]
-    limit = tol * float(np.linalg.norm(b))
-    for step in range(10 * len(b) if max_steps is None else max_steps):
+    r = b - apply(x) if x0 is not None else b
+    size = float(np.abs(r).max()) or 1.0
+    r = r / size
+    p, rho, norms = np.zeros_like(b), 1.0, [size * norm(r)]
+    limit = tol * norm(b)
+    for _ in range(10 * len(b) if max_steps is None else max_steps):
         if norms[-1] <= limit:
             break
         z = precondition(r) if precondition else r
-        before, rho = rho, _positive(float(r @ z), "rᵀ M⁻¹ r", "the preconditioner")
-        p = z + (rho / before if step else 0) * p
+        before, rho = rho, _positive(r @ z, "rᵀ M⁻¹ r", "the preconditioner")
+        p = z + rho / before * p  # p = 0 before the first step
         ap = apply(p)
-        step_size = rho / _positive(float(p @ ap), "pᵀ A p", "a")
-        x = x + step_size * p
+        step_size = rho / _positive(p @ ap, "pᵀ A p", "a")
+        x = x + (step_size * size) * p
         r = r - step_size * ap
-        norms.append(float(np.linalg.norm(r)))
+        norms.append(size * norm(r))
         if callback:
             callback(x)
     return _finish(x, np.array(norms), limit)
 
 
 def _positive(value: float, formula: str, what: str) -> float:
-    """The value, above 0. Raises ValueError that names the formula, and what must be wrong."""
-    if not value > 0:
+    """The value, above 0, as a float. Raises ValueError that names the formula and the culprit."""
+    if not 0 < value < np.inf:
         raise ValueError(
-            f"{formula} is {value:.3g}, and must be above 0: {what} is not symmetric positive "
-            "definite; solve AᵀA x = Aᵀb, or add a ridge to the diagonal"
+            f"{formula} is {value:.3g}, and must be above 0 and finite: {what} is not symmetric "
+            "positive definite; solve AᵀA x = Aᵀb, or add a ridge to the diagonal"
         )
-    return value
+    return float(value)
 
 
 def _finish(x: Array, residuals: Array, limit: float) -> Solution:
@@ -112,8 +120,7 @@ def chebyshev_bound(condition: float, steps: int) -> float:
     """2 ((√κ - 1)/(√κ + 1))ⁿ: no more of the first error, in the norm √(eᵀAe), is left after n
     steps of conjugate gradient (Saad, section 6.11.3). κ of 1 or more.
     """
-    root = condition**0.5
-    return 2 * ((root - 1) / (root + 1)) ** steps
+    return 2 * (1 - 2 / (condition**0.5 + 1)) ** steps  # also for κ = ∞
 
 
 def jacobi(a: Array) -> Apply:

@@ -13,15 +13,18 @@ import numpy as np
 
 from labkit import exercise
 from math_ml.checks import ConvergenceWarning
-from math_ml.operators import Operator, as_operator, as_vector, unit_vector
+from math_ml.operators import Operator, as_operator, norm, unit_vector
 
 Array = np.ndarray
 
 
 def rayleigh_quotient(a: Operator, v: Array) -> float:
-    """vᵀ A v / vᵀ v: the number nearest to being v's eigenvalue. v (D,), not 0."""
-    v = as_vector(v, "v")
-    return float(v @ as_operator(a, len(v))(v) / (v @ v))
+    """vᵀ A v / vᵀ v: the number nearest to being v's eigenvalue. v (D,).
+
+    Raises ValueError for a v of 0 or not finite.
+    """
+    v = unit_vector(v, "v")
+    return float(v @ as_operator(a, len(v))(v))
 
 
 def _check_steps(steps: int, most: int | None = None) -> None:
@@ -39,7 +42,8 @@ def power_iteration(
         v ← start / ‖start‖;  repeat:  w = A v,  λ = vᵀ w,  stop if ‖w - λ v‖ <= tol |λ|,
                                        v ← w / ‖w‖
 
-    For a symmetric A some eigenvalue lies within ‖w - λ v‖ of λ. The error of v shrinks by
+    Take `norm` of math_ml.operators for ‖·‖: A may be so large or so small that squares overflow or
+    vanish. For a symmetric A some eigenvalue lies within ‖w - λ v‖ of λ. The error of v shrinks by
     |λ₂/λ₁| a step: slow when the two largest are near each other, and never when λ₂ = -λ₁.
 
     Args:
@@ -50,7 +54,8 @@ def power_iteration(
     Returns:
         λ, of either sign; v (D,), with ‖v‖ = 1; the number of products A v.
     Raises:
-        ValueError for a start of 0 or not finite: `unit_vector(start)` checks it, and divides.
+        ValueError for a start of 0 or not finite: `unit_vector(start)` checks it, and divides;
+        for max_steps below 1: `_check_steps(max_steps)`.
     Warns:
         ConvergenceWarning, naming max_steps, when so many products did not meet the stopping rule;
         λ and v are then the last ones.
@@ -61,11 +66,11 @@ def power_iteration(
     for step in range(1, max_steps + 1):
         w = apply(v)
         value = float(v @ w)
-        residual = float(np.linalg.norm(w - value * v))
+        residual = norm(w - value * v)
         if residual <= tol * abs(value):
             return value, v, step
         if step < max_steps:
-            v = w / np.linalg.norm(w)
+            v = w / norm(w)
     warnings.warn(
         f"after {max_steps} steps ‖Av - λv‖ is {residual:.1e}, not {tol:.0e}|λ|: the two largest "
         "|λ| are near each other; take more steps, or lanczos",
@@ -84,7 +89,7 @@ def lanczos(
         q₀ = start / ‖start‖,  and for k = 0, 1, ...
         w = A q_k - β_{k-1} q_{k-1}        α_k = q_kᵀ w        w ← w - α_k q_k
         w ← w - Q Qᵀ w, twice, over all q₀ ... q_k so far (if reorthonormalise)
-        β_k = ‖w‖        q_{k+1} = w / β_k
+        β_k = ‖w‖ (by `norm` of math_ml.operators, that no square overflows)    q_{k+1} = w / β_k
 
     Then QᵀAQ is T, with α on its diagonal and β beside it. Without the third line it is the same
     in exact arithmetic, but rounding brings back directions that were already found.
@@ -99,7 +104,8 @@ def lanczos(
         α (K,); β (K,), the last one being the coupling to what was left out (about 0 after an early
         stop); Q (D, K). K is smaller than `steps` after an early stop.
     Raises:
-        ValueError for a start of 0 or not finite: `unit_vector(start)` checks it, and divides.
+        ValueError for a start of 0 or not finite: `unit_vector(start)` checks it, and divides; for
+        steps out of range: `_check_steps(steps, D or None)`.
     """
     q = unit_vector(start)
     apply = as_operator(a, len(q))
@@ -117,7 +123,7 @@ def lanczos(
         for _ in range(2 if reorthonormalise else 0):
             done = basis[:, : k + 1]
             w -= done @ (done.T @ w)
-        beta[k] = np.linalg.norm(w)
+        beta[k] = norm(w)
         scale = max(scale, abs(alpha[k]) + beta[k])
         if beta[k] <= len(q) * np.finfo(q.dtype).eps * scale:
             return alpha[: k + 1], beta[: k + 1], basis[:, : k + 1]

@@ -107,14 +107,20 @@ def conjugate_gradient_path(f: Quadratic, start: Array, tol: float = 1e-8) -> Ar
 
 def contraction(condition: float, method: Method = "gradient descent") -> float:
     """What a step leaves of the error, at worst and in the long run, with the best rates."""
-    root = condition if method == "gradient descent" else condition**0.5
-    return (root - 1) / (root + 1)
+    return 1 - 2 / (_rooted(condition, method) + 1)
+
+
+def _rooted(condition: float, method: Method) -> float:
+    """κ, or √κ for the methods whose steps grow like it."""
+    return condition if method == "gradient descent" else condition**0.5
 
 
 def predicted_steps(condition: float, reduction: float, method: Method) -> float:
     """n with contraction(κ)ⁿ = reduction: near ½ κ ln(1/reduction), or ½ √κ ln(1/reduction)."""
-    factor = contraction(condition, method)
-    return float(np.log(reduction) / np.log(factor)) if factor > 0 else 1.0
+    share = 2 / (_rooted(condition, method) + 1)  # what a step takes off: log1p keeps its digits
+    if share >= 1:
+        return 1.0
+    return float(np.log(reduction) / np.log1p(-share)) if share > 0 else np.inf
 
 
 def steps_needed(eigenvalues: Array, reduction: float, method: Method) -> int:
@@ -122,8 +128,15 @@ def steps_needed(eigenvalues: Array, reduction: float, method: Method) -> int:
 
     A is diagonal, so that steps are cheap: rotating it changes no count. The start is 0, and w* is
     1/√λ along each eigenvector, so that each holds an equal share of the loss.
+
+    Raises ValueError unless all eigenvalues and the reduction are above 0.
     """
     values = as_vector(np.asarray(eigenvalues, dtype=float), "eigenvalues")
+    if not (values > 0).all() or not reduction > 0:
+        raise ValueError(
+            "eigenvalues and reduction must be above 0, got a smallest eigenvalue of "
+            f"{values.min():.3g} and reduction={reduction}"
+        )
     best, count = 1 / np.sqrt(values), 0
     low, high = float(values.min()), float(values.max())
 

@@ -45,7 +45,8 @@ def soft_threshold(z: Array, threshold: float) -> Array:
     Args:
         z: any shape; not changed. threshold: t, 0 or more.
     Returns:
-        S(z, t), of the shape of z; exact zeros where |z| <= t.
+        S(z, t), of the shape of z; exact zeros where |z| <= t. float32 stays float32; whole numbers
+        become float64, for t need not be one.
     """
     return np.sign(z) * np.maximum(np.abs(z) - threshold, 0.0)
 
@@ -65,7 +66,7 @@ def coordinate_sweep(w: Array, g: Array, gram: Array, alpha: float) -> None:
     Args:
         w: weights, (A,) float64; changed in place.
         g: c - G w for the w given, (A,) float64; changed in place, and right for the w left behind.
-        gram: G, (A, A), symmetric; a column whose G_jj is 0 is left alone.
+        gram: G, (A, A), symmetric; not changed. A column whose G_jj is 0 is left alone.
         alpha: α, 0 or more.
     """
     diagonal = gram.diagonal().tolist()  # Python floats: single numbers are slow in NumPy
@@ -108,6 +109,8 @@ class Covariances:
     Centring a copy of x would take a fifth of the time of a whole fit. So the means are taken off
     the products instead, xᵀx/N - mᵀm, unless some column's mean is more than ten times its
     deviation, where that difference would lose digits.
+
+    Raises ValueError for a bad table, and for numbers whose squares overflow or vanish.
     """
 
     def __init__(self, x: Array, y: Array) -> None:
@@ -121,6 +124,7 @@ class Covariances:
         self.offset = np.zeros(self.columns) if far else self.x_mean
         self.yy = float(y @ y) / self.rows
         self.c = self.x.T @ y / self.rows  # (D,); y has mean 0, so that x need not
+        _in_range(y, np.array([self.yy]))
         self.gram = np.empty((self.columns, self.columns))
         self.known = np.zeros(self.columns, dtype=bool)
 
@@ -132,10 +136,12 @@ class Covariances:
             self.gram /= self.rows
             self.gram -= np.outer(self.offset, self.offset)
             self.known[:] = True
+            _in_range(self.x, self.gram)
         elif len(new):
             rows = self.x[:, new].T @ self.x / self.rows
             self.gram[new] = rows - np.outer(self.offset[new], self.offset)
             self.known[new] = True
+            _in_range(self.x[:, new], self.gram[new])
         return self.gram[active]
 
     def correlations(self, w: Array) -> Array:
@@ -145,6 +151,15 @@ class Covariances:
 
     def model(self, w: Array, gap: float, iterations: int) -> LassoFit:
         return LassoFit(w, self.y_mean - float(self.x_mean @ w), gap, iterations)
+
+
+def _in_range(numbers: Array, products: Array) -> None:
+    """Raises ValueError when products of such numbers overflowed, or vanished all of them."""
+    if not np.isfinite(products).all() or (not products.any() and numbers.any()):
+        raise ValueError(
+            f"the squares of numbers as large as {np.abs(numbers).max():.1e} are beyond floating "
+            "point: divide the columns and the target by their size"
+        )
 
 
 def _solve_active(
@@ -188,7 +203,7 @@ def _descend(
         active = np.sort(np.argpartition(-rank, size - 1)[:size])
         goal = max(0.3 * target, 0.03 * gap) if size < table.columns else 0.5 * target
         sweeps += _solve_active(table, w, active, alpha, goal, max_sweeps - sweeps)
-    if gap > target:
+    if not gap <= target:  # NaN too
         _warn_unfinished(gap, target, f"{sweeps} sweeps", "max_sweeps", level=4)
     return table.model(w, gap, sweeps)
 
@@ -275,6 +290,6 @@ def fit_proximal(
         else:
             v = w
         steps += 1
-    if gap > target:
+    if not gap <= target:  # NaN too
         _warn_unfinished(gap, target, f"{steps} steps", "max_steps", level=3)
     return table.model(w, gap, steps)

@@ -20,6 +20,7 @@ import numpy as np
 
 from labkit import exercise
 from math_ml import checks, cholesky, qr
+from math_ml.operators import column_norms, norm
 
 Array = np.ndarray
 
@@ -30,6 +31,15 @@ class LinearModel:
 
     coef: Array
     intercept: float
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for weights that are not finite: no fit ends in a silent NaN."""
+        if not (np.isfinite(self.coef).all() and np.isfinite(self.intercept)):
+            raise ValueError(
+                "the weights overflowed: descent took too large a step (try half of it), or the "
+                "squares of the table's numbers are beyond floating point (divide the columns by "
+                "their size)"
+            )
 
     def predict(self, x: Array) -> Array:
         """x (N, D) -> (N,)."""
@@ -71,7 +81,7 @@ def fit_normal(x: Array, y: Array) -> LinearModel:
     """
     xc, yc, x_mean, y_mean = centred(x, y)
     _refuse_constant(np.asarray(x))
-    scale = np.linalg.norm(xc, axis=0)
+    scale = column_norms(xc)
     unit = xc / scale  # columns of length 1: units of measurement must not decide what is singular
     try:
         lower = cholesky.cholesky(unit.T @ unit)
@@ -155,10 +165,14 @@ def fit_ridge(x: Array, y: Array, alpha: float) -> LinearModel:
 
 
 def ridge_path(x: Array, y: Array, alphas: Array) -> Array:
-    """Ridge weights (len(alphas), D) for many α from one SVD: w = V diag(s/(s² + α)) Uᵀy."""
+    """Ridge weights (len(alphas), D) for many α from one SVD: w = V diag(s/(s² + α)) Uᵀy.
+
+    α of 0 or more; at 0 they are the smallest weights of least squares.
+    """
     x, y, _, _ = centred(x, y)
     u, s, vt = np.linalg.svd(x, full_matrices=False)
-    shrunk = s / (s**2 + np.asarray(alphas)[:, None])  # (A, R)
+    at_0, s = s == 0, np.where(s == 0, 1.0, s)
+    shrunk = np.where(at_0, 0.0, 1 / (s + np.asarray(alphas)[:, None] / s))  # (A, R); no s²
     return (shrunk * (u.T @ y)) @ vt
 
 
@@ -172,22 +186,24 @@ def fit_gradient_descent(
     ConvergenceWarning when `steps` were not enough: then columns want standardising.
     """
     x, y, x_mean, y_mean = centred(x, y)
+    unit = float(np.abs(x).max()) or 1.0  # squares of x may overflow or vanish, those of x/unit not
+    x = x / unit
     gram, corr = x.T @ x / len(x), x.T @ y / len(x)
     rate = step_size / np.linalg.eigvalsh(gram)[-1]
-    w, first = np.zeros(x.shape[1]), np.linalg.norm(corr)
+    w, first = np.zeros(x.shape[1]), norm(corr)
     for _ in range(steps):
         grad = gram @ w - corr
-        if not np.linalg.norm(grad) > tol * first:
+        if norm(grad) <= tol * first:
             break
         w -= rate * grad
     else:
         warnings.warn(
-            f"after {steps} steps the gradient is {np.linalg.norm(grad) / first:.1e} of its first "
+            f"after {steps} steps the gradient is {norm(grad) / first:.1e} of its first "
             f"norm, not {tol:.0e}: standardise the columns, take more steps, or use fit_qr",
             checks.ConvergenceWarning,
             stacklevel=2,
         )
-    return with_intercept(w, x_mean, y_mean)
+    return with_intercept(w / unit, x_mean, y_mean)
 
 
 def fit_sgd(
@@ -205,6 +221,8 @@ def fit_sgd(
     result is near the solution and not at it, however long it runs, unless the residuals are 0.
     """
     x, y, x_mean, y_mean = centred(x, y)
+    unit = float(np.abs(x).max()) or 1.0
+    x = x / unit
     rng, rows = np.random.default_rng(seed), len(x)
     batch_size = min(batch_size, rows)
     per_epoch, w = rows // batch_size, np.zeros(x.shape[1])
@@ -216,4 +234,4 @@ def fit_sgd(
             batch = order[i * batch_size : (i + 1) * batch_size]
             left = 1 - (epoch * per_epoch + i) / (epochs * per_epoch)
             w -= rate * left * (x[batch].T @ (x[batch] @ w - y[batch]) / batch_size)
-    return with_intercept(w, x_mean, y_mean)
+    return with_intercept(w / unit, x_mean, y_mean)

@@ -17,6 +17,7 @@ import numpy as np
 
 from labkit import exercise
 from math_ml import checks, linear
+from math_ml.operators import norm
 
 Array = np.ndarray
 
@@ -50,16 +51,19 @@ def newton_direction(a: Array, y: Array, theta: Array, penalty: Array) -> tuple[
         P(θ) = Σ_n [log(1 + e^z_n) - y_n z_n] + ½ Σ_j λ_j θ_j²          z = A θ, p = 1/(1 + e^-z)
         ∇ = Aᵀ(p - y) + λ ⊙ θ        H = Aᵀ diag(p (1 - p)) A + diag(λ)        H d = -∇
 
-    Solve the system, do not invert H.
+    Solve the system, do not invert H. Logits of any size must give numbers, though e^-z overflows,
+    and p must be exact for z = -200 too: `sigmoid` is both.
 
     Args:
         a: A, rows with a last column of ones for the intercept, (N, E) float64.
         y: labels 0 or 1, (N,). theta: θ, (E,).
         penalty: λ_j of each weight, (E,); 0 for the intercept.
     Returns:
-        ∇ (E,) and d (E,).
+        ∇ (E,) and d (E,). No argument is changed.
+    Raises:
+        np.linalg.LinAlgError for a singular H, as np.linalg.solve does.
     """
-    p = 1.0 / (1.0 + np.exp(-np.clip(a @ theta, -700, 700)))  # (N,); e^700 is still a number
+    p = sigmoid(a @ theta)  # (N,)
     gradient = a.T @ (p - y) + penalty * theta
     hessian = a.T @ (a * (p * (1.0 - p))[:, None]) + np.diag(penalty)
     return gradient, np.linalg.solve(hessian, -gradient)
@@ -184,14 +188,14 @@ def fit_gradient_descent(
     values, first, size = [_objective(a, y, theta, penalty)], 0.0, np.inf
     for _ in range(steps):
         gradient = a.T @ (sigmoid(a @ theta) - y) + penalty * theta
-        size = float(np.linalg.norm(gradient))
+        size = norm(gradient)
         first = first or size
-        if size <= tol * first:
+        if size <= tol * first < np.inf:
             break
         theta = theta - rate * gradient
         values.append(_objective(a, y, theta, penalty))
     _refuse_separation(a, y, theta, penalty)
-    if size > tol * first > 0:
+    if tol * first > 0 and not size <= tol * first < np.inf:
         _warn_unfinished(f"gradient descent after {steps} steps: gradient {size / first:.1e}")
     return LogisticModel(theta[:-1], float(theta[-1]), tuple(values))
 
@@ -204,10 +208,13 @@ def reliability(y: Array, p: Array, bins: int = 10) -> tuple[Array, Array, Array
         bins: equal parts of [0, 1]; p = 1 belongs to the last, other borders to the part above.
     Returns:
         Of each bin that has a case (B <= bins of them): mean p, share of y = 1, and cases.
+    Raises ValueError for no cases, a y that is not 0 or 1, a p that is not from 0 to 1.
     """
     y, p = np.asarray(y, dtype=float), np.asarray(p, dtype=float)
-    if y.shape != p.shape or not ((p >= 0) & (p <= 1)).all():
-        raise ValueError("p must hold one probability from 0 to 1 for every label")
+    if y.shape != p.shape or y.size == 0 or not ((p >= 0) & (p <= 1)).all():
+        raise ValueError("p must hold one probability from 0 to 1 for every label, at least one")
+    if not np.isin(y, (0, 1)).all():
+        raise ValueError(f"labels must be 0 or 1, got {np.unique(y)[:5].tolist()}")
     place = np.minimum((p * bins).astype(int), bins - 1)
     cases = np.bincount(place, minlength=bins)
     full = cases > 0

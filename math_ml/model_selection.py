@@ -16,6 +16,7 @@ import numpy as np
 
 from labkit import exercise
 from math_ml import checks
+from math_ml.operators import column_norms
 
 Array = np.ndarray
 Fold = tuple[Array, Array]
@@ -41,13 +42,18 @@ class Standardizer:
         """Mean and deviation of each column of x (N, D): cls(mean, std), both (D,) float64.
 
         The deviation is √(Σ (x - mean)²/N). A column with one value only gets the deviation 1, so
-        that it becomes 0 and not NaN, and is named in a checks.ConstantColumnWarning. Decide that
-        by max = min: the rounded deviation of such a column need not be 0.
+        that it becomes 0 and not NaN, and is named in one checks.ConstantColumnWarning for all such
+        columns. Decide that by max = min: the rounded deviation of such a column need not be 0.
+        Sums and squares may overflow, or vanish, where x does not: divide a column by its largest
+        |x| first, and multiply mean and deviation by it in the end.
+        x is not changed; it may be float32 or integers, the computation is in float64.
         Raises ValueError for a value that is NaN or infinite (`checks.table(x)` does).
         """
         x, _ = checks.table(x)
-        std = x.std(axis=0)
         constant = x.max(axis=0) == x.min(axis=0)
+        size = np.abs(x).max(axis=0)
+        size = np.where(size > 0, size, 1.0)
+        x = x / size
         if constant.any():
             warnings.warn(
                 f"columns {np.flatnonzero(constant).tolist()} have one value only in these rows "
@@ -55,7 +61,7 @@ class Standardizer:
                 checks.ConstantColumnWarning,
                 stacklevel=2,
             )
-        return cls(x.mean(axis=0), np.where(constant, 1.0, std))
+        return cls(size * x.mean(axis=0), np.where(constant, 1.0, size * x.std(axis=0)))
 
     def __call__(self, x: Array) -> Array:
         """(x - mean)/std of rows (N, D), whichever rows they are."""
@@ -80,7 +86,8 @@ def k_fold(rows: int, folds: int, seed: int = 0) -> list[Fold]:
     pair's `train`.
 
     The rows are shuffled first, by np.random.default_rng(seed): tables are often sorted, and a fold
-    of one kind of row judges nothing. The sizes of the K `valid` differ by one row at most.
+    of one kind of row judges nothing. The sizes of the K `valid` differ by one row at most. The
+    same seed gives the same pairs, and NumPy's global generator is not touched.
 
     Raises ValueError unless 2 <= folds <= rows.
     """
@@ -121,30 +128,39 @@ def fold_errors(fits: Sequence[Fit], x: Array, y: Array, folds: Sequence[Fold]) 
 def best_of(errors: Array, one_standard_error: bool = False) -> int:
     """Row of `fold_errors` to choose: the least mean, or the first within one standard error of it.
 
-    For the second, fits go from the simplest to the most complex (ESL, section 7.10.1).
+    For the second, fits go from the simplest to the most complex (ESL, section 7.10.1). A fit with
+    an error that is NaN is never chosen.
+    Raises ValueError when all are, and for one standard error of a single fold.
     """
-    means = errors.mean(axis=1)
+    means = np.where(np.isnan(errors), np.inf, errors).mean(axis=1)
     best = int(means.argmin())
+    if not np.isfinite(means[best]):
+        raise ValueError("every fit has an error that is not finite: there is nothing to choose")
     if not one_standard_error:
         return best
+    if errors.shape[1] < 2:
+        raise ValueError("one fold has no standard error: take two folds or more")
     margin = errors[best].std(ddof=1) / np.sqrt(errors.shape[1])
     return int(np.argmax(means <= means[best] + margin))
 
 
 def r2(y: Array, predicted: Array) -> float:
     """1 - Σ(y - ŷ)²/Σ(y - mean y)²: 1 is perfect, 0 what the mean of these y gets, < 0 worse."""
-    spread = float(((y - y.mean()) ** 2).sum())
-    if spread == 0:
+    if y.max() == y.min():  # their rounded spread need not be 0
         raise ValueError("r2 needs targets that differ: all of them are equal")
-    return 1 - float(((y - predicted) ** 2).sum()) / spread
+    off = y - y.mean()
+    size = np.abs(off).max()  # that no square overflows or vanishes
+    return 1 - float((((y - predicted) / size) ** 2).sum() / ((off / size) ** 2).sum())
 
 
 def most_correlated(x: Array, y: Array, count: int) -> Array:
     """Indices (count,) of the columns with the greatest |correlation| with y.
 
-    A selection that looks at y, and so belongs inside the folds.
+    A selection that looks at y, and so belongs inside the folds. A column with one value only
+    correlates with nothing.
     """
     xc, yc = x - x.mean(axis=0), y - y.mean()
-    length = np.sqrt((xc * xc).sum(axis=0))
-    score = np.abs(xc.T @ yc) / np.where(length > 0, length, np.inf)
+    constant = x.max(axis=0) == x.min(axis=0)  # centred they may be rounding errors, and not 0
+    length = np.where(constant, np.inf, column_norms(xc))
+    score = np.abs((xc / length).T @ yc)
     return np.argsort(-score)[:count]

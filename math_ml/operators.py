@@ -85,22 +85,38 @@ def unit_vector(start: Array, name: str = "start") -> Array:
     start = as_vector(start, name)
     if not start.any():
         raise ValueError(f"{name} is 0 and has no direction: take a random vector")
-    start = start / np.abs(start).max()
+    start = start / np.abs(start).max()  # first, as a norm below the smallest float is rounded
     return start / np.linalg.norm(start)
+
+
+def norm(v: Array) -> float:
+    """‖v‖ of v (D,), D of 1 or more.
+
+    Unlike np.linalg.norm its squares neither overflow nor vanish where v itself does not: in
+    float32 numbers near 1e-23 and 1e19 are already too small and too large to be squared.
+    """
+    return float(column_norms(v.astype(np.float64)))
+
+
+def column_norms(a: Array) -> Array:
+    """‖a_j‖ of each column of a (M, N): (N,); as exact as `norm`, in the dtype of a."""
+    size = np.abs(a).max(axis=0)
+    size = np.where((size > 0) & (size < np.inf), size, 1).astype(a.dtype)
+    return size * np.linalg.norm(a / size, axis=0)
 
 
 def as_operator(a: Operator, size: int) -> Apply:
     """The function v (size,) -> A v; an array must be symmetric and (size, size).
 
-    A function is believed to be linear and symmetric: nothing here can check that cheaply. What it
-    returns is checked each time. Raises ValueError for another shape, NaN or infinity.
+    A function is believed to be linear and symmetric: nothing here can check that cheaply. What A v
+    is, is checked each time. Raises ValueError for another shape, NaN or infinity.
     """
     if callable(a):
         return lambda v: _fits(as_vector(a(v), "a(v)"), size)
     matrix = as_symmetric(a)
     if len(matrix) != size:
         raise ValueError(f"a has shape {matrix.shape}, but the vector has {size} numbers")
-    return lambda v: matrix @ v
+    return lambda v: as_vector(matrix @ v, "a(v)")
 
 
 def _fits(v: Array, size: int) -> Array:

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from labkit import exercise
-from math_ml.operators import as_columns, as_matrix
+from math_ml.operators import as_columns, as_matrix, column_norms
 
 Array = np.ndarray
 
@@ -31,7 +31,8 @@ def reflector(x: Array) -> tuple[Array, float, float]:
         β = -sign(x₀) ‖x‖        v = (x - β e₁) / (x₀ - β)        τ = (β - x₀) / β
 
     When x₁, x₂, ... are all 0 there is nothing to do: τ = 0, β = x₀, v = e₁. The squares in ‖x‖
-    may overflow, or vanish, where x does not: divide by the largest |x_i| first.
+    may overflow, or vanish, where x does not, and so may x₀ - β: divide x by its largest |x_i|
+    first, which changes neither v nor τ, and multiply β by it.
 
     Args:
         x: (M,), M of 1 or more, float32 or float64. Not changed.
@@ -43,9 +44,10 @@ def reflector(x: Array) -> tuple[Array, float, float]:
     if not x[1:].any():
         return v, 0.0, x[0]
     scale = np.abs(x).max()
-    beta = -np.copysign(scale * np.linalg.norm(x / scale), x[0])
+    x = x / scale
+    beta = -np.copysign(np.linalg.norm(x), x[0])
     v[1:] = x[1:] / (x[0] - beta)
-    return v, (beta - x[0]) / beta, beta
+    return v, (beta - x[0]) / beta, scale * beta
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ def least_squares(a: Array, b: Array) -> Array:
     b = as_columns(b, rows)
     if rows < columns:
         raise ValueError(f"a has {columns} columns and only {rows} rows: x is not determined")
-    lengths = np.linalg.norm(a, axis=0)
+    lengths = column_norms(a)
     distances = np.abs(factors.r.diagonal())
     dependent = distances <= 10 * rows * np.finfo(a.dtype).eps * lengths
     if dependent.any():

@@ -37,10 +37,12 @@ def loss_and_gradient(
         ∂L/∂W = xᵀ(p - onehot)/N + λ W              ∂L/∂b = Σ_n (p - onehot)/N
 
     Taking off the row's maximum changes nothing but keeps e^z from overflowing. b is not penalised.
+    Nothing becomes NaN however large finite logits and weights are: beside λ = 0 even an infinite
+    Σ W² counts as nothing, and L is infinite only where log p, or the penalty, is beyond the dtype.
 
     Args:
         params: "W" (D, K) and "b" (K,), of one float dtype; not changed.
-        x: (N, D) of the same dtype. labels: classes 0..K-1, integers, (N,). l2: λ.
+        x: (N, D) of the same dtype, not changed. labels: classes 0..K-1, integers, (N,). l2: λ.
     Returns:
         L as a float, and the gradients under "W" and "b", in the dtype of the parameters.
     """
@@ -53,7 +55,8 @@ def loss_and_gradient(
     p /= total
     p[rows, labels] -= 1  # p - onehot
     p /= len(x)
-    loss += 0.5 * l2 * float((w * w).sum())
+    if l2:  # 0 · ∞ would be NaN
+        loss += 0.5 * l2 * float((w * w).sum())
     return loss, {"W": x.T @ p + l2 * w, "b": p.sum(axis=0)}
 
 

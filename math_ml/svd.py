@@ -44,9 +44,9 @@ def randomized_svd(
     Returns:
         U (M, k), s (k,) descending, Vᵀ (k, N).
     Raises:
-        ValueError for an a that is not a finite matrix (`as_matrix` checks it), for a rank below 1
-        or above min(M, N) (`_check`), and for one above A's own: s_k <= max(M, N) eps s_1
-        (`_check_values`).
+        ValueError for an a that is not a finite matrix (`as_matrix` checks it); for a rank below 1
+        or above min(M, N), oversampling or power_iterations below 0 (`_check`); and for a rank
+        above A's own: s_k <= max(M, N) eps s_1 (`_check_values`).
     """
     a = as_matrix(a)
     _check(a, rank, oversampling, power_iterations)
@@ -87,5 +87,7 @@ def _check_values(a: Array, s: Array, rank: int) -> None:
 def approximation_error(a: Array, u: Array, s: Array, vt: Array) -> tuple[float, float]:
     """‖A - U diag(s) Vᵀ‖ in the spectral and in the Frobenius norm, computed densely."""
     rest = a - (u * s) @ vt
+    size = float(np.abs(rest).max()) or 1.0  # that no square overflows or vanishes
+    rest = rest / size
     gram = rest.T @ rest if rest.shape[0] > rest.shape[1] else rest @ rest.T
-    return float(np.linalg.eigvalsh(gram)[-1] ** 0.5), float(np.linalg.norm(rest))
+    return size * float(np.linalg.eigvalsh(gram)[-1] ** 0.5), size * float(np.linalg.norm(rest))

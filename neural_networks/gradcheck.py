@@ -41,6 +41,14 @@ def numerical_gradient(loss: Callable[[], float], w: Array, eps: float = 1e-6) -
 
 
 def relative_error(a: Array, b: Array) -> float:
-    """‖a - b‖ / (‖a‖ + ‖b‖): 0 when equal, about 1e-8 for a right gradient in float64."""
-    size = float(np.linalg.norm(a) + np.linalg.norm(b))
-    return float(np.linalg.norm(a - b)) / size if size else 0.0
+    """‖a - b‖ / (‖a‖ + ‖b‖): 0 when equal, about 1e-8 for a right gradient in float64.
+
+    Computed in float64 from a and b divided by their largest entry, so that squares neither
+    overflow nor vanish: gradients of 1e-25 in float32 would all seem equal. NaN for a NaN.
+    """
+    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    size = max(np.abs(a).max(initial=0.0), np.abs(b).max(initial=0.0))
+    if size == 0:
+        return 0.0
+    a, b = a / size, b / size
+    return float(np.linalg.norm(a - b) / (np.linalg.norm(a) + np.linalg.norm(b)))

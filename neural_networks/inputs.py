@@ -25,6 +25,7 @@ class Scaling:
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], kind: Kind) -> None:
         m, s = np.array(mean), np.array(std)
+        s = np.where(s > 0, s, 1.0)  # a channel of one value becomes 0, and not 0/0
         factor, offset = {
             "standardized": (1 / (255 * s), -m / s),
             "unit": (np.full_like(m, 1 / 255), 0 * m),

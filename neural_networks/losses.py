@@ -24,6 +24,9 @@ def cross_entropy(logits: Array, labels: Array, smoothing: float = 0.0) -> tuple
         q = (1 - ε) onehot(label) + ε/K
         L = mean_n Σ_k -q log p                      ∂L/∂z = (p - q) / N
 
+    Two float32 logits may lie further apart than float32 reaches: log p is then -∞, p is 0, and L
+    is ∞ if q is not 0. Where q is 0, q log p is 0: neither L nor its gradient is ever NaN.
+
     Args:
         logits: z, (N, K), any float dtype; finite, however large. Not changed.
         labels: classes 0..K-1, integers, (N,).
@@ -35,9 +38,13 @@ def cross_entropy(logits: Array, labels: Array, smoothing: float = 0.0) -> tuple
     log_p = logits - logits.max(axis=1, keepdims=True)
     log_p -= np.log(np.exp(log_p).sum(axis=1, keepdims=True))  # (N, K)
     rows = np.arange(n)
-    loss = -(1 - smoothing) * log_p[rows, labels].mean() - smoothing * log_p.mean()
+    loss = 0.0
+    if smoothing < 1:  # 0 · ∞ would be NaN
+        loss -= (1 - smoothing) * float(log_p[rows, labels].mean())
+    if smoothing > 0:
+        loss -= smoothing * float(log_p.mean())
     grad = np.exp(log_p)
     grad -= smoothing / classes
     grad[rows, labels] -= 1 - smoothing
     grad /= n
-    return float(loss), grad
+    return loss, grad

@@ -52,7 +52,7 @@ def forward(params: Params, x: Array, activation: Activation = relu) -> tuple[Ar
         h = f(x W1 + b1)        logits = h W2 + b2
 
     Args:
-        x: (N, D), in the dtype of the parameters. Not changed.
+        x: (N, D), in the dtype of the parameters. Neither is changed.
         activation: f; `activation.apply(z)` writes f(z) into z.
     Returns:
         logits (N, K) and h (N, H).
@@ -75,7 +75,7 @@ def backward(
 
     Args:
         x, hidden: what `forward` was given and returned, (N, D) and (N, H). Not changed.
-        dlogits: ∂L/∂logits, (N, K), already divided by N if L is a mean.
+        dlogits: ∂L/∂logits, (N, K), already divided by N if L is a mean. Not changed.
         activation: f; `activation.backprop(grad, h)` turns ∂L/∂h, in place, into ∂L/∂z.
     Returns:
         A gradient for every parameter, of its shape and dtype.

@@ -45,7 +45,8 @@ class SGD:
             grads: g by name, each of its parameter's shape; they may be overwritten.
             lr: η, the learning rate of this step.
         Uses self.params (w), self.state["v"] (v), self.momentum (μ), self.weight_decay (λ) and
-        self.nesterov; w and v are changed in place. self._scratch has a free array per parameter.
+        self.nesterov; the arrays w and v are changed in place (a checkpoint holds on to them).
+        self._scratch has a free array per parameter.
         """
         for name, w in self.params.items():
             g, v, scratch = grads[name], self.state["v"][name], self._scratch[name]
@@ -94,8 +95,8 @@ class Adam:
             grads: g by name, each of its parameter's shape; they may be overwritten.
             lr: η, the learning rate of this step.
         Uses self.params (w), self.betas (β1, β2), self.eps (ε), self.weight_decay (λ) and
-        self.state ("t", "m", "v"); w, m and v are changed in place. self._scratch has a free array
-        per parameter.
+        self.state ("t", "m", "v"); the arrays w, m and v are changed in place (a checkpoint holds
+        on to them). self._scratch has a free array per parameter.
         """
         beta1, beta2 = self.betas
         self.state["t"] += 1

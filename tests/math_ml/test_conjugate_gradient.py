@@ -115,24 +115,142 @@ def test_float32_is_kept_and_nothing_is_changed():
 
 
 @pytest.mark.exercise("conjugate_gradient.conjugate_gradient")
-@pytest.mark.parametrize("a", [np.diag([1.0, -2.0, 3.0]), -np.eye(3), np.zeros((3, 3))])
-def test_a_matrix_that_is_not_positive_definite_is_refused(a: np.ndarray):
-    with pytest.raises(ValueError, match=r"pᵀ A p is .*: a is not symmetric positive definite"):
-        conjugate_gradient(a, np.ones(3))
-    with pytest.raises(ValueError, match=r"pᵀ A p is .*: a is not symmetric positive definite"):
-        conjugate_gradient(lambda v: a @ v, np.ones(3))
+def test_float32_is_kept_without_a_start_and_whole_numbers_become_float64():
+    a, b = 2 * np.eye(3, dtype=np.float32), np.ones(3, np.float32)
+    assert conjugate_gradient(a, b).x.dtype == np.float32
+    assert conjugate_gradient(a, b, precondition=lambda r: r / 2).x.dtype == np.float32
+    whole = conjugate_gradient(np.array([[4, 0], [0, 2]]), np.array([1, 1]))
+    assert whole.x.dtype == np.float64
+    np.testing.assert_allclose(whole.x, [0.25, 0.5], rtol=1e-12)
 
 
 @pytest.mark.exercise("conjugate_gradient.conjugate_gradient")
-def test_a_preconditioner_that_is_not_positive_definite_is_refused():
+def test_no_step_where_none_is_allowed_or_needed():
+    """max_steps = 0 is a number of steps, and not "none given"."""
+    a, b, points = np.diag([1.0, 2, 3]), np.ones(3), []
+    with pytest.warns(ConvergenceWarning):
+        solution = conjugate_gradient(a, b, max_steps=0, callback=points.append)
+    assert not solution.converged
+    np.testing.assert_array_equal(solution.x, np.zeros(3))
+    np.testing.assert_allclose(solution.residuals, [3**0.5])
+    x0 = np.array([1, 1 / 2, 1 / 3])
+    there = conjugate_gradient(a, b, x0, callback=points.append)
+    assert there.converged
+    assert len(there.residuals) == 1
+    np.testing.assert_array_equal(there.x, x0)
+    assert points == [], "callback is called after a step"
+
+
+@pytest.mark.exercise("conjugate_gradient.conjugate_gradient")
+@pytest.mark.filterwarnings("error")
+def test_the_rule_is_on_b_is_met_at_its_limit_and_is_1e_8_by_default():
+    """A = I: one step solves it, and none is taken where x0 is near enough."""
+    for off, tol, steps in ((0.5, 0.5, 0), (0.5, 0.49, 1), (0.25, 0.5, 0), (0.5, 0.0, 1)):
+        solution = conjugate_gradient(np.eye(2), np.array([0, 4.0]), np.array([0, 4 - 4 * off]),
+                                      tol=tol)  # fmt: skip
+        assert solution.converged is True
+        assert len(solution.residuals) - 1 == steps
+    for off, steps in ((0.9e-8, 0), (1.5e-8, 1)):
+        solution = conjugate_gradient(np.eye(2), np.ones(2), (1 - off) * np.ones(2))
+        assert len(solution.residuals) - 1 == steps
+
+
+@pytest.mark.exercise("conjugate_gradient.conjugate_gradient")
+@pytest.mark.parametrize("size", [2, 3])
+def test_ten_steps_for_each_unknown_by_default(size: int):
+    """Of an operator that is another one at each call no solution is ever reached."""
+    rng = np.random.default_rng(0)
+    with pytest.warns(ConvergenceWarning):
+        solution = conjugate_gradient(
+            lambda v: v * rng.uniform(0.5, 2, size), np.ones(size), np.full(size, 0.5), tol=0.0
+        )
+    assert len(solution.residuals) - 1 == 10 * size
+    assert solution.converged is False
+
+
+@pytest.mark.exercise("conjugate_gradient.conjugate_gradient")
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("dtype", "sizes", "tol"),
+    [(np.float64, (1e200, 1e-200), 1e-10), (np.float32, (1e25, 1e-25), 1e-5)],
+)
+@pytest.mark.parametrize("from_zero", [True, False])
+def test_a_right_hand_side_whose_squares_overflow_or_vanish(
+    dtype: type, sizes: tuple[float, ...], tol: float, from_zero: bool
+):
+    """A norm of 0 would be "converged" at x = 0, and one of infinity would make NaN."""
+    a, b = definite(np.linspace(1, 9, 20)).astype(dtype), normal(20).astype(dtype)
+    start = None if from_zero else normal(20, 2).astype(dtype)
+    expected = np.linalg.solve(a, b)
+    for size in map(dtype, sizes):
+        points: list[np.ndarray] = []
+        x0 = None if start is None else start * size
+        solution = conjugate_gradient(a, b * size, x0, tol=tol, callback=points.append)
+        assert solution.converged
+        np.testing.assert_allclose(solution.x / size, expected, atol=20 * tol)
+        np.testing.assert_array_equal(points[-1], solution.x)
+        first = b if start is None else b - a @ start
+        assert solution.residuals[0] / size == pytest.approx(np.linalg.norm(first), rel=1e-5)
+        true = np.linalg.norm((b * size - a @ points[0]) / size)
+        assert solution.residuals[1] / size == pytest.approx(true, rel=1e-3)
+    far = np.array([sizes[0], 1, 0, -3], dtype)  # one entry alone is out of reach
+    near = np.diag(np.array([2, 2, 4, 4], dtype))
+    solution = conjugate_gradient(near, far, None if from_zero else far / 3, tol=tol)
+    np.testing.assert_allclose(solution.x / sizes[0], [0.5, 0, 0, 0], rtol=1e-5, atol=tol)
+    for size in map(dtype, sizes):
+        solution = conjugate_gradient(a * size, b, tol=tol)
+        np.testing.assert_allclose(solution.x * size, expected, atol=20 * tol)
+
+
+@pytest.mark.exercise("conjugate_gradient.conjugate_gradient")
+def test_a_length_beyond_float32_is_a_float_all_the_same():
+    """Four numbers of 3e38: ‖b‖ is 6e38, which float32 calls infinity, and ∞ <= tol ∞."""
+    b = np.full(4, 3e38, np.float32)
+    solution = conjugate_gradient(2 * np.eye(4, dtype=np.float32), b)
+    np.testing.assert_allclose(solution.residuals, [6e38, 0], rtol=1e-6, atol=1e33)
+    np.testing.assert_allclose(solution.x, b / 2, rtol=1e-6)
+
+
+@pytest.mark.exercise("conjugate_gradient.conjugate_gradient")
+@pytest.mark.parametrize("a", [np.diag([1.0, -2.0, 3.0]), -np.eye(3), np.zeros((3, 3))])
+def test_a_matrix_that_is_not_positive_definite_is_refused(a: np.ndarray):
+    for form in (a, lambda v: a @ v):
+        with pytest.raises(ValueError):
+            conjugate_gradient(form, np.ones(3))
+
+
+@pytest.mark.exercise("conjugate_gradient.conjugate_gradient")
+@pytest.mark.parametrize("factor", [-1.0, 0.0, np.nan])
+def test_a_preconditioner_that_is_not_positive_definite_is_refused(factor: float):
+    with pytest.raises(ValueError):
+        conjugate_gradient(np.eye(3), np.ones(3), precondition=lambda r: factor * r)
+
+
+@pytest.mark.exercise("conjugate_gradient.conjugate_gradient")
+def test_what_is_no_finite_vector_is_refused():
+    for bad in (np.float64(3), np.ones(0), np.array([1.0, np.nan]), np.array([np.inf, 1.0])):
+        with pytest.raises(ValueError):
+            conjugate_gradient(np.eye(2), bad)
+        with pytest.raises(ValueError):
+            conjugate_gradient(np.eye(2), np.ones(2), bad)
+
+
+def test_the_refusal_says_which_of_both_is_not_positive_definite():
+    with pytest.raises(ValueError, match=r"pᵀ A p is .*: a is not symmetric positive definite"):
+        conjugate_gradient(-np.eye(3), np.ones(3))
     with pytest.raises(ValueError, match=r"rᵀ M⁻¹ r is -3, .*: the preconditioner is not"):
         conjugate_gradient(np.eye(3), np.ones(3), precondition=lambda r: -r)
+    with pytest.raises(ValueError, match=r"rᵀ M⁻¹ r is inf, and must be above 0 and finite"):
+        conjugate_gradient(np.eye(3), np.ones(3), precondition=lambda r: np.inf * r)
+    hard = definite(np.geomspace(1, 1e4, 60))
+    with pytest.warns(ConvergenceWarning, match="after 5 steps the residual is"):
+        conjugate_gradient(hard, normal(60), max_steps=5)
 
 
 @pytest.mark.exercise("conjugate_gradient.conjugate_gradient")
 def test_too_few_steps_are_told():
     a, b = definite(np.geomspace(1, 1e4, 60)), normal(60)
-    with pytest.warns(ConvergenceWarning, match="after 5 steps the residual is") as caught:
+    with pytest.warns(ConvergenceWarning) as caught:
         solution = conjugate_gradient(a, b, max_steps=5)
     assert len(caught) == 1
     assert not solution.converged
@@ -198,6 +316,7 @@ def test_bound_in_closed_form():
     assert chebyshev_bound(9.0, 3) == pytest.approx(2 / 8)
     assert chebyshev_bound(1.0, 1) == 0
     assert chebyshev_bound(4.0, 0) == 2
+    assert chebyshev_bound(np.inf, 5) == 2
 
 
 @pytest.mark.parametrize(

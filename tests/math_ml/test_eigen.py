@@ -10,6 +10,7 @@ from scipy.sparse.linalg import eigsh
 
 from math_ml import eigen
 from math_ml.checks import ConvergenceWarning
+from math_ml.operators import column_norms, norm
 
 
 def symmetric(values: Any, seed: int = 0) -> np.ndarray:
@@ -66,12 +67,75 @@ def test_power_iteration_stops_as_soon_as_its_rule_is_met():
 @pytest.mark.exercise("eigen.power_iteration")
 @pytest.mark.parametrize("values", [[3, -3, 1], [1.0, 0.9999, 0.5]])
 def test_power_iteration_says_that_it_did_not_converge(values: list[float]):
+    a, count = symmetric(values), 0
+
+    def apply(v: np.ndarray) -> np.ndarray:
+        nonlocal count
+        count += 1
+        return a @ v
+
     with pytest.warns(ConvergenceWarning, match="50") as caught:
-        value, v, steps = eigen.power_iteration(symmetric(values), start(3), max_steps=50)
+        value, v, steps = eigen.power_iteration(apply, start(3), max_steps=50)
     assert len(caught) == 1
-    assert steps == 50
-    assert np.isfinite(value)
+    assert steps == count == 50
+    assert value == pytest.approx(v @ a @ v, rel=1e-12), "λ must be that of the v returned"
     assert np.linalg.norm(v) == pytest.approx(1)
+    expected = np.linalg.matrix_power(a, 49) @ start(3)  # the 50th product only judges
+    np.testing.assert_allclose(v, expected / np.linalg.norm(expected), atol=1e-9)
+
+
+@pytest.mark.exercise("eigen.power_iteration")
+def test_power_iteration_of_a_single_product():
+    with pytest.warns(ConvergenceWarning, match="1"):
+        value, v, steps = eigen.power_iteration(np.diag([3.0, 1.0]), np.ones(2), max_steps=1)
+    assert (value, steps) == (pytest.approx(2), 1)
+    np.testing.assert_allclose(v, [0.5**0.5] * 2)
+
+
+@pytest.mark.exercise("eigen.power_iteration")
+def test_power_iteration_takes_1e_8_and_ten_thousand_steps_by_default():
+    """Eigenvalues 2 and 1, where the residual halves in each step; and 1 and -1, where it stays."""
+    t = 0.5 ** np.arange(60)
+    _, _, steps = eigen.power_iteration(np.diag([2.0, 1.0]), np.ones(2))
+    assert steps == 1 + int(np.argmax(t / (2 + t**2) <= 1e-8))
+    with pytest.warns(ConvergenceWarning, match="10000"):
+        _, _, steps = eigen.power_iteration(np.diag([1.0, -1.0]), np.array([2.0, 1.0]))
+    assert steps == 10_000
+
+
+@pytest.mark.exercise("eigen.power_iteration")
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("size", [1e200, 1e-200])
+@pytest.mark.parametrize("scale", [1.0, 1e200, 1e-200])
+def test_power_iteration_of_numbers_whose_squares_overflow_or_vanish(size: float, scale: float):
+    """A norm of infinity makes v 0, and 0 is always converged; so is a residual of 0."""
+    a = symmetric([-7, 1, 2, 6])
+    expected = eigen.power_iteration(a, start(4))
+    value, v, steps = eigen.power_iteration(a * size, start(4) * scale)
+    assert value / size == pytest.approx(-7, rel=1e-12)
+    assert steps == expected[2]
+    np.testing.assert_allclose(v, expected[1], atol=1e-12)
+
+
+@pytest.mark.exercise("eigen.power_iteration")
+def test_power_iteration_without_a_tolerance_stops_where_nothing_is_left():
+    """‖w - λv‖ = 0 is at most tol |λ| = 0. An operator may hand back the vector that it got."""
+    for a in (np.eye(3), lambda v: v):
+        value, v, steps = eigen.power_iteration(a, np.array([0.0, -2.0, 0.0]), tol=0.0)
+        assert (value, steps) == (1, 1)
+        np.testing.assert_array_equal(v, [0, -1, 0])
+    value, _, _ = eigen.power_iteration(np.eye(2, dtype=np.float32), np.array([0, 2], np.float32))
+    assert isinstance(value, float)
+
+
+@pytest.mark.exercise("eigen.power_iteration")
+@pytest.mark.parametrize("b", [np.zeros(2), np.array([1.0, np.inf]), np.array([np.nan, 1.0])])
+def test_power_iteration_refuses_a_start_without_a_direction(b: np.ndarray):
+    with pytest.raises(ValueError):
+        eigen.power_iteration(np.eye(2), b)
+    for steps in (0, -1):
+        with pytest.raises(ValueError):
+            eigen.power_iteration(np.eye(2), np.ones(2), max_steps=steps)
 
 
 @pytest.mark.exercise("eigen.power_iteration")
@@ -145,6 +209,84 @@ def test_lanczos_stops_at_an_invariant_subspace(a: np.ndarray, b: np.ndarray, st
 
 
 @pytest.mark.exercise("eigen.lanczos")
+def test_lanczos_stops_by_the_rounding_of_its_dtype():
+    """Thirds: what is left of two eigenspaces is 1e-7 in float32, and must not become a third."""
+    a = np.diag([2.0, 2, 2, 5, 5]).astype(np.float32) * np.float32(1 / 3)
+    b = np.array([1, 0.3, 0.7, 0.2, 0.9], np.float32)
+    alpha, beta, q = eigen.lanczos(a, b, 5)
+    assert (len(alpha), len(beta), q.shape) == (2, 2, (5, 2))
+    assert alpha.dtype == beta.dtype == q.dtype == np.float32
+
+
+@pytest.mark.exercise("eigen.lanczos")
+@pytest.mark.parametrize(
+    ("alpha", "beta"),
+    [([1 - 2.0**33, 1, 1, 1], [1.0, 0, 1]), ([2.0, 1, 1, 1], [2.0**33 - 2, 0, 1])],
+    ids=["|alpha|", "beta"],
+)
+@pytest.mark.parametrize("size", [1.0, 2.0**80, 2.0**-80])
+def test_lanczos_stops_exactly_at_its_rule(alpha: list[float], beta: list[float], size: float):
+    """From e₁ on a tridiagonal matrix Lanczos finds the matrix itself, without a rounding error.
+
+    s = |α₀| + β₀ = 2³³ from the first step on, and D eps s = 4 · 2⁻⁵² · 2³³ = 2⁻¹⁷: β₁ is put at
+    that, and then just above it.
+    """
+    for second, expected in ((2.0**-17, 2), (1.5 * 2.0**-17, 4)):
+        beta[1] = second
+        a = size * (np.diag(alpha) + np.diag(beta, 1) + np.diag(beta, -1))
+        found, left, q = eigen.lanczos(a, np.array([3.0, 0, 0, 0]), 4)
+        assert len(found) == len(left) == q.shape[1] == expected
+        np.testing.assert_allclose(found / size, alpha[:expected], rtol=1e-15)
+        np.testing.assert_allclose(left[: min(expected, 3)] / size, beta[:expected], rtol=1e-15)
+        np.testing.assert_array_equal(np.abs(q), np.eye(4)[:, :expected])
+
+
+@pytest.mark.exercise("eigen.lanczos")
+@pytest.mark.parametrize("size", [1e200, 1e-200])
+@pytest.mark.parametrize("scale", [1.0, 1e200, 1e-200])
+def test_lanczos_of_numbers_whose_squares_overflow_or_vanish(size: float, scale: float):
+    a, b = symmetric(np.linspace(-3, 8, 40)), start(40)
+    expected = eigen.lanczos(a, b, 6)
+    alpha, beta, q = eigen.lanczos(a * size, b * scale, 6)
+    for ours, theirs in ((alpha / size, expected[0]), (beta / size, expected[1]), (q, expected[2])):
+        np.testing.assert_allclose(ours, theirs, atol=1e-11)
+
+
+@pytest.mark.exercise("eigen.lanczos")
+def test_lanczos_may_go_on_beyond_the_size_where_it_does_not_reorthonormalise():
+    """Rounding never leaves exactly nothing of a random start; and the identity's own vector may
+    come back from its operator.
+    """
+    a = symmetric(np.append(np.linspace(0, 1, 19), 1000.0))
+    alpha, beta, q = eigen.lanczos(a, start(20), 30, reorthonormalise=False)
+    assert (len(alpha), len(beta), q.shape) == (30, 30, (20, 30))
+    np.testing.assert_allclose(np.linalg.norm(q, axis=0), 1, rtol=1e-12)
+    alpha, beta, q = eigen.lanczos(lambda v: v, np.array([0.0, 3, 4]), 3)
+    np.testing.assert_allclose(alpha, [1])
+    np.testing.assert_allclose(q, [[0], [0.6], [0.8]])
+
+
+@pytest.mark.exercise("eigen.lanczos")
+def test_lanczos_stays_orthogonal_where_the_start_is_nearly_an_eigenvector():
+    """w is then hardly more than the rounding error of A q, and most of that lies along the q's."""
+    a = symmetric(np.append(np.linspace(0, 1e-9, 29), 1.0))
+    _, vectors = np.linalg.eigh(a)
+    b = vectors[:, -1] + 1e-7 * start(30)
+    _, _, q = eigen.lanczos(a, b, 30)
+    np.testing.assert_allclose(q.T @ q, np.eye(q.shape[1]), atol=1e-14)
+
+
+@pytest.mark.exercise("eigen.lanczos")
+@pytest.mark.parametrize("b", [np.zeros(2), np.array([1.0, np.inf]), np.array([np.nan, 1.0])])
+def test_lanczos_refuses_a_start_without_a_direction_and_impossible_steps(b: np.ndarray):
+    with pytest.raises(ValueError):
+        eigen.lanczos(np.eye(2), b, 1)
+    for steps, reorthonormalise in ((3, True), (0, True), (-1, True), (0, False), (-1, False)):
+        with pytest.raises(ValueError):
+            eigen.lanczos(np.diag([1.0, 2.0]), np.ones(2), steps, reorthonormalise)
+
+
+@pytest.mark.exercise("eigen.lanczos")
 def test_lanczos_keeps_float32_and_takes_functions():
     a = symmetric(np.linspace(1, 2, 30)).astype(np.float32)
     alpha, beta, q = eigen.lanczos(lambda v: a @ v, start(30).astype(np.float32), 20)
@@ -190,6 +332,33 @@ def test_rayleigh_quotient():
     values, vectors = np.linalg.eigh(a)
     assert eigen.rayleigh_quotient(a, 7 * vectors[:, 1]) == pytest.approx(4)
     assert eigen.rayleigh_quotient(a, vectors.sum(axis=1)) == pytest.approx(values.mean())
+    for size in (1e200, 1e-200):  # squares overflow, or vanish
+        assert eigen.rayleigh_quotient(a, size * vectors[:, 1]) == pytest.approx(4)
+    with pytest.raises(ValueError, match="v is 0 and has no direction"):
+        eigen.rayleigh_quotient(a, np.zeros(2))
+
+
+def test_a_product_that_overflows_is_told():
+    """inf - inf would be a NaN for as many steps as are allowed."""
+    with (
+        np.errstate(over="ignore"),
+        pytest.raises(ValueError, match=r"a\(v\)\[0\] is inf: every entry must be finite"),
+    ):
+        eigen.power_iteration(np.full((2, 2), 1.7e308), np.ones(2))
+
+
+def test_norm_is_numpys_where_squares_do_not_overflow_or_vanish():
+    x = start(12).reshape(3, 4)
+    for size in (1.0, 1e200, 1e-200):
+        expected = np.linalg.norm(x, axis=0)
+        np.testing.assert_allclose(column_norms(size * x) / size, expected, rtol=1e-14)
+        assert norm(size * x[0]) / size == pytest.approx(np.linalg.norm(x[0]), rel=1e-14)
+    for number in (1e-40, 1e-30, 3e38):
+        assert norm(np.full(4, number, np.float32)) == pytest.approx(2 * number, rel=1e-4)
+    assert column_norms(np.full((4, 1), 1e-30, np.float32)).dtype == np.float32
+    assert norm(np.zeros(3)) == 0
+    assert norm(np.array([1.0, np.inf])) == np.inf
+    assert np.isnan(norm(np.array([1.0, np.nan])))
 
 
 @pytest.mark.parametrize(

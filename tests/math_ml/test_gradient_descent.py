@@ -125,6 +125,21 @@ def test_steps_measured_are_those_predicted(condition: float):
     assert quick < gd.steps_needed(values, 1e-6, "momentum") < 1.5 * quick
 
 
+def test_predictions_for_the_worst_conditions_are_numbers():
+    """(κ - 1)/(κ + 1) rounds to 1, whose logarithm is 0, and ∞/∞ is no number."""
+    assert gd.contraction(np.inf) == gd.contraction(np.inf, "momentum") == 1
+    exact = 0.5 * 1e20 * np.log(1e6)
+    assert gd.predicted_steps(1e20, 1e-6, "gradient descent") == pytest.approx(exact)
+    assert gd.predicted_steps(np.inf, 1e-6, "momentum") == np.inf
+    assert gd.predicted_steps(1.0, 1e-6, "momentum") == 1
+
+
+@pytest.mark.parametrize(("values", "reduction"), [([1.0, -2.0], 0.1), ([0.0], 0.1), ([1.0], 0.0)])
+def test_steps_of_what_has_no_minimum_are_not_counted(values: list[float], reduction: float):
+    with pytest.raises(ValueError, match="eigenvalues and reduction must be above 0"):
+        gd.steps_needed(np.array(values), reduction, "gradient descent")
+
+
 def test_steps_grow_like_the_condition_number_and_like_its_root():
     conditions = np.array([100.0, 1000.0])
     slopes = {}

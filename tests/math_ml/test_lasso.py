@@ -46,6 +46,25 @@ def test_soft_threshold():
 
 
 @pytest.mark.exercise("lasso.soft_threshold")
+def test_soft_threshold_of_whole_numbers_of_float32_and_of_any_shape():
+    whole = lasso.soft_threshold(np.array([3, -3, 1, 0]), 0.5)
+    assert whole.dtype == np.float64
+    np.testing.assert_array_equal(whole, [2.5, -2.5, 0.5, 0])
+    np.testing.assert_array_equal(lasso.soft_threshold(np.array([3, -3, 1]), 0.0), [3, -3, 1])
+    assert lasso.soft_threshold(np.array([3.0, -3.0], np.float32), 0.5).dtype == np.float32
+    for shape in ((), (0,), (1,), (2, 1, 3)):
+        z = np.full(shape, -2.0)
+        shrunk = np.asarray(lasso.soft_threshold(z, 0.75))
+        assert shrunk.shape == shape
+        assert (shrunk == -1.25).all()
+        assert (z == -2).all()
+    numbers = np.array([np.inf, -np.inf, 1e308, -1e308, 5e-324])
+    np.testing.assert_array_equal(
+        lasso.soft_threshold(numbers, 1e300), [np.inf, -np.inf, 1e308 - 1e300, 1e300 - 1e308, 0]
+    )
+
+
+@pytest.mark.exercise("lasso.soft_threshold")
 def test_soft_threshold_is_the_proximal_map():
     """argmin_u ½(u - z)² + t|u|, by trying a fine grid of u."""
     grid = np.linspace(-4, 4, 80_001)
@@ -104,6 +123,47 @@ def test_a_column_of_zeros_is_left_alone():
     lasso.coordinate_sweep(w, g, gram, 0.1)
     assert w[1] == 0.7
     assert np.isfinite(w).all()
+
+
+@pytest.mark.exercise("lasso.coordinate_sweep")
+def test_only_a_column_of_zeros_is_left_alone_whatever_its_slope():
+    """G_jj = 0: the weight stays, though rounding has left a slope there."""
+    gram, g = np.diag([0.0, 1e-30, 4.0]), np.array([0.5, 1e-30, 9.0])
+    w, kept = np.array([0.7, 0.0, 0.0]), gram.copy()
+    assert lasso.coordinate_sweep(w, g, gram, 0.0) is None
+    np.testing.assert_allclose(w, [0.7, 1.0, 2.25], rtol=1e-14)
+    np.testing.assert_allclose(g, [0.5, 0, 0], atol=1e-45)
+    np.testing.assert_array_equal(gram, kept)
+
+
+@pytest.mark.exercise("lasso.coordinate_sweep")
+def test_a_sweep_without_a_price_is_gauss_and_seidels():
+    """α = 0: (lower triangle of G) w' = c - (what is above) w; scipy solves it at once."""
+    from scipy.linalg import solve_triangular
+
+    gram, c, w = problem(5)
+    g = c - gram @ w
+    expected = solve_triangular(np.tril(gram), c - np.triu(gram, 1) @ w, lower=True)
+    lasso.coordinate_sweep(w, g, gram, 0.0)
+    np.testing.assert_allclose(w, expected, rtol=1e-12)
+    np.testing.assert_allclose(g, c - gram @ w, atol=1e-12)
+
+
+@pytest.mark.exercise("lasso.coordinate_sweep")
+@pytest.mark.parametrize(
+    ("z", "alpha", "expected"),
+    [(3.0, 1.0, 1.0), (-3.0, 1.0, -1.0), (1.0, 1.0, 0.0), (-1.0, 1.0, 0.0), (0.5, 1.0, 0.0)],
+)
+def test_one_coordinate_alone(z: float, alpha: float, expected: float):
+    """G = (2): w = S(z, α)/2, an exact 0 where |z| = α, from above and from below, from any start.
+
+    w and g may be views of larger arrays.
+    """
+    for old in (0.0, 5.0, -5.0):
+        both = np.array([old, 9.0, z - 2 * old, 9.0])
+        w, g = both[:1], both[2:3]
+        lasso.coordinate_sweep(w, g, np.array([[2.0]]), alpha)
+        np.testing.assert_array_equal(both, [expected, 9, z - 2 * expected, 9])
 
 
 @pytest.mark.parametrize("fit", [lasso.fit_lasso, lasso.fit_proximal])
@@ -196,6 +256,18 @@ def test_bad_input_is_told_of(fit: Any):
         fit(np.full_like(x, np.nan), y, 0.1)
     with pytest.warns(checks.ConvergenceWarning, match="above the .* asked for: raise max_s"):
         fit(*table(0.9), 1e-4, 1e-13, 2)
+
+
+@pytest.mark.parametrize("fit", [lasso.fit_lasso, lasso.fit_proximal])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize(("columns", "target"), [(1, 1e170), (1, 1e-170), (1e170, 1), (1e-170, 1)])
+def test_numbers_whose_squares_overflow_or_vanish_are_refused(
+    fit: Any, columns: float, target: float
+):
+    """A target of 1e-170 used to get weights of 0 with a gap of 0, and 1e170 a NaN."""
+    x, y = table()
+    with pytest.raises(ValueError, match="beyond floating point: divide the columns and"):
+        fit(x * columns, y * target, 1e-3 * columns * target)
 
 
 @pytest.mark.parametrize("fit", [lasso.fit_lasso, lasso.fit_proximal])

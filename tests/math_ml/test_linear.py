@@ -95,6 +95,47 @@ def test_a_shifted_target_moves_only_the_intercept():
     assert moved - intercept == pytest.approx(1000)
 
 
+@pytest.mark.exercise("linear.ridge")
+@pytest.mark.parametrize("shape", [(1, 1), (1, 4), (5, 1)])
+def test_ridge_of_one_row_and_of_one_column(shape: tuple[int, int]):
+    """A single row fixes b alone: what is centred is 0, and so is w."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal(shape), rng.standard_normal(shape[0]) + 2
+    coef, intercept = linear.ridge(x, y, 0.5)
+    xc, yc = x - x.mean(axis=0), y - y.mean()
+    expected = xc.T @ np.linalg.solve(xc @ xc.T + 0.5 * np.eye(len(x)), yc)  # the dual form
+    assert coef.shape == expected.shape
+    np.testing.assert_allclose(coef, expected, rtol=1e-12, atol=1e-14)
+    assert intercept == pytest.approx(y.mean() - x.mean(axis=0) @ expected, rel=1e-12)
+
+
+@pytest.mark.exercise("linear.ridge")
+def test_ridge_takes_the_means_off_before_it_multiplies():
+    """xᵀx - N m mᵀ would be the same on paper, and has no digit left where the means are 1e9."""
+    x, y = table()
+    x = x / x.std(axis=0)
+    near, _ = linear.ridge(x - x.mean(axis=0), y, 2.0)
+    far, intercept = linear.ridge(x + 1e9, y + 1e9, 2.0)
+    np.testing.assert_allclose(far, near, rtol=1e-5)
+    assert (x + 1e9)[0] @ far + intercept == pytest.approx(y.mean() + 1e9, abs=1e6)
+
+
+@pytest.mark.exercise("linear.ridge")
+@pytest.mark.parametrize("alpha", [1e-12, 1e-9, 1e-6])
+def test_ridge_solves_and_does_not_invert(alpha: float):
+    """Columns a millionth apart: the residual of the system is rounding for every stable solution,
+    and a million times that for the inverse.
+    """
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((40, 3)), rng.standard_normal(40)
+    x = np.column_stack([x, x[:, 0] + 1e-6 * rng.standard_normal(40)])
+    coef, _ = linear.ridge(x, y, alpha)
+    xc, yc = x - x.mean(axis=0), y - y.mean()
+    matrix, right = xc.T @ xc + alpha * np.eye(4), xc.T @ yc
+    size = np.linalg.norm(matrix) * np.linalg.norm(coef) + np.linalg.norm(right)
+    assert np.linalg.norm(matrix @ coef - right) <= 1e-13 * size
+
+
 def test_ridge_path_and_its_ends():
     x, y = table()
     alphas = np.array([1e3, 1.0, 1e-6])
@@ -160,3 +201,34 @@ def test_a_huge_but_finite_table_is_no_nan():
     """The quick test by the sum overflows here, and must not be the last word."""
     x, y = table(columns=2)
     checks.table(x * 1e306, y)
+
+
+@pytest.mark.parametrize("size", [1e200, 1e-200])
+@pytest.mark.parametrize(
+    "fit", [*EXACT, linear.fit_gradient_descent, lambda x, y: linear.fit_sgd(x, y, epochs=20)]
+)
+def test_columns_whose_squares_overflow_or_vanish_are_fitted_all_the_same(fit: Any, size: float):
+    """Descent used to stop at once, at weights of 0, and to say nothing."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((60, 3)) + 1
+    y = x @ np.array([1.0, -2.0, 0.5]) + 4
+    np.testing.assert_allclose(fit(x * size, y).coef * size, fit(x, y).coef, rtol=1e-9)
+
+
+def test_ridge_path_of_columns_whose_squares_overflow():
+    """σ is 1e200 there, so that α counts as nothing: w is that of least squares, and not 0."""
+    x, y = table(columns=2)
+    expected = LinearRegression().fit(x, y).coef_
+    coefs = linear.ridge_path(x * 1e200, y, np.array([0.0, 1.0])) * 1e200
+    np.testing.assert_allclose(coefs, [expected, expected], rtol=1e-9)
+    twice = np.column_stack([x[:, 0], np.zeros(len(x))])
+    assert not linear.ridge_path(twice, y, np.array([0.0, 1.0]))[:, 1].any()
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::math_ml.checks.ConvergenceWarning")
+def test_a_fit_that_overflows_says_so_instead_of_returning_nan():
+    x, y = table(columns=2)
+    with pytest.raises(ValueError, match=r"the weights overflowed: .*divide the columns by"):
+        linear.fit_ridge(x * 1e200, y, 1.0)
+    with pytest.raises(ValueError, match="descent took too large a step"):
+        linear.fit_gradient_descent(x, y, step_size=1e3)

@@ -89,6 +89,55 @@ def test_steps_of_newton_end_at_scikit_learns_optimum():
     np.testing.assert_allclose(theta, [*peer.coef_[0], *peer.intercept_], atol=1e-7)
 
 
+@pytest.mark.exercise("logistic.newton_direction")
+def test_newton_direction_of_large_logits_is_exact():
+    """One row and one weight, no penalty: ∇ = (p - y) a and d = (y - p)/(p (1 - p) a), by scipy's
+    p. At z = -200, y = 1 that is e^200: a clipped logit is wrong by many orders.
+    """
+    for z, label in ((-200.0, 1), (-30.0, 1), (-12.0, 0), (0.0, 1), (12.0, 0), (25.0, 0)):
+        a, theta = np.array([[-2.0]]), np.array([-z / 2])
+        gradient, direction = logistic.newton_direction(a, np.array([label]), theta, np.zeros(1))
+        p = expit(z)
+        assert gradient[0] == pytest.approx(-2 * (p - label), rel=1e-12)
+        assert direction[0] == pytest.approx((p - label) / (2 * p * (1 - p)), rel=1e-9)
+
+
+@pytest.mark.exercise("logistic.newton_direction")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_newton_direction_of_any_logits_is_finite_and_changes_nothing():
+    a = np.array([[1e4, 1.0], [-1e4, 1.0], [30.0, 1.0]])
+    arguments = a, np.array([1.0, 1.0, 0.0]), np.array([2.0, -1.0]), np.array([0.5, 0.25])
+    kept = [each.copy() for each in arguments]
+    gradient, direction = logistic.newton_direction(*arguments)
+    for now, before in zip(arguments, kept, strict=True):
+        np.testing.assert_array_equal(now, before)
+    p = expit(a @ kept[2])  # 1, 0 and 1 to rounding: H is diag(λ)
+    expected = a.T @ (p - kept[1]) + kept[3] * kept[2]
+    np.testing.assert_allclose(gradient, expected, rtol=1e-12)
+    np.testing.assert_allclose(direction, -expected / kept[3], rtol=1e-9)
+
+
+@pytest.mark.exercise("logistic.newton_direction")
+def test_newton_direction_solves_and_does_not_invert():
+    """Columns a millionth apart: the residual is rounding, and far more by an inverse."""
+    x, y = table(60, 4)
+    near = x[:, 0] + 1e-6 * np.random.default_rng(1).standard_normal(60)
+    a, theta = np.column_stack([x, near, np.ones(60)]), np.zeros(6)
+    penalty = np.array([1e-9] * 5 + [0.0])
+    gradient, direction = logistic.newton_direction(a, y, theta, penalty)
+    hessian = a.T @ a / 4 + np.diag(penalty)  # p = 1/2
+    size = np.linalg.norm(hessian) * np.linalg.norm(direction) + np.linalg.norm(gradient)
+    assert np.linalg.norm(hessian @ direction + gradient) <= 1e-13 * size
+
+
+@pytest.mark.exercise("logistic.newton_direction")
+def test_a_singular_hessian_is_numpys_error():
+    """fit_newton makes a sentence of it."""
+    a = np.array([[1.0, 0.0], [2.0, 0.0]])
+    with pytest.raises(np.linalg.LinAlgError):
+        logistic.newton_direction(a, np.array([0.0, 1.0]), np.zeros(2), np.zeros(2))
+
+
 @pytest.mark.filterwarnings("error")
 def test_sigmoid_and_log_loss_are_exact_for_any_logit():
     z = np.array([-1e4, -800.0, -30.0, -1.0, 0.0, 2.0, 40.0, 900.0])
@@ -179,3 +228,15 @@ def test_expected_calibration_error_by_hand():
     assert logistic.expected_calibration_error(y, p) == pytest.approx(expected)
     with pytest.raises(ValueError, match="one probability from 0 to 1"):
         logistic.expected_calibration_error(y, p + 0.2)
+    with pytest.raises(ValueError, match="for every label, at least one"):
+        logistic.expected_calibration_error(y[:0], p[:0])
+    with pytest.raises(ValueError, match=r"labels must be 0 or 1, got \[-1.0, 1.0\]"):
+        logistic.expected_calibration_error(2 * y - 1, p)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_descent_on_a_table_whose_squares_overflow_says_that_it_did_not_arrive():
+    """It used to return zeros: an infinite gradient is no more than a share of infinity."""
+    x, y = table()
+    with pytest.warns(checks.ConvergenceWarning, match="not the optimum"):
+        logistic.fit_gradient_descent(x * 1e200, y, 1.0, steps=3)

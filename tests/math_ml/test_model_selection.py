@@ -1,5 +1,7 @@
 """Splits, folds and scaling against scikit-learn, and what leaking does."""
 
+import warnings
+
 import numpy as np
 import pytest
 from sklearn.linear_model import Lasso, LinearRegression, Ridge
@@ -17,7 +19,9 @@ def test_standardizer_is_scikit_learns():
     rng = np.random.default_rng(0)
     x = rng.standard_normal((7, 3)) * [1, 100, 1e-3] + [5, -3, 0]
     kept, peer = x.copy(), StandardScaler().fit(x)
-    scale = model_selection.Standardizer.fit(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # no column is constant: there is nothing to warn of
+        scale = model_selection.Standardizer.fit(x)
     assert isinstance(scale, model_selection.Standardizer)
     np.testing.assert_allclose(scale.mean, peer.mean_, rtol=1e-12)
     np.testing.assert_allclose(scale.std, peer.scale_, rtol=1e-12)
@@ -28,16 +32,72 @@ def test_standardizer_is_scikit_learns():
 def test_a_column_of_one_value_is_told_of_and_gets_the_deviation_one():
     x = np.array([[1.0, 0.1, 3.0], [2.0, 0.1, 5.0], [4.0, 0.1, 1.0]])
     x = np.vstack([x] * 10)  # the deviation of thirty 0.1 is not 0 when rounded
-    with pytest.warns(checks.ConstantColumnWarning, match=r"columns \[1\] have one value only"):
+    with pytest.warns(checks.ConstantColumnWarning, match="1"):
         scale = model_selection.Standardizer.fit(x)
     assert scale.std[1] == 1
+    assert scale.mean[1] == pytest.approx(0.1, rel=1e-12)
     assert (scale.std[[0, 2]] > 1).all()
 
 
 @pytest.mark.exercise("model_selection.Standardizer.fit")
-def test_a_nan_is_told_of():
+@pytest.mark.parametrize(
+    "x", [[[7.0, 0.0, -1e300]], [[7, 0, -5]], [[0.3, 0.0, 2e-300]] * 7], ids=["row", "whole", "7"]
+)
+def test_one_warning_names_all_columns_of_one_value(x: list[list[float]]):
+    """A single row is constant throughout; a column of zeros has nothing to be divided by."""
+    with pytest.warns(checks.ConstantColumnWarning) as caught:
+        scale = model_selection.Standardizer.fit(np.array(x))
+    assert len(caught) == 1
+    assert all(str(column) in str(caught[0].message) for column in (0, 1, 2))
+    np.testing.assert_array_equal(scale.std, np.ones(3))
+    np.testing.assert_allclose(scale.mean, x[0], rtol=1e-12)
+
+
+def test_the_warning_and_the_error_say_where():
+    x = np.array([[1.0, 4.0], [2.0, 4.0]])
+    with pytest.warns(checks.ConstantColumnWarning, match=r"columns \[1\] have one value only"):
+        model_selection.Standardizer.fit(x)
     with pytest.raises(ValueError, match=r"x\[1, 0\] is nan"):
         model_selection.Standardizer.fit(np.array([[1.0], [np.nan], [2.0]]))
+
+
+@pytest.mark.exercise("model_selection.Standardizer.fit")
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_value_that_is_not_finite_is_refused(value: float):
+    with pytest.raises(ValueError):
+        model_selection.Standardizer.fit(np.array([[1.0], [value], [2.0]]))
+
+
+@pytest.mark.exercise("model_selection.Standardizer.fit")
+@pytest.mark.parametrize("dtype", [np.float32, np.int16])
+def test_standardizer_computes_in_float64_and_makes_its_own_class(dtype: type):
+    class Mine(model_selection.Standardizer):
+        pass
+
+    x = np.array([[1, 300], [3, 100], [4, 200]], dtype)
+    scale = Mine.fit(x)
+    assert type(scale) is Mine
+    assert scale.mean.dtype == scale.std.dtype == np.float64
+    np.testing.assert_allclose(scale.mean, [8 / 3, 200], rtol=1e-15)
+    np.testing.assert_allclose(scale.std, [(14 / 9) ** 0.5, (20_000 / 3) ** 0.5], rtol=1e-15)
+    assert x.dtype == dtype
+
+
+@pytest.mark.exercise("model_selection.Standardizer.fit")
+@pytest.mark.filterwarnings("error")
+def test_standardizer_of_columns_whose_sums_or_squares_overflow_or_vanish():
+    """A deviation of 0 or infinity would make NaN or 0 of the whole column."""
+    x, sizes = (
+        np.array([1.0, 2.0, 4.0, 7.0, 7.0])[:, None],
+        np.array([2e307, 1e-300, 1e200, -1e200, -1.0]),
+    )
+    scale = model_selection.Standardizer.fit(x * sizes)
+    np.testing.assert_allclose(scale.mean, 4.2 * sizes, rtol=1e-14)
+    np.testing.assert_allclose(scale.std, x.std() * np.abs(sizes), rtol=1e-14)
+    mixed = np.array([[1e200, -1e200], [1e-3, -1e-3], [2.0, 5.0]])  # of unlike sizes and signs
+    scale = model_selection.Standardizer.fit(mixed)
+    np.testing.assert_allclose(scale.mean, [1e200 / 3, -1e200 / 3], rtol=1e-14)
+    np.testing.assert_allclose(scale.std, [2**0.5 / 3 * 1e200] * 2, rtol=1e-14)
 
 
 def test_standardizer_scales_other_rows_by_what_it_saw():
@@ -46,13 +106,14 @@ def test_standardizer_scales_other_rows_by_what_it_saw():
 
 
 @pytest.mark.exercise("model_selection.k_fold")
-@pytest.mark.parametrize(("rows", "folds"), [(10, 2), (23, 5), (7, 7)])
+@pytest.mark.parametrize(("rows", "folds"), [(10, 2), (23, 5), (7, 7), (2, 2), (103, 10)])
 def test_every_row_is_validated_once(rows: int, folds: int):
     pairs = model_selection.k_fold(rows, folds, seed=3)
     assert len(pairs) == folds
     assert sorted(np.concatenate([valid for _, valid in pairs])) == list(range(rows))
+    values = np.arange(rows)
     for train, valid in pairs:
-        assert sorted([*train, *valid]) == list(range(rows))
+        assert sorted([*values[train], *values[valid]]) == list(range(rows))
     sizes = [len(valid) for _, valid in pairs]
     assert max(sizes) - min(sizes) <= 1
 
@@ -67,10 +128,25 @@ def test_folds_are_shuffled_by_their_seed():
 
 
 @pytest.mark.exercise("model_selection.k_fold")
-@pytest.mark.parametrize("folds", [1, 11])
+def test_folds_have_the_seed_0_by_default_and_a_generator_of_their_own():
+    np.random.seed(5)  # noqa: NPY002 - what must not be drawn from
+    default, seeded = model_selection.k_fold(50, 3), model_selection.k_fold(50, 3, 0)
+    for (_, a), (_, b) in zip(default, seeded, strict=True):
+        np.testing.assert_array_equal(a, b)
+    drawn = np.random.random()  # noqa: NPY002
+    assert drawn == np.random.RandomState(5).random_sample()
+
+
+@pytest.mark.exercise("model_selection.k_fold")
+@pytest.mark.parametrize("folds", [1, 11, 0, -3])
 def test_a_number_of_folds_that_cannot_be_is_refused(folds: int):
-    with pytest.raises(ValueError, match=f"from 2 to the 10 rows there are, got {folds}"):
+    with pytest.raises(ValueError):
         model_selection.k_fold(10, folds)
+
+
+def test_the_refusal_names_the_rows():
+    with pytest.raises(ValueError, match="from 2 to the 10 rows there are, got 11"):
+        model_selection.k_fold(10, 11)
 
 
 def test_train_valid_split_parts_the_rows():
@@ -110,11 +186,24 @@ def test_fold_errors_and_the_choice_among_them():
     assert model_selection.best_of(close, one_standard_error=True) == 0
 
 
+def test_a_fit_that_failed_on_a_fold_is_never_chosen():
+    """argmin takes the first NaN for the least; and a single fold has no standard error."""
+    errors = np.array([[1.0, np.nan], [3.0, 4.0], [np.inf, 1.0], [2.0, 4.0]])
+    assert model_selection.best_of(errors) == 3
+    with pytest.raises(ValueError, match="every fit has an error that is not finite"):
+        model_selection.best_of(errors[[0, 2]])
+    with pytest.raises(ValueError, match="take two folds or more"):
+        model_selection.best_of(np.array([[2.0], [1.0]]), one_standard_error=True)
+
+
 def test_r2_is_scikit_learns():
     y, p = np.array([1.0, 2, 4, 8]), np.array([1.5, 2, 3, 9])
     assert model_selection.r2(y, p) == pytest.approx(r2_score(y, p))
-    with pytest.raises(ValueError, match="all of them are equal"):
-        model_selection.r2(np.ones(3), p[:3])
+    for size in (1e200, 1e-200):  # squares overflow, or vanish
+        assert model_selection.r2(y * size, p * size) == pytest.approx(r2_score(y, p))
+    for same in (np.ones(3), np.full(10, 0.1)):  # the mean of ten 0.1 is not 0.1 to the last bit
+        with pytest.raises(ValueError, match="all of them are equal"):
+            model_selection.r2(same, np.zeros(len(same)))
 
 
 def test_most_correlated_finds_them_whatever_their_scale():
@@ -122,6 +211,15 @@ def test_most_correlated_finds_them_whatever_their_scale():
     x = rng.standard_normal((200, 6)) * [1, 1e-4, 1e3, 1, 1, 0] + 5
     y = 1e4 * (x[:, 1] - 5) - 2 * x[:, 3]
     assert set(model_selection.most_correlated(x, y, 2)) == {1, 3}
+    sizes = [1, 1e-200, 1, 1e200, 1, 1]  # squares overflow, or vanish
+    assert set(model_selection.most_correlated((x - 5) * sizes, y, 2)) == {1, 3}
+
+
+def test_a_column_of_one_value_correlates_with_nothing():
+    """Less its mean it is rounding error, which must not be scaled up to a correlation of 1."""
+    x = np.column_stack([np.full(30, 0.1), np.arange(30.0)])
+    y = 5 * (x[:, 0] - x[:, 0].mean()) + np.cos(np.arange(30.0)) * 1e-3
+    assert model_selection.most_correlated(x, y, 1) == [1]
 
 
 def test_the_study_of_diabetes_is_scikit_learns_at_the_chosen_alphas():

@@ -90,6 +90,41 @@ def test_reflector_neither_overflows_nor_vanishes(size: float, dtype: type):
     np.testing.assert_allclose([v[1], tau], [0.5, 1.6], rtol=1e-6)
 
 
+@pytest.mark.exercise("qr.reflector")
+@pytest.mark.parametrize(
+    ("dtype", "sizes"),
+    [(np.float64, (1.2e308, 1e-305, 1e154, 1e-154)), (np.float32, (2.3e38, 1e-35, 1e19, 1e-19))],
+)
+def test_reflector_reaches_as_far_as_its_dtype(dtype: type, sizes: tuple[float, ...]):
+    """x₀ - β is beyond the dtype at the largest size, where ‖x‖ = 1.25 |x₀| is still inside."""
+    for size in sizes:
+        x = np.array([-4, 0, 3], dtype) / 4 * dtype(size)
+        v, tau, beta = qr.reflector(x)
+        np.testing.assert_allclose(v, [1, 0, -1 / 3], rtol=1e-6)
+        assert float(tau) == pytest.approx(1.8, rel=1e-6)
+        assert float(beta) / size == pytest.approx(1.25, rel=1e-6)
+
+
+@pytest.mark.exercise("qr.reflector")
+def test_reflector_of_numbers_that_are_all_negative_or_0():
+    """The largest |x_i| is not the largest x_i, which is 0 here."""
+    v, tau, beta = qr.reflector(np.array([-3.0, 0.0, -4.0]))
+    np.testing.assert_allclose(v, [1, 0, 0.5], rtol=1e-15)
+    assert (tau, beta) == (pytest.approx(1.6), pytest.approx(5))
+
+
+@pytest.mark.exercise("qr.reflector")
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("tail", [[0.0, 1e-30], [1e-30, 0.0], [0.0, 0.0, -1e-30]])
+def test_reflector_of_a_tail_that_is_all_but_0(dtype: type, tail: list[float]):
+    """Not 0 is not 0: the reflection is made, and τ is 2 to rounding."""
+    x = np.array([3, *tail], dtype)
+    v, tau, beta = qr.reflector(x)
+    assert v.dtype == dtype
+    np.testing.assert_allclose(v[1:], x[1:] / 6, rtol=1e-6)
+    assert (float(tau), float(beta)) == pytest.approx((2, -3))
+
+
 def condition_of_leading_columns(a: np.ndarray) -> np.ndarray:
     """For each column j the condition number of the columns up to j; the last goes on for those of
     a wide matrix. Columns of zeros alone are taken as well conditioned: no rounding occurs there.
@@ -194,6 +229,17 @@ def test_least_squares_keeps_the_digits_that_normal_equations_lose():
     a = np.array([[1, 1], [1e-7, 0], [0, 1e-7]])
     x = qr.least_squares(a, a @ np.array([1.0, 2.0]))
     np.testing.assert_allclose(x, [1, 2], rtol=1e-8)
+
+
+@pytest.mark.parametrize("size", [1e200, 1e-200])
+def test_least_squares_of_columns_whose_squares_overflow_or_vanish(size: float):
+    """Lengths of 0 or infinity used to call no column, or every one, dependent."""
+    a, b = normal(20, 3), normal(20, seed=2)
+    np.testing.assert_allclose(
+        qr.least_squares(a * size, b) * size, qr.least_squares(a, b), rtol=1e-12
+    )
+    with pytest.raises(ValueError, match="column 4 follows from the columns before it"):
+        qr.least_squares(collinear() * size, np.ones(12))
 
 
 @pytest.mark.parametrize(

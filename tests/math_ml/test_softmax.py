@@ -55,6 +55,58 @@ def test_zeros_cost_log_k_and_float32_stays():
     np.testing.assert_allclose(grads["b"], [0.05, 0.05, 0.25, -0.35], atol=1e-6)
 
 
+@pytest.mark.exercise("softmax.loss_and_gradient")
+@pytest.mark.parametrize("shape", [(1, 1, 2), (1, 3, 4), (5, 1, 3), (4, 2, 1)])
+@pytest.mark.parametrize("integers", [np.int64, np.uint8])
+def test_one_row_one_column_and_one_class(shape: tuple[int, int, int], integers: type):
+    """Against torch; of a single class p is 1 and nothing is to be learned but the penalty."""
+    rows, columns, classes = shape
+    rng = np.random.default_rng(3)
+    params = {"W": rng.standard_normal((columns, classes)), "b": rng.standard_normal(classes)}
+    x, labels = rng.standard_normal((rows, columns)), rng.integers(classes, size=rows)
+    kept = x.copy()
+    w, b = (torch.tensor(params[k], requires_grad=True) for k in ("W", "b"))
+    expected = torch.nn.functional.cross_entropy(torch.tensor(x) @ w + b, torch.tensor(labels))
+    (expected + 0.35 * (w**2).sum()).backward()
+    loss, grads = softmax.loss_and_gradient(params, x, labels.astype(integers), 0.7)
+    assert loss == pytest.approx(expected.item() + 0.35 * (params["W"] ** 2).sum(), rel=1e-12)
+    for name, twin in (("W", w), ("b", b)):
+        assert grads[name].shape == params[name].shape
+        np.testing.assert_allclose(grads[name], twin.grad, rtol=1e-10, atol=1e-14)
+    np.testing.assert_array_equal(x, kept, "x must not be changed")
+
+
+@pytest.mark.exercise("softmax.loss_and_gradient")
+def test_the_penalty_is_0_by_default_and_keeps_float32():
+    params, x, labels = batch(np.float32)
+    kept = labels.copy()
+    loss, grads = softmax.loss_and_gradient(params, x, labels)
+    again, penalised = softmax.loss_and_gradient(params, x, labels, 0.0)
+    assert loss == again
+    assert isinstance(loss, float)
+    np.testing.assert_array_equal(grads["W"], penalised["W"])
+    more, penalised = softmax.loss_and_gradient(params, x, labels, 0.5)
+    assert isinstance(more, float)
+    assert more == pytest.approx(loss + 0.25 * (params["W"] ** 2).sum(), rel=1e-6)
+    assert {g.dtype for g in penalised.values()} == {np.dtype(np.float32)}
+    np.testing.assert_array_equal(labels, kept)
+    assert not any(np.shares_memory(g, params[name]) for name, g in grads.items())
+
+
+@pytest.mark.exercise("softmax.loss_and_gradient")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_the_largest_float32_weights_make_no_nan():
+    """3e38 and -3e38 lie further apart than float32 reaches, and their squares too."""
+    params = {"W": np.array([[3e38, -3e38]], np.float32), "b": np.zeros(2, np.float32)}
+    x = np.ones((2, 1), np.float32)
+    loss, grads = softmax.loss_and_gradient(params, x, np.array([0, 0]))
+    assert loss == 0
+    np.testing.assert_array_equal([grads["W"][0], grads["b"]], np.zeros((2, 2)))
+    loss, grads = softmax.loss_and_gradient(params, x, np.array([1, 1]))
+    assert loss >= 5e38  # 6e38, or infinity
+    np.testing.assert_array_equal([grads["W"][0], grads["b"]], [[1, -1], [1, -1]])
+
+
 def test_momentum_is_torchs():
     params, x, labels = batch()
     twins = {k: torch.tensor(v.copy(), requires_grad=True) for k, v in params.items()}

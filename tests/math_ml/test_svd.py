@@ -108,11 +108,69 @@ def test_whole_rank_gives_the_matrix_back(dtype: type):
 
 
 @pytest.mark.exercise("svd.randomized_svd")
-def test_the_seed_decides():
-    a = matrix(SPECTRA["slow"])
-    first, again, other = (randomized_svd(a, 5, 2, 0, seed)[1] for seed in (3, 3, 4))
+@pytest.mark.parametrize("power_iterations", [0, 1, 2])
+@pytest.mark.parametrize("shape", [(200, 120), (120, 200)])
+def test_the_seed_decides(shape: tuple[int, int], power_iterations: int):
+    """After power iterations too: what no longer depends on it is no sketch, but a whole SVD."""
+    a = matrix(SPECTRA["slow"], *shape)
+    first, again, other = (randomized_svd(a, 5, 2, power_iterations, seed)[1] for seed in (3, 3, 4))
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 1e-6
+
+
+@pytest.mark.exercise("svd.randomized_svd")
+def test_the_defaults_are_those_of_the_signature_and_the_global_generator_is_left_alone():
+    a = matrix(SPECTRA["slow"])
+    np.random.seed(5)  # noqa: NPY002 - what must not be drawn from
+    default = randomized_svd(a, 5)
+    drawn = np.random.random()  # noqa: NPY002
+    assert drawn == np.random.RandomState(5).random_sample()
+    for ours, stated in zip(default, randomized_svd(a, 5, 10, 4, 0), strict=True):
+        np.testing.assert_array_equal(ours, stated)
+
+
+@pytest.mark.exercise("svd.randomized_svd")
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"rank": 0}, "below 1"),
+        ({"rank": -1}, "below 1"),
+        ({"rank": 6}, "above min(M, N)"),
+        ({"rank": 1, "oversampling": -1}, "no column is left"),
+        ({"rank": 3, "oversampling": -1}, "fewer columns than triplets"),
+        ({"rank": 2, "power_iterations": -1}, "no number of times"),
+    ],
+)
+def test_arguments_that_cannot_be_are_refused(options: dict[str, int], why: str):
+    a = np.random.default_rng(0).standard_normal((8, 5))
+    with pytest.raises(ValueError):
+        randomized_svd(a, **options)
+    assert randomized_svd(a, 5, 0, 0)[1].shape == (5,), why
+
+
+@pytest.mark.exercise("svd.randomized_svd")
+@pytest.mark.parametrize("shape", [(9, 6), (6, 9)])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_rank_above_the_matrixs_own_is_refused_and_its_own_is_not(
+    shape: tuple[int, int], dtype: type
+):
+    a = matrix([3.0, 2.0, 1.0], *shape).astype(dtype)
+    np.testing.assert_allclose(randomized_svd(a, 3)[1], [3, 2, 1], rtol=1e-5)
+    with pytest.raises(ValueError):
+        randomized_svd(a, 4)
+    for bad in (np.zeros((6, 6)), np.full((3, 3), np.nan), np.zeros((0, 4)), np.ones(4)):
+        with pytest.raises(ValueError):
+            randomized_svd(bad, 1)
+
+
+@pytest.mark.exercise("svd.randomized_svd")
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5), (5, 1)])
+@pytest.mark.parametrize("size", [1.0, 1e200, 1e-200])
+def test_a_row_and_a_column_of_any_size(shape: tuple[int, int], size: float):
+    a = size * np.random.default_rng(0).standard_normal(shape)
+    u, s, vt = randomized_svd(a, 1)
+    assert (u.shape, s.shape, vt.shape) == ((shape[0], 1), (1,), (1, shape[1]))
+    np.testing.assert_allclose((u * s) @ vt / size, a / size, rtol=1e-12)
 
 
 @pytest.mark.parametrize("rank", [0, -1, 6, 100, 2.5])
@@ -161,3 +219,7 @@ def test_approximation_error_is_the_norm_of_the_rest():
     u, s, vt = np.linalg.svd(a, full_matrices=False)
     errors = approximation_error(a, u[:, :1], s[:1], vt[:1])
     np.testing.assert_allclose(errors, [3, 13**0.5], rtol=1e-12)
+    for size in (1e200, 1e-200):  # squares overflow, or vanish
+        errors = approximation_error(a * size, u[:, :1], s[:1] * size, vt[:1])
+        np.testing.assert_allclose(np.array(errors) / size, [3, 13**0.5], rtol=1e-12)
+    assert approximation_error(np.zeros((2, 3)), u[:2, :1], s[:1] * 0, vt[:1, :3]) == (0, 0)

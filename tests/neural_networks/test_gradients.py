@@ -67,6 +67,63 @@ def test_cross_entropy_keeps_float32_and_its_arguments():
     assert (z == 1).all(), "the logits must not be changed"
 
 
+@pytest.mark.exercise("losses.cross_entropy")
+@pytest.mark.parametrize("shape", [(1, 4), (5, 1), (1, 1), (3, 2)])
+@pytest.mark.parametrize("smoothing", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("integers", [np.int64, np.uint8])
+def test_cross_entropy_of_one_row_and_one_class(
+    shape: tuple[int, int], smoothing: float, integers: type
+):
+    rng = np.random.default_rng(5)
+    z, y = rng.standard_normal(shape), rng.integers(shape[1], size=shape[0]).astype(integers)
+    kept = y.copy()
+    loss, grad = losses.cross_entropy(z, y, smoothing)
+    tz = torch.tensor(z, requires_grad=True)
+    expected = F.cross_entropy(tz, torch.tensor(y.astype(int)), label_smoothing=smoothing)
+    expected.backward()
+    assert loss == pytest.approx(expected.item(), rel=1e-12, abs=1e-15)
+    np.testing.assert_allclose(grad, tz.grad.numpy(), rtol=1e-10, atol=1e-14)
+    np.testing.assert_array_equal(y, kept)
+    if smoothing == 0:
+        assert losses.cross_entropy(z, y)[0] == loss, "there is no smoothing by default"
+
+
+@pytest.mark.exercise("losses.cross_entropy")
+@pytest.mark.parametrize(
+    ("dtype", "digits"), [(np.float16, 1e-2), (np.float32, 1e-5), (np.float64, 1e-12)]
+)
+def test_cross_entropy_computes_in_the_dtype_of_the_logits(dtype: type, digits: float):
+    z, y = np.array([[1.0, 2, 4], [0, -1, 5], [3, 3, 3]], dtype), np.array([0, 2, 1])
+    loss, grad = losses.cross_entropy(z, y, 0.2)
+    exact, exact_grad = (each for each in torch_cross_entropy(z.astype(float), y, 0.2))
+    assert loss == pytest.approx(exact, rel=digits)
+    assert grad.dtype == dtype
+    np.testing.assert_allclose(grad, exact_grad, atol=digits)
+
+
+def torch_cross_entropy(z: np.ndarray, y: np.ndarray, smoothing: float):
+    tz = torch.tensor(z, requires_grad=True)
+    loss = F.cross_entropy(tz, torch.tensor(y), label_smoothing=smoothing)
+    loss.backward()
+    return loss.item(), tz.grad.numpy()
+
+
+@pytest.mark.exercise("losses.cross_entropy")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize(("dtype", "most"), [(np.float32, 3e38), (np.float64, 1.7e308)])
+@pytest.mark.parametrize("smoothing", [0.0, 0.5, 1.0])
+def test_cross_entropy_of_the_largest_logits_is_never_nan(
+    dtype: type, most: float, smoothing: float
+):
+    """Their difference is beyond the dtype: log p is -∞, and 0 · ∞ must not become NaN."""
+    z = np.array([[most, -most]], dtype)
+    for label in (0, 1):
+        loss, grad = losses.cross_entropy(z, np.array([label]), smoothing)
+        q = (1 - smoothing) * np.eye(2)[label] + smoothing / 2
+        np.testing.assert_allclose(grad, [np.array([1, 0]) - q], atol=1e-7)
+        assert loss == 0 if q[1] == 0 else loss >= q[1] * most
+
+
 # ---- forward
 
 
@@ -84,10 +141,58 @@ def test_forward_is_torchs(activation: str):
 
 
 @pytest.mark.exercise("mlp.forward")
-def test_forward_keeps_float32():
+def test_forward_keeps_float32_and_its_arguments():
     params, x, _ = network(np.float32)
+    before = {name: w.copy() for name, w in params.items()}
     logits, hidden = mlp.forward(params, x)
     assert logits.dtype == hidden.dtype == np.float32
+    for name, w in before.items():
+        np.testing.assert_array_equal(params[name], w)
+
+
+def squared(power: int) -> activations.Activation:
+    """z to a power, which is no activation of the week's: f must be called, and not written out."""
+
+    def apply(z: np.ndarray) -> np.ndarray:
+        z **= power
+        return z
+
+    def backprop(grad: np.ndarray, a: np.ndarray) -> np.ndarray:
+        grad *= power * a ** ((power - 1) / power)  # z = a^(1/power), of positive z
+        return grad
+
+    return activations.Activation(apply, backprop, gain=1.0)
+
+
+@pytest.mark.exercise("mlp.forward")
+@pytest.mark.parametrize(
+    ("rows", "hidden", "classes"), [(1, 5, 4), (3, 1, 4), (3, 5, 1), (1, 1, 1)]
+)
+def test_forward_of_one_row_one_unit_and_one_class(rows: int, hidden: int, classes: int):
+    """By a loop over the units; every axis stays."""
+    params, x, _ = network(hidden=hidden, classes=classes)
+    x = x[:rows]
+    logits, h = mlp.forward(params, x, squared(3))
+    assert (logits.shape, h.shape) == ((rows, classes), (rows, hidden))
+    for n in range(rows):
+        for j in range(hidden):
+            z = sum(x[n, i] * params["W1"][i, j] for i in range(7)) + params["b1"][j]
+            assert h[n, j] == pytest.approx(z**3, rel=1e-10)
+        for k in range(classes):
+            out = sum(h[n, j] * params["W2"][j, k] for j in range(hidden)) + params["b2"][k]
+            assert logits[n, k] == pytest.approx(out, rel=1e-10)
+
+
+@pytest.mark.exercise("mlp.forward")
+def test_forward_of_no_rows_and_its_default_activation():
+    params, x, _ = network()
+    logits, hidden = mlp.forward(params, x[:0])
+    assert (logits.shape, hidden.shape) == ((0, 4), (0, 5))
+    tp = {name: torch.tensor(w) for name, w in params.items()}
+    for ours, theirs in zip(
+        mlp.forward(params, x), torch_forward(tp, torch.tensor(x), "relu"), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12)
 
 
 # ---- backward: given h and dL/dlogits, so that neither forward nor the loss need be right
@@ -107,13 +212,37 @@ def test_backward_is_torchs(activation: str):
     params, x, _ = network()
     direction = np.random.default_rng(2).standard_normal((6, 4))
     expected, hidden = torch_gradients(params, x, direction, activation)
-    before = hidden.copy()
-    grads = mlp.backward(params, x, hidden, direction.copy(), getattr(activations, activation))
+    arguments = x, hidden, direction
+    before = [each.copy() for each in arguments]
+    grads = mlp.backward(params, *arguments, getattr(activations, activation))
     assert sorted(grads) == sorted(NAMES)
     for name in NAMES:
         assert grads[name].shape == params[name].shape
         np.testing.assert_allclose(grads[name], expected[name], rtol=1e-10, err_msg=name)
-    np.testing.assert_array_equal(hidden, before)
+    for now, kept in zip(arguments, before, strict=True):
+        np.testing.assert_array_equal(now, kept)
+    if activation == "relu":
+        by_default = mlp.backward(params, *arguments)
+        assert all((by_default[name] == grads[name]).all() for name in NAMES)
+
+
+@pytest.mark.exercise("mlp.backward")
+@pytest.mark.parametrize(
+    ("rows", "hidden", "classes"), [(1, 5, 4), (3, 1, 4), (3, 5, 1), (1, 1, 1)]
+)
+def test_backward_of_one_row_one_unit_and_one_class(rows: int, hidden: int, classes: int):
+    """With an activation that is none of the week's: h = z³ of positive z, by autograd."""
+    params, x, _ = network(hidden=hidden, classes=classes)
+    x = np.abs(x[:rows])
+    params = {name: np.abs(w) for name, w in params.items()}
+    direction = np.random.default_rng(2).standard_normal((rows, classes))
+    tp = {name: torch.tensor(w, requires_grad=True) for name, w in params.items()}
+    h = (torch.tensor(x) @ tp["W1"] + tp["b1"]) ** 3
+    ((h @ tp["W2"] + tp["b2"]) * torch.tensor(direction)).sum().backward()
+    grads = mlp.backward(params, x, h.detach().numpy(), direction, squared(3))
+    for name in NAMES:
+        assert grads[name].shape == params[name].shape
+        np.testing.assert_allclose(grads[name], tp[name].grad, rtol=1e-8, err_msg=name)
 
 
 @pytest.mark.exercise("mlp.backward")
@@ -123,8 +252,10 @@ def test_backward_keeps_float32_and_the_parameters():
     direction = np.ones((6, 4), np.float32)
     hidden = torch_gradients(params, x, direction, "relu")[1]
     grads = mlp.backward(params, x, hidden, direction)
+    assert (direction == 1).all()
     for name in NAMES:
         assert grads[name].dtype == np.float32
+        assert not np.shares_memory(grads[name], direction)
         np.testing.assert_array_equal(params[name], before[name])
         assert not np.shares_memory(grads[name], params[name])
 
@@ -197,8 +328,59 @@ def test_numerical_gradient_sees_every_entry_apart():
 
 
 @pytest.mark.exercise("gradcheck.numerical_gradient")
-def test_numerical_gradient_refuses_float32():
-    with pytest.raises(ValueError, match="float64"):
+def test_numerical_gradient_takes_the_step_it_is_given():
+    """Of w³ at 2 with ε = 1: (27 - 1)/2 is 13, and not the derivative; and 1e-6 by default."""
+    w = np.array([2.0])
+    measured = gradcheck.numerical_gradient(lambda: float(w[0] ** 3), w, eps=1.0)
+    np.testing.assert_allclose(measured, [13.0], rtol=1e-15)
+    seen = []
+    gradcheck.numerical_gradient(lambda: seen.append(w[0]) or 0.0, w)
+    np.testing.assert_allclose(sorted(set(seen) - {2.0}), [2 - 1e-6, 2 + 1e-6], rtol=0, atol=1e-12)
+
+
+@pytest.mark.exercise("gradcheck.numerical_gradient")
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (2, 3, 2), (1, 1, 4)])
+@pytest.mark.parametrize("reversed_axes", [False, True])
+def test_numerical_gradient_of_any_shape_moves_one_entry_at_a_time(
+    shape: tuple[int, ...], reversed_axes: bool
+):
+    """Of Σ a w, as exact as ε = 1/4 is; a view with its axes reversed is moved in place too."""
+    rng = np.random.default_rng(4)
+    w = rng.standard_normal(shape[::-1]).T if reversed_axes else rng.standard_normal(shape)
+    a, before = rng.standard_normal(shape), w.copy()
+    moved = []
+
+    def loss() -> float:
+        moved.append(int((w != before).sum()))
+        return float((a * w).sum())
+
+    grad = gradcheck.numerical_gradient(loss, w, eps=0.25)
+    assert grad.shape == shape
+    assert grad.dtype == np.float64
+    np.testing.assert_allclose(grad, a, rtol=1e-12, atol=1e-12)
+    np.testing.assert_array_equal(w, before)
+    assert not np.shares_memory(grad, w)
+    assert max(moved, default=0) <= 1
+
+
+@pytest.mark.exercise("gradcheck.numerical_gradient")
+def test_numerical_gradient_puts_every_bit_back():
+    """Adding ε again leaves rounding errors: of 1e-20, far below ε, nothing is left."""
+    w = np.append(np.random.default_rng(0).standard_normal(100), [1e-20, 1e9, 0.0])
+    before = w.copy()
+    gradcheck.numerical_gradient(lambda: float((w**2).sum()), w)
+    np.testing.assert_array_equal(w, before)
+
+
+@pytest.mark.exercise("gradcheck.numerical_gradient")
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int64, np.complex128])
+def test_numerical_gradient_refuses_other_dtypes(dtype: type):
+    with pytest.raises(ValueError):
+        gradcheck.numerical_gradient(lambda: 0.0, np.zeros(2, dtype))
+
+
+def test_the_refusal_says_what_to_type():
+    with pytest.raises(ValueError, match=r"need float64, got float32: use w\.astype\(float\)"):
         gradcheck.numerical_gradient(lambda: 0.0, np.zeros(2, np.float32))
 
 
@@ -206,3 +388,15 @@ def test_relative_error():
     assert gradcheck.relative_error(np.zeros(2), np.zeros(2)) == 0
     assert gradcheck.relative_error(np.array([3.0, 4.0]), np.zeros(2)) == 1
     assert gradcheck.relative_error(np.ones(2), np.ones(2)) == 0
+    assert gradcheck.relative_error(np.zeros(0), np.zeros(0)) == 0
+    assert np.isnan(gradcheck.relative_error(np.array([np.nan]), np.ones(1)))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size"),
+    [(np.float32, 1e-25), (np.float32, 1e25), (np.float64, 1e-200), (np.float64, 1e200)],
+)
+def test_relative_error_of_numbers_whose_squares_overflow_or_vanish(dtype: type, size: float):
+    """Vanished, any two gradients seemed equal."""
+    a, b = np.array([3.0, 4.0], dtype) * dtype(size), np.array([3.0, 1.0], dtype) * dtype(size)
+    assert gradcheck.relative_error(a, b) == pytest.approx(3 / (5 + 10**0.5), rel=1e-6)

@@ -3,13 +3,16 @@
 import numpy as np
 import pytest
 
-from labkit.data import load
+from labkit.data import ImageData, Split
 from neural_networks import inputs
 
 
 def test_standardized_training_set_has_mean_0_and_deviation_1():
-    data = load("shapes")  # three channels
-    x = inputs.Scaling(data.mean, data.std, "standardized")(data.train.x)
+    rng = np.random.default_rng(0)
+    images = rng.integers([[[0]], [[50]], [[200]]], [[[90]], [[60]], [[255]]], (200, 3, 6, 5))
+    split = Split(images.astype(np.uint8), np.zeros(200, int))  # channels of unlike means
+    data = ImageData("random", "made here", split, split, ("0",))
+    x = inputs.Scaling(data.mean, data.std, "standardized")(split.x)
     assert x.dtype == np.float32
     channels = x.reshape(len(x), 3, -1)
     np.testing.assert_allclose(channels.mean(axis=(0, 2)), 0, atol=1e-3)
@@ -21,6 +24,14 @@ def test_other_scales(kind: str, largest: float):
     images = np.array([0, 51, 255], np.uint8).reshape(3, 1, 1, 1)
     x = inputs.Scaling([0.3], [0.2], kind)(images)
     np.testing.assert_allclose(x[:, 0], [0, 0.2 * largest, largest], rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_channel_of_one_value_becomes_0_and_not_nan():
+    images = np.stack([np.full((4, 4), 51, np.uint8), np.arange(16, dtype=np.uint8).reshape(4, 4)])
+    x = inputs.Scaling([0.2, 0.5], [0.0, 0.5], "standardized")(images[None])
+    np.testing.assert_allclose(x[0, :16], 0, atol=1e-6)
+    np.testing.assert_allclose(x[0, 16:], np.arange(16) / 127.5 - 1, rtol=1e-5)
 
 
 def test_every_image_is_shifted_on_its_own_and_by_a_pixel_at_most():
