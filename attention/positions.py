@@ -74,7 +74,8 @@ def rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         x: queries or keys (B, H, T, d), d even.
         cos, sin: (T, d/2), float32, of θ_i at each position (see `rotary_tables`).
     Returns:
-        (B, H, T, d), in the dtype of x, computed in float32 and rounded once at the end.
+        (B, H, T, d), in the dtype of x, computed in float32 and rounded once at the end (float64
+        stays float64); differentiable in all three.
     """
     first, second = x.chunk(2, dim=-1)
     turned = [first * cos - second * sin, second * cos + first * sin]

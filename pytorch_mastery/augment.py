@@ -16,7 +16,7 @@ def random_shift(images: Tensor, reach: int) -> Tensor:
     image (one shift for the batch augments far less), all channels of an image moving together.
 
     Args: images (B, C, H, W) of any type; reach >= 0.
-    Returns: (B, C, H, W) of the same type.
+    Returns: (B, C, H, W) of the same type, new; differentiable where the images are.
     """
     B, _, H, W = images.shape
     padded = F.pad(images, (reach,) * 4)

@@ -12,7 +12,7 @@ def accuracy(model: nn.Module, x: Tensor, y: Tensor, batch_size: int = 500) -> f
 
     The model is in eval mode meanwhile (batch normalisation uses its running statistics, so that
     the answer for an image does not depend on its neighbours), and afterwards in the mode it came
-    in. The last batch may be smaller and counts by its size.
+    in. It sees batch_size images at a time; the last batch may be smaller and counts by its size.
 
     Args: model, float (B, C, H, W) in [0, 1] -> logits (B, K); x uint8 (N, C, H, W); y int64 (N,).
     Returns: 0..100.

@@ -110,7 +110,7 @@ def resized_crop(images: Tensor, boxes: Tensor, flip: Tensor) -> Tensor:
 
     Args: images float (B, C, H, W); boxes int (B, 4): top, left, height, width; flip bool (B,):
         which images are mirrored left to right, after the crop.
-    Returns: (B, C, H, W), of the images' dtype.
+    Returns: (B, C, H, W), of the images' dtype, differentiable in the images.
     """
     top, left, height, width = boxes.T
     rows = interpolation(top, height, images.shape[2])  # (B, H, H)

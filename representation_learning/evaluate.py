@@ -36,7 +36,8 @@ def standardise(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
     A column that is constant in training is only centred: it becomes 0 in training. Constant means
     to rounding: its deviation (divided by N, not N - 1) is at most 10^-6 (1 + |mean|).
 
-    Args: train float (N, d), test float (M, d). Returns: the same shapes, new tensors.
+    Args: train float (N, d), test float (M, d). Returns: the same shapes, new tensors,
+        differentiable in both (the statistics depend on train).
     """
     mean, deviation = train.mean(dim=0), train.std(dim=0, correction=0)
     deviation = torch.where(deviation > 1e-6 * (1 + mean.abs()), deviation, 1.0)
@@ -101,7 +102,8 @@ def knn_scores(
 
     Args: train float (N, d), y_train int64 (N,), queries float (M, d), 1 <= k <= N; any
         temperature > 0, however small: e^(s / t) itself may overflow, the share of it cannot.
-    Returns: float (M, K), rows summing to 1, of the dtype and on the device of `queries`.
+    Returns: float (M, K), rows summing to 1, of the dtype and on the device of `queries`, and
+        differentiable in train and queries.
     """
     similarity = F.normalize(queries, dim=1) @ F.normalize(train, dim=1).T  # (M, N)
     nearest, index = similarity.topk(k, dim=1)

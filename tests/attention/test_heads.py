@@ -52,6 +52,8 @@ def test_split_heads_of_short_and_square_inputs(shape: tuple[int, ...], number: 
     assert split.shape == (batch, number, length, width // number)
     for h, part in enumerate(x.split(width // number, dim=2)):
         assert torch.equal(split[:, h], part)
+    leaf = x.clone().requires_grad_()
+    assert torch.equal(torch.autograd.grad(heads.split_heads(leaf, number), leaf, split)[0], x)
 
 
 def test_merging_undoes_splitting() -> None:

@@ -110,6 +110,8 @@ def test_rotary_turns_every_batch_and_head_alike(shape: tuple[int, ...]) -> None
     torch.testing.assert_close(turned, torch.einsum("tij,bhtj->bhti", matrix, x))
     (back,) = torch.autograd.grad(turned.square().sum() / 2, x)
     torch.testing.assert_close(back, x)
+    tables = [v.clone().requires_grad_() for v in (theta.cos(), theta.sin())]
+    assert torch.autograd.gradcheck(positions.rotary, (x, *tables)), "angles can be learned"
 
 
 @pytest.mark.exercise("positions.rotary")

@@ -1,11 +1,14 @@
 """The week as a person runs it, at size smoke, and the model in it."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from attention import Transformer
+from attention.train import Config, train
 from labkit import UsageError
 
 
@@ -25,24 +28,31 @@ def test_smoke_learns_the_three_tasks_and_draws(lab_run: Any) -> None:
     assert pictures == {"loss", "valid", "cost"} | maps
 
 
-@pytest.mark.parametrize("words", [(), ("positions=rotary", "kv_heads=1", "backend=tiled")])
-def test_resumes_to_the_same_bits(resume_check: Any, words: tuple[str, ...]) -> None:
-    resume_check("attention", "+size=smoke", "steps=12", "tests=20", "cost_lengths=[64]", *words)
+SHORT = ("+size=smoke", "tests=20", "cost_lengths=[64]")
 
 
-@pytest.mark.parametrize("task", ["copy", "sort"])
-def test_one_task_alone(lab_run: Any, task: str) -> None:
-    done = lab_run(
-        "attention", "+size=smoke", f"task={task}", "steps=5", "tests=20", "cost_lengths=[64]"
-    )
+def test_resumes_to_the_same_bits(resume_check: Any, lab_run: Any) -> None:
+    """One task alone, and no setting of attention as the other runs here have it."""
+    words = ("steps=12", "task=sort", "positions=rotary", "kv_heads=1", "backend=tiled")
+    resume_check("attention", *SHORT, *words)
+    folders = lab_run.folders()
+    assert len(folders) == 2  # the whole run, and the one that was killed and resumed
+    for folder in folders:
+        reports_one_task("sort", folder)
+
+
+def test_debug_stops_early_and_still_reports_its_task(lab_run: Any) -> None:
+    done = lab_run("attention", *SHORT, "debug=default", "task=copy")
     assert done.returncode == 0, done.output
-    assert {f"{task}_match", "exact_match"} <= done.record["metrics"].keys()
-    assert {p.stem for p in (done.dir / "samples").iterdir()} >= {f"attention_{task}"}
+    reports_one_task("copy", done.dir)
 
 
-def test_debug_stops_early_and_still_reports(lab_run: Any) -> None:
-    done = lab_run("attention", "+size=smoke", "debug=default", "tests=20", "cost_lengths=[64]")
-    assert done.returncode == 0, done.output
+def reports_one_task(task: str, folder: Path) -> None:
+    """Its numbers and its picture, and those of no other task."""
+    metrics = json.loads((folder / "result.json").read_text(encoding="utf-8"))["metrics"]
+    assert {name for name in metrics if name.endswith("_match")} == {f"{task}_match", "exact_match"}
+    maps = {p.stem for p in (folder / "samples").glob("attention_*")}
+    assert maps == {f"attention_{task}"}
 
 
 @pytest.mark.parametrize(
@@ -59,16 +69,13 @@ def test_debug_stops_early_and_still_reports(lab_run: Any) -> None:
     ],
 )
 def test_settings_out_of_range_are_refused(
-    lab_run: Any, words: tuple[str, ...], message: str
+    words: tuple[str, ...], message: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    done = lab_run("attention", "+size=smoke", *words)
-    assert done.returncode == 2, done.output
-    assert message in done.output
+    assert train.main(["+size=smoke", *words]) == 2
+    assert message in capfd.readouterr().err
 
 
 def test_config_is_right_by_default() -> None:
-    from attention.train import Config
-
     cfg = Config()
     assert (cfg.scale, cfg.lookahead, cfg.advance) == (None, 0, True)
     with pytest.raises(UsageError, match="batch_size must be 3 or more"):

@@ -49,7 +49,7 @@ def test_what_leaves_is_lost_and_zeros_come_in() -> None:
 def test_any_type_and_shape_is_moved_and_the_images_given_stay(dtype: torch.dtype) -> None:
     """Wider than high; one image; one channel; a reach beyond the edge."""
     torch.manual_seed(0)
-    for shape, reach in (((50, 3, 4, 7), 2), ((1, 1, 3, 5), 1), ((300, 1, 2, 3), 4)):
+    for shape, reach in (((30, 3, 4, 7), 2), ((1, 1, 3, 5), 1), ((40, 1, 2, 3), 4)):
         x = (torch.rand(shape) * 9 + 1).to(dtype)
         before = x.clone()
         out = augment.random_shift(x, reach)
@@ -73,6 +73,18 @@ def shifted(image: Tensor, dy: int, dx: int) -> Tensor:
             if 0 <= i + dy < H and 0 <= j + dx < W:
                 out[:, i, j] = image[:, i + dy, j + dx]
     return out
+
+
+@pytest.mark.exercise("augment.random_shift")
+def test_the_gradient_of_a_moved_pixel_goes_back_to_where_it_came_from() -> None:
+    x = torch.arange(1.0, 31.0).view(1, 1, 5, 6).expand(40, 1, 5, 6).clone().requires_grad_()
+    torch.manual_seed(0)
+    out = augment.random_shift(x, 2)
+    (grad,) = torch.autograd.grad(out.square().sum() / 2, x)
+    kept = [set(image.unique().tolist()) for image in out]  # every pixel is another number
+    for image, back, numbers in zip(x.detach(), grad, kept, strict=True):
+        expected = [v if v in numbers else 0.0 for v in image.flatten().tolist()]
+        assert back.flatten().tolist() == expected
 
 
 @pytest.mark.exercise("augment.random_shift")
@@ -168,6 +180,27 @@ def test_accuracy_counts_the_right_answers_to_images_in_0_to_1() -> None:
     assert evaluate.accuracy(Threshold(), x[:1], truth[:1]) == 100
     assert evaluate.accuracy(Threshold(), x[:3], truth[:3] + 1) == 0
     assert evaluate.accuracy(Threshold(), x[:3], torch.tensor([0, 1, 1])) == pytest.approx(100 / 3)
+
+
+@pytest.mark.exercise("evaluate.accuracy")
+@pytest.mark.parametrize(
+    ("count", "given", "sizes"),
+    [(7, (3,), [3, 3, 1]), (4, (2,), [2, 2]), (1, (9,), [1]), (501, (), [500, 1])],
+)
+def test_the_model_sees_a_batch_at_a_time(
+    count: int, given: tuple[int, ...], sizes: list[int]
+) -> None:
+    """And no image twice, nor one that was padded in; of what is not given, 500."""
+    seen: list[int] = []
+
+    class Counting(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            seen.append(len(images))
+            return torch.tensor([[0.0, 1.0]]).expand(len(images), 2)
+
+    x, y = torch.zeros(count, 1, 1, 1, dtype=torch.uint8), torch.ones(count, dtype=torch.int64)
+    assert evaluate.accuracy(Counting(), x, y, *given) == 100
+    assert seen == sizes
 
 
 @pytest.mark.exercise("evaluate.accuracy")

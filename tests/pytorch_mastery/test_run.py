@@ -2,6 +2,8 @@
 
 import pytest
 
+from pytorch_mastery.train import train
+
 
 def test_smoke_learns_the_digits_and_publishes(lab_run) -> None:
     done = lab_run("pytorch_mastery", "+size=smoke")
@@ -22,7 +24,8 @@ def test_resumes_to_the_same_bits(resume_check) -> None:
     ("word", "message"),
     [("lr=-1", "lr must be > 0"), ("shift=20", "shift must be from 0 to 13")],
 )
-def test_settings_out_of_range_are_refused(lab_run, word: str, message: str) -> None:
-    done = lab_run("pytorch_mastery", "+size=smoke", word)
-    assert done.returncode == 2
-    assert message in done.output
+def test_settings_out_of_range_are_refused(
+    word: str, message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert train.main(["+size=smoke", word]) == 2
+    assert message in capfd.readouterr().err

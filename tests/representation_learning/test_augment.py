@@ -57,6 +57,20 @@ def test_one_image_or_one_channel_is_cropped_as_torchvision_does(
 
 
 @pytest.mark.exercise("augment.resized_crop")
+def test_the_gradient_of_a_crop_is_torchvisions() -> None:
+    x = images(2, 8).requires_grad_()
+    boxes, flip = torch.tensor([[1, 2, 5, 4], [0, 0, 8, 3]]), torch.tensor([True, False])
+    direction = images(2, 8, seed=1)
+    (ours,) = torch.autograd.grad(augment.resized_crop(x, boxes, flip), x, direction)
+    crops = [
+        TF.resized_crop(x[i], *box, size=[8, 8], antialias=False)
+        for i, box in enumerate(boxes.tolist())
+    ]
+    expected = torch.stack([TF.horizontal_flip(crops[0]), crops[1]])
+    torch.testing.assert_close(ours, torch.autograd.grad(expected, x, direction)[0])
+
+
+@pytest.mark.exercise("augment.resized_crop")
 def test_the_whole_box_is_the_image_itself() -> None:
     x = images(2)
     boxes = torch.tensor([[0, 0, 32, 32]] * 2)

@@ -123,6 +123,23 @@ def test_a_vote_at_a_low_temperature_does_not_overflow() -> None:
 
 
 @pytest.mark.exercise("evaluate.knn_scores")
+def test_the_gradient_of_the_votes_is_what_finite_differences_measure() -> None:
+    train, y = clouds(6, 3)
+    leaves = [x.double().requires_grad_() for x in (train, clouds(2, 3, seed=1)[0])]
+
+    def votes(train: Tensor, queries: Tensor) -> Tensor:
+        return evaluate.knn_scores(train, y, queries, 4, 4, 0.5)
+
+    assert torch.autograd.gradcheck(votes, leaves)
+
+
+@pytest.mark.exercise("evaluate.standardise")
+def test_the_gradient_of_standardise_is_what_finite_differences_measure() -> None:
+    leaves = [clouds(n, 3, seed=n)[0].double().requires_grad_() for n in (5, 2)]
+    assert torch.autograd.gradcheck(evaluate.standardise, leaves)
+
+
+@pytest.mark.exercise("evaluate.knn_scores")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("queries", [1, 5])
 def test_knn_votes_have_the_dtype_and_the_device_of_the_queries(
