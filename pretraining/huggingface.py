@@ -99,7 +99,7 @@ def to_huggingface(model: GPT, tokenizer: PreTrainedTokenizerFast | None = None)
 
 def their_weights(model: GPT) -> dict[str, Tensor]:
     """Our weights under Hugging Face's names and in its layouts."""
-    theirs = {}
+    theirs: dict[str, Tensor] = {}
     for name, value in model.state_dict().items():
         names = _their_names(name, model.architecture)
         if len(names) == 3:
@@ -161,9 +161,10 @@ def load(folder: Path | str) -> GPT:
     if AutoConfig.from_pretrained(folder).model_type not in FAMILIES:
         raise UsageError(f"{folder} holds neither a GPT-2 nor a NanoChat")
     # The library fills what is missing with random numbers and drops what it does not know.
-    theirs, info = AutoModelForCausalLM.from_pretrained(
+    opened: Any = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, output_loading_info=True
     )
+    theirs, info = opened
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if info[problem]:
             names = ", ".join(sorted(map(str, info[problem]))[:3])

@@ -94,6 +94,16 @@ def test_bytes_encode_any_text_and_unknown_characters_become_the_end() -> None:
     assert encode(characters, "日").tolist() == [characters.eos_token_id]
 
 
+@pytest.mark.parametrize("kind", ["char", "bpe"])
+def test_letters_of_a_special_token_stay_letters(kind: str) -> None:
+    text = f"To end it {END} is not to end.\n{PAD}{MASK}\n" * 9
+    tokenizer = build_tokenizer(kind, "pydoc", text, 300)  # type: ignore[arg-type]
+    tokens = encode(tokenizer, text).tolist()
+    assert not set(tokens) & set(tokenizer.all_special_ids)
+    assert tokenizer.decode(tokens) == text
+    assert tokenizer.encode(END) == [tokenizer.eos_token_id]  # asked for by name, as before
+
+
 def test_auto_goes_by_the_set_and_training_is_repeatable() -> None:
     assert len(build_tokenizer("auto", "tinyshakespeare", TEXT, 300)) == len(set(TEXT)) + 3
     one, two = (build_tokenizer("auto", "wikitext2", TEXT, 300) for _ in range(2))

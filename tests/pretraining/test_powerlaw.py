@@ -117,8 +117,14 @@ def test_fit_refuses_what_it_cannot_fit() -> None:
     loss, n, d = grid()
     with pytest.raises(ValueError, match="has 5 parameters; 4 runs"):
         fit(loss[:4], n[:4], d[:4])
-    with pytest.raises(ValueError, match="must be positive"):
-        fit(loss - loss.max(), n, d)
+    for wrong in (loss - loss.max(), loss * np.nan, loss * np.inf):
+        with pytest.raises(ValueError, match="must be positive"):
+            fit(wrong, n, d)
+    for shorter in (n[:1], n[:-1]):
+        with pytest.raises(ValueError, match="of one length"):
+            fit(loss, shorter, d)
+    with pytest.raises(ValueError, match="of the fit"):
+        powerlaw.resample(loss, loss[:1], 2, 3)
 
 
 @pytest.mark.exercise("powerlaw.straight_line")
