@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from labkit import UsageError
 from pretraining import GPT, Shape, build_tokenizer, export, from_huggingface, load, to_huggingface
@@ -98,6 +99,33 @@ def test_rows_are_reordered_within_each_head() -> None:
     matrix = torch.randn(8, 5)
     assert torch.equal(neighbours_to_halves(matrix, 2), matrix[[1, 3, 0, 2, 5, 7, 4, 6]])
     assert torch.equal(halves_to_neighbours(neighbours_to_halves(matrix, 2), 2), matrix)
+
+
+@pytest.mark.exercise("huggingface.neighbours_to_halves")
+@pytest.mark.parametrize(("heads", "dim"), [(1, 2), (1, 6), (3, 2), (3, 8), (2, 10), (5, 4)])
+@pytest.mark.parametrize("rest", [(), (1,), (7,), (2, 3)])
+def test_each_row_comes_from_where_the_equations_say(
+    heads: int, dim: int, rest: tuple[int, ...]
+) -> None:
+    """y_i = x_2i+1 and y_{i+d/2} = x_2i, one row after the other."""
+    size = (heads * dim, *rest)
+    rows = torch.randn(size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    given = rows.clone()
+    found = neighbours_to_halves(rows, heads)
+    assert (found.shape, found.dtype) == (rows.shape, torch.float64)
+    for h in range(heads):
+        for i in range(dim // 2):
+            assert torch.equal(found[h * dim + i], rows[h * dim + 2 * i + 1])
+            assert torch.equal(found[h * dim + i + dim // 2], rows[h * dim + 2 * i])
+    assert torch.equal(rows, given)
+
+
+@pytest.mark.exercise("huggingface.neighbours_to_halves")
+def test_rows_are_reordered_where_they_are() -> None:
+    with FakeTensorMode() as fake, torch.device("cuda"):
+        rows = torch.zeros(12, 5)
+    with fake:
+        assert neighbours_to_halves(rows, 3).device.type == "cuda"
 
 
 @pytest.mark.exercise("huggingface.neighbours_to_halves")

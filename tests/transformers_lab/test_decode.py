@@ -220,11 +220,13 @@ def test_what_a_finished_hypothesis_would_say_next_does_not_matter() -> None:
 @pytest.mark.usefixtures("penalty")
 def test_extend_works_where_its_tensors_are() -> None:
     """Fake tensors of a GPU meet nothing that lies on the CPU."""
-    with FakeTensorMode(), torch.device("cuda"):
-        out = decode.extend(
+    with FakeTensorMode() as fake, torch.device("cuda"):
+        given = [
             torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.int64),
-            torch.zeros(2, 3, dtype=torch.bool), torch.zeros(2, 3, 7), 0.6,
-        )  # fmt: skip
+            torch.zeros(2, 3, dtype=torch.bool), torch.zeros(2, 3, 7),
+        ]  # fmt: skip
+    with fake:  # and not in the reach of the device that is the default above
+        out = decode.extend(*given, 0.6)
     assert {x.device.type for x in out} == {"cuda"}
 
 
