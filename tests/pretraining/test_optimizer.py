@@ -1,5 +1,7 @@
 """Newton-Schulz beside the singular value decomposition, and who moves which parameter."""
 
+import math
+
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -69,7 +71,8 @@ def test_newton_schulz_of_any_stack_and_in_its_own_type(shape: tuple[int, ...], 
     for one, out in zip(*stacks, strict=True):
         torch.testing.assert_close(out, by_svd(one, steps), atol=1e-10, rtol=1e-8)
     assert torch.equal(matrix, given)
-    swapped = matrix.mT.contiguous().mT  # the same numbers, laid out the other way
+    last = tuple(range(matrix.dim()))[::-1]
+    swapped = matrix.permute(last).contiguous().permute(last)  # laid out the other way
     torch.testing.assert_close(newton_schulz(swapped, steps), found)
 
 
@@ -91,14 +94,15 @@ def test_small_matrices_are_divided_by_a_least_norm(norm: float) -> None:
 
 
 @pytest.mark.exercise("optimizer.newton_schulz")
-@pytest.mark.parametrize("shape", [(64, 2), (2, 64)])
-def test_the_smaller_of_the_two_products_is_taken(shape: tuple[int, int]) -> None:
+@pytest.mark.parametrize("shape", [(64, 2), (2, 64), (3, 64, 2), (70, 2, 64), (1, 70, 64, 2)])
+def test_the_smaller_of_the_two_products_is_taken(shape: tuple[int, ...]) -> None:
     """A is 2 x 2, not 64 x 64: X X\u1d40, A² and the product with X, five times."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter:
         newton_schulz(torch.randn(shape))
-    assert counter.get_total_flops() <= 2 * 5 * (2 * 2 * 2 * 64 + 2 * 2**3 + 2 * 2 * 2 * 64)
+    one = 5 * (2 * 2 * 2 * 64 + 2 * 2**3 + 2 * 2 * 2 * 64)
+    assert counter.get_total_flops() <= 2 * one * math.prod(shape[:-2])
 
 
 @pytest.mark.exercise("optimizer.newton_schulz")
