@@ -120,6 +120,17 @@ def test_masking_is_repeatable_and_leaves_its_input_alone() -> None:
     assert not torch.equal(masked_batch(tokens, MASK, V, 0.3, 1)[0], one[0])
 
 
+def test_a_masked_batch_is_a_function_of_its_seed() -> None:
+    """What lets a masked run resume: nothing is drawn from the state of the process."""
+    tokens, found = torch.arange(60).view(3, 20) % V, []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        found.append(masked_batch(tokens, MASK, V, 0.3, seed=(5 << 32) + 7))
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])
+    assert not torch.equal(found[0][1], masked_batch(tokens, MASK, V, 0.3, (5 << 32) + 8)[1])
+
+
 def test_an_untrained_model_guesses_and_the_unigrams_are_counted() -> None:
     """Half of the text is token 3: what the unigrams reach is its share, and their entropy."""
     torch.manual_seed(9)
