@@ -36,7 +36,8 @@ def inputs_and_targets(
     """Windows of a text, and for each of their tokens the one that follows.
 
     Args:
-        tokens: (n,). starts: int64 (B,), positions at which the windows begin.
+        tokens: (n,). starts: int64 (B,), positions at which the windows begin, on the device of
+            the tokens.
         length: T.
         shift: how far after its input a target stands; right is 1.
     Returns:

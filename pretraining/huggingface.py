@@ -41,7 +41,7 @@ def neighbours_to_halves(rows: Tensor, heads: int) -> Tensor:
     Args:
         rows: (C, ...), where row h d + j is dimension j of head h.
     Returns:
-        the same shape, reordered.
+        the same shape, reordered; gradients find their way back to the rows.
     """
     by_pair = rows.unflatten(0, (heads, -1, 2))  # (H, d/2, 2, ...)
     return torch.cat([by_pair[:, :, 1], by_pair[:, :, 0]], dim=1).flatten(0, 1)

@@ -211,7 +211,7 @@ def _theta(law: Law, middle: Array) -> Array:
 
 @exercise(minutes=10)
 def straight_line(x: ArrayLike, y: ArrayLike) -> tuple[float, float]:
-    """The factor c and the slope s of y = c x^s, by least squares on log y.
+    """The factor c and the slope s of y = c x^s, by least squares on log y, in float64.
 
     Kaplan's L(x) = (x_c / x)^α is s = -α, c = x_c^α; N_opt(C) is such a line too.
     """
@@ -250,7 +250,7 @@ def isoflop_minimum(n: ArrayLike, loss: ArrayLike) -> tuple[float, float]:
     """The N of least loss at one budget, and that loss, from a parabola in log N.
 
     Hoffmann et al. 2022, section 3.2 (approach 2): loss = c_0 + c_1 log N + c_2 (log N)², by least
-    squares.
+    squares in float64.
 
     Args:
         n: sizes (m,), three or more different ones, in any order. loss: (m,), in nats.

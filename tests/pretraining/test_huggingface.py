@@ -118,6 +118,10 @@ def test_each_row_comes_from_where_the_equations_say(
             assert torch.equal(found[h * dim + i], rows[h * dim + 2 * i + 1])
             assert torch.equal(found[h * dim + i + dim // 2], rows[h * dim + 2 * i])
     assert torch.equal(rows, given)
+    weight = torch.randn(size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    leaf = rows.clone().requires_grad_()
+    (neighbours_to_halves(leaf, heads) * neighbours_to_halves(weight, heads)).sum().backward()
+    assert torch.equal(leaf.grad, weight)  # type: ignore[arg-type]
 
 
 @pytest.mark.exercise("huggingface.neighbours_to_halves")

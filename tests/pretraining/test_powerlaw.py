@@ -362,6 +362,9 @@ def test_straight_line_from_any_runs() -> None:
     slope, log_c = np.polyfit(np.log(x), np.log(y), 1)
     assert straight_line(x, y) == pytest.approx((np.exp(log_c), slope))
     assert straight_line(x[::-1], y[::-1]) == pytest.approx((np.exp(log_c), slope))
+    for a, b in ((x.astype(np.float32), y), (x, y.astype(np.float32))):
+        in_double = straight_line(a.astype(np.float64), b.astype(np.float64))
+        assert straight_line(a, b) == pytest.approx(in_double, rel=1e-12)
     np.testing.assert_array_equal((x, y), given)
 
 
@@ -450,6 +453,9 @@ def test_isoflop_minimum_is_polyfits_whatever_the_runs() -> None:
         assert [type(v) for v in found] == [float, float]
         assert found == pytest.approx((np.exp(-c1 / (2 * c2)), c0 - c1**2 / (4 * c2)), rel=1e-6)
         np.testing.assert_array_equal((n, loss), given)
+        for a, b in ((n.astype(np.float32), loss), (n, loss.astype(np.float32))):
+            in_double = isoflop_minimum(a.astype(np.float64), b.astype(np.float64))
+            assert isoflop_minimum(a, b) == pytest.approx(in_double, rel=1e-11)
     three = isoflop_minimum([1, 10, 100], [3, 1, 3])
     assert three == pytest.approx((10, 1))
 
@@ -476,12 +482,16 @@ def test_a_valley_counts_from_rounding_on(share: float, accepted: bool) -> None:
     """c_2 (log largest - log smallest)² just above and just below ROUNDING · max |loss|."""
     n = np.geomspace(1e4, 1e6, 5)
     from_middle = np.log(n / 1e5) / np.log(100)
-    loss = 4 + share * powerlaw.ROUNDING * 4 * from_middle**2
+    level = 4 + share * powerlaw.ROUNDING * 4 * from_middle**2
+    steep = level + 4 * (from_middle - 0.5) * 0.9  # from 0.4 to 4: the largest loss is the measure
     if accepted:
-        assert isoflop_minimum(n, loss)[0] == pytest.approx(1e5, rel=1e-3)
-    else:
-        with pytest.raises(ValueError):
+        assert isoflop_minimum(n, level)[0] == pytest.approx(1e5, rel=1e-3)
+    for loss in (level, steep):
+        if accepted:
             isoflop_minimum(n, loss)
+        else:
+            with pytest.raises(ValueError):
+                isoflop_minimum(n, loss)
 
 
 def test_slopes_are_difference_quotients_on_logarithmic_axes() -> None:

@@ -51,6 +51,10 @@ def test_top_k_of_any_shape_row_by_row(shape: tuple[int, ...], k: int) -> None:
     for row, new in zip(logits.view(-1, 6).tolist(), out.view(-1, 6).tolist(), strict=True):
         best = sorted(row)[-k:]
         assert new == [x if x in best else -math.inf for x in row]
+    leaf = logits.clone().requires_grad_()
+    keep_top_k(leaf, k).masked_fill(out == -torch.inf, 0).sum().backward()
+    assert leaf.grad is not None
+    assert torch.equal(leaf.grad, (out > -torch.inf).double())
 
 
 @pytest.mark.exercise("sample.keep_top_k")
@@ -105,6 +109,10 @@ def test_top_p_of_any_shape_row_by_row(shape: tuple[int, ...], p: float) -> None
                 nucleus.append(x)
             before += math.exp(x) / total
         assert new == [x if x in nucleus else -math.inf for x in row]
+    leaf = logits.clone().requires_grad_()
+    keep_top_p(leaf, p).masked_fill(out == -torch.inf, 0).sum().backward()
+    assert leaf.grad is not None
+    assert torch.equal(leaf.grad, (out > -torch.inf).double())
 
 
 @pytest.mark.exercise("sample.keep_top_p")
