@@ -18,10 +18,14 @@ from labkit.data import batch_indices
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, text: str) -> Tensor:
-    """Tokens of a text, int64 (n,). Cut line by line, which is where byte pairs end anyway."""
-    lines = tokenizer.backend_tokenizer.encode_batch_fast(
-        text.splitlines(keepends=True), add_special_tokens=False
-    )
+    """Tokens of a text, int64 (n,). Cut line by line, which is where byte pairs end anyway.
+
+    Letters that spell a special token, such as <|endoftext|>, stay letters: no text can end itself.
+    """
+    backend = tokenizer.backend_tokenizer
+    before, backend.encode_special_tokens = backend.encode_special_tokens, True
+    lines = backend.encode_batch_fast(text.splitlines(keepends=True), add_special_tokens=False)
+    backend.encode_special_tokens = before
     return torch.tensor([token for line in lines for token in line.ids], dtype=torch.int64)
 
 
@@ -32,7 +36,8 @@ def inputs_and_targets(
     """Windows of a text, and for each of their tokens the one that follows.
 
     Args:
-        tokens: (n,). starts: int64 (B,), positions at which the windows begin.
+        tokens: (n,). starts: int64 (B,), positions at which the windows begin, on the device of
+            the tokens.
         length: T.
         shift: how far after its input a target stands; right is 1.
     Returns:

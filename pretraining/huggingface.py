@@ -25,7 +25,8 @@ from transformers import (
 )
 
 from labkit import UsageError, exercise
-from pretraining.model import EPS, GPT, Architecture, Shape
+from pretraining.model import EPS, GPT, Architecture
+from pretraining.variants import FAMILIES, refuse_other_weights, shape_of
 
 
 @exercise(minutes=20)
@@ -40,7 +41,7 @@ def neighbours_to_halves(rows: Tensor, heads: int) -> Tensor:
     Args:
         rows: (C, ...), where row h d + j is dimension j of head h.
     Returns:
-        the same shape, reordered.
+        the same shape, reordered; gradients find their way back to the rows.
     """
     by_pair = rows.unflatten(0, (heads, -1, 2))  # (H, d/2, 2, ...)
     return torch.cat([by_pair[:, :, 1], by_pair[:, :, 0]], dim=1).flatten(0, 1)
@@ -98,39 +99,40 @@ def to_huggingface(model: GPT, tokenizer: PreTrainedTokenizerFast | None = None)
 
 def their_weights(model: GPT) -> dict[str, Tensor]:
     """Our weights under Hugging Face's names and in its layouts."""
-    ours, theirs = model.state_dict(), {}
-    for name, value in ours.items():
-        if model.architecture == "gpt2":
-            theirs[_gpt2_name(name)] = value.T if _is_conv1d(name) else value
-        elif name.endswith("qkv.weight"):
+    theirs: dict[str, Tensor] = {}
+    for name, value in model.state_dict().items():
+        names = _their_names(name, model.architecture)
+        if len(names) == 3:
             q, k, v = value.chunk(3)
-            q, k = (neighbours_to_halves(x, model.shape.heads) for x in (q, k))
-            for letter, part in zip("qkv", (q, k, v), strict=True):
-                theirs[_nanochat_name(name).replace("qkv", letter)] = part
+            parts = [neighbours_to_halves(x, model.shape.heads) for x in (q, k)] + [v]
         else:
-            theirs[_nanochat_name(name)] = value
+            parts = [value.T if model.architecture == "gpt2" and _is_conv1d(name) else value]
+        theirs |= dict(zip(names, parts, strict=True))
     return {name: value.detach().clone().contiguous() for name, value in theirs.items()}
 
 
 def from_huggingface(theirs: PreTrainedModel) -> GPT:
     """Our model with the weights of a GPT2LMHeadModel or NanoChatForCausalLM, in float32.
 
-    Raises ValueError for another architecture, or for a variant of these that ours has not.
+    Raises ValueError for another architecture, and for a variant of these that ours has not: a
+    field of its config (see variants.py), weights more or fewer, or a head that is not tied.
     """
-    shape, architecture = _shape_of(theirs.config)
+    shape, architecture = shape_of(theirs.config)
     model = GPT(shape, architecture)
-    weights = {name: value.float() for name, value in theirs.state_dict().items()}
+    weights = {name: value.detach().float() for name, value in theirs.state_dict().items()}
+    names = {name: _their_names(name, architecture) for name in model.state_dict()}
+    refuse_other_weights(weights, [each for group in names.values() for each in group])
     ours = {}
-    for name in model.state_dict():
-        if model.architecture == "gpt2":
-            value = weights[_gpt2_name(name)]
-            ours[name] = value.T if _is_conv1d(name) else value
-        elif name.endswith("qkv.weight"):
-            q, k, v = (weights[_nanochat_name(name).replace("qkv", x)] for x in "qkv")
-            q, k = (halves_to_neighbours(x, model.shape.heads) for x in (q, k))
-            ours[name] = torch.cat([q, k, v])
+    for name, group in names.items():
+        parts = [weights[each] for each in group]
+        if len(parts) == 3:
+            qk = [halves_to_neighbours(x, model.shape.heads) for x in parts[:2]]
+            ours[name] = torch.cat([*qk, parts[2]])
         else:
-            ours[name] = weights[_nanochat_name(name)]
+            transposed = architecture == "gpt2" and _is_conv1d(name)
+            ours[name] = parts[0].T if transposed else parts[0]
+    if architecture == "gpt2" and not torch.equal(ours["head.weight"], ours["embedding.weight"]):
+        raise ValueError("the head's weights are not the embedding's, and ours are one matrix")
     model.load_state_dict(ours)
     return model.eval()
 
@@ -151,35 +153,31 @@ def export(model: GPT, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None
 
 
 def load(folder: Path | str) -> GPT:
-    """The model in a folder that `export` wrote, or any GPT-2 or NanoChat checkpoint."""
-    if AutoConfig.from_pretrained(folder).model_type not in ("gpt2", "nanochat"):
+    """The model in a folder that `export` wrote, or any GPT-2 or NanoChat checkpoint.
+
+    Raises UsageError for a model of another kind, and ValueError as `from_huggingface` does, or
+    where the files lack weights or hold weights that the model has not.
+    """
+    if AutoConfig.from_pretrained(folder).model_type not in FAMILIES:
         raise UsageError(f"{folder} holds neither a GPT-2 nor a NanoChat")
-    return from_huggingface(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32))
+    # The library fills what is missing with random numbers and drops what it does not know.
+    opened: Any = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, output_loading_info=True
+    )
+    theirs, info = opened
+    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if info[problem]:
+            names = ", ".join(sorted(map(str, info[problem]))[:3])
+            raise ValueError(f"the weights in {folder} do not fit: {problem} {names}")
+    return from_huggingface(theirs)
 
 
-def _shape_of(config: Any) -> tuple[Shape, Architecture]:
-    """Shape and architecture that a config describes. Raises ValueError when ours has no such."""
-    if config.model_type == "gpt2":
-        inner = config.n_inner or 4 * config.n_embd
-        usual = config.activation_function == "gelu_new" and inner == 4 * config.n_embd
-        sizes = (config.n_positions, config.n_embd, config.n_layer, config.n_head)
-    elif config.model_type == "nanochat":
-        usual = (
-            config.intermediate_size == 4 * config.hidden_size
-            and config.num_key_value_heads == config.num_attention_heads
-            and config.final_logit_softcapping is None
-            and config.hidden_act == "relu2"
-        )
-        sizes = (
-            config.max_position_embeddings, config.hidden_size, config.num_hidden_layers,
-            config.num_attention_heads,
-        )  # fmt: skip
-    else:
-        raise ValueError(f"neither a GPT-2 nor a NanoChat: {config.model_type}")
-    if not usual:
-        raise ValueError(f"this {config.model_type} differs from ours in more than its sizes")
-    architecture: Architecture = "gpt2" if config.model_type == "gpt2" else "modern"
-    return Shape(config.vocab_size, *sizes), architecture
+def _their_names(name: str, architecture: Architecture) -> list[str]:
+    """The weight, or the three of queries, keys and values, that holds one of ours."""
+    if architecture == "gpt2":
+        return [_gpt2_name(name)]
+    theirs = _nanochat_name(name)
+    return [theirs.replace("qkv", x) for x in "qkv"] if "qkv" in theirs else [theirs]
 
 
 def _is_conv1d(name: str) -> bool:

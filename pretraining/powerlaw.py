@@ -30,6 +30,9 @@ Array = NDArray[np.float64]
 DELTA = 1e-3
 """Where Huber's loss turns from squares to absolute values: Hoffmann et al. 2022, section 3.3."""
 
+ROUNDING = 1e-10
+"""Share of a loss below which a difference is nothing but rounding."""
+
 FLOPS_PER_WEIGHT = 6
 """Per weight and token: 2 forward and 4 backward (Kaplan et al. 2020, section 2.1)."""
 
@@ -125,8 +128,15 @@ def descend(
 
     A step that lowers the sum is taken and damping falls, another is not and damping rises. It ends
     when a step gains less than 1e-10 *of the sum*: the sum itself is tiny, so an absolute tolerance
-    would stop too early.
+    would stop too early. It also ends when damping has risen so far (1e12, say) that no step can be
+    told from none. Where damping begins and by what factors it moves is yours to choose.
 
+    A parameter without influence, such as the e of a term that has underflowed, has a column of 0
+    in J: add 1e-14 to the diagonal, so that the matrix can be solved with and this one stays.
+
+    Args:
+        theta: where to begin; not changed. log_x: (n, k) and log_loss: (n,), as `power_law` has
+            them. steps: tries at most, whether taken or not; 0 leaves theta where it is.
     Returns:
         theta, and the sum there.
     """
@@ -159,12 +169,14 @@ def fit(loss: ArrayLike, *x: ArrayLike, delta: float = DELTA, start: Law | None 
     """The law of k variables nearest to losses (n,) at x_1, ..., x_k (n,) each.
 
     The sum has several valleys, so it is gone down from a grid of starts (or from `start` alone)
-    and the lowest end is taken. Raises ValueError with fewer runs than parameters, or for losses or
-    variables that are not positive.
+    and the lowest end is taken. Raises ValueError with fewer runs than parameters, for losses or
+    variables that are not positive and finite, and where they are not of one length.
     """
     logs = [np.asarray(v, float) for v in (loss, *x)]
-    if any((v <= 0).any() for v in logs):
-        raise ValueError("losses and variables of a power law must be positive")
+    if len({v.shape for v in logs}) > 1:
+        raise ValueError(f"losses and variables must be of one length: {[v.shape for v in logs]}")
+    if not all(((v > 0) & np.isfinite(v)).all() for v in logs):
+        raise ValueError("losses and variables of a power law must be positive and finite")
     if len(logs[0]) < 1 + 2 * len(x):
         raise ValueError(
             f"a law of {len(x)} variables has {1 + 2 * len(x)} parameters; {len(logs[0])} runs "
@@ -199,7 +211,7 @@ def _theta(law: Law, middle: Array) -> Array:
 
 @exercise(minutes=10)
 def straight_line(x: ArrayLike, y: ArrayLike) -> tuple[float, float]:
-    """The factor c and the slope s of y = c x^s, by least squares on log y.
+    """The factor c and the slope s of y = c x^s, by least squares on log y, in float64.
 
     Kaplan's L(x) = (x_c / x)^α is s = -α, c = x_c^α; N_opt(C) is such a line too.
     """
@@ -238,8 +250,14 @@ def isoflop_minimum(n: ArrayLike, loss: ArrayLike) -> tuple[float, float]:
     """The N of least loss at one budget, and that loss, from a parabola in log N.
 
     Hoffmann et al. 2022, section 3.2 (approach 2): loss = c_0 + c_1 log N + c_2 (log N)², by least
-    squares. Raises ValueError with fewer than three sizes, and where c_2 <= 0: a parabola that
-    opens downwards has no lowest point, and the budget needs other sizes.
+    squares in float64.
+
+    Args:
+        n: sizes (m,), three or more different ones, in any order. loss: (m,), in nats.
+    Raises:
+        ValueError with fewer than three different sizes, and where the parabola has no lowest
+        point: it opens downwards, or is a straight line. c_2 of a line is 0 to rounding alone, so
+        no less than c_2 (log largest - log smallest)² > ROUNDING · max |loss| counts as a valley.
     """
     log_n, values = np.log(np.asarray(n, float)), np.asarray(loss, float)
     if len(np.unique(log_n)) < 3:
@@ -247,7 +265,7 @@ def isoflop_minimum(n: ArrayLike, loss: ArrayLike) -> tuple[float, float]:
     middle = log_n.mean()
     powers = np.stack([(log_n - middle) ** i for i in range(3)], axis=1)
     c0, c1, c2 = np.linalg.lstsq(powers, values, rcond=None)[0]
-    if c2 <= 0:
+    if c2 * np.ptp(log_n) ** 2 <= ROUNDING * np.abs(values).max():
         raise ValueError("losses at equal compute have no minimum between the smallest and largest")
     return float(np.exp(middle - c1 / (2 * c2))), float(c0 - c1**2 / (4 * c2))
 
@@ -259,8 +277,11 @@ def resample(
 
     A residual bootstrap (Efron and Tibshirani 1993, chapter 9) on log L: the design of sizes and
     budgets stays as it is, which drawing runs with replacement would tear. Residuals of a fit with
-    p parameters are too small by √(1 - p/n), and are stretched by as much.
+    p parameters are too small by √(1 - p/n), and are stretched by as much. Raises ValueError where
+    losses and fit are not of one length.
     """
+    if np.shape(loss) != np.shape(fitted):
+        raise ValueError(f"{np.shape(loss)} losses, and {np.shape(fitted)} of the fit")
     residual = np.log(np.asarray(loss, float)) - np.log(np.asarray(fitted, float))
     residual = residual * np.sqrt(len(residual) / max(1, len(residual) - parameters))
     drawn = np.random.default_rng(seed).choice(residual - residual.mean(), (draws, len(residual)))

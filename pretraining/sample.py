@@ -19,7 +19,7 @@ from pretraining.model import GPT
 @exercise(minutes=10)
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
     """Logits (..., V), with -inf for all but the k largest of each row; those equal to the k-th
-    stay too. All stay when k is V or more."""
+    stay too. All stay when k is V or more. What stays keeps its gradient."""
     kth = logits.topk(min(k, logits.shape[-1]), dim=-1).values[..., -1:]
     return logits.masked_fill(logits < kth, -torch.inf)
 
@@ -30,13 +30,14 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
 
     The nucleus is the smallest set of the likeliest tokens whose probabilities sum to p or more: in
     descending order, a token belongs to it exactly when those *before* it sum to less than p. So
-    the likeliest always stays, and so does the token that crosses p. The order of the vocabulary is
-    as it was.
+    the token that crosses p stays, too. The likeliest stays whatever p is, also for p = 0. The
+    order of the vocabulary is as it was, and what stays keeps its gradient.
     """
     ordered, index = logits.sort(dim=-1, descending=True)
     shares = ordered.softmax(dim=-1)
-    before = shares.cumsum(dim=-1) - shares
-    ordered = ordered.masked_fill(before >= p, -torch.inf)
+    outside = shares.cumsum(dim=-1) - shares >= p
+    outside[..., 0] = False
+    ordered = ordered.masked_fill(outside, -torch.inf)
     return torch.empty_like(logits).scatter_(-1, index, ordered)
 
 

@@ -43,6 +43,8 @@ def count_pairs(corpus: Sequence[Sequence[int]], weights: Sequence[int]) -> Coun
         weights: how often each of them occurs.
     Returns:
         (left, right) -> occurrences. In `a a a` the pair (a, a) stands twice.
+    Raises:
+        ValueError when there are not as many weights as words.
     """
     pairs: Counter[Pair] = Counter()
     for symbols, weight in zip(corpus, weights, strict=True):

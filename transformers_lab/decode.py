@@ -66,8 +66,8 @@ def extend(
         log_probs: of each next token, float (B, K, V).
         alpha: of `length_penalty`.
     Returns:
-        Of the K best, each (B, K): scores (not divided by lp), lengths, parents (which of the K
-        hypotheses is continued) and tokens (with what).
+        Of the K best, the best first, each (B, K): scores (not divided by lp), lengths, parents
+        (which of the K hypotheses is continued) and tokens (with what).
     """
     only_pad = torch.full_like(log_probs[0, 0], -torch.inf)
     only_pad[PAD] = 0.0

@@ -100,9 +100,15 @@ def references(corpus: Corpus) -> list[list[int]]:
 
 
 def bleu(hypotheses: list[str], sentences: list[str]) -> float:
-    """sacreBLEU of a whole split, 0 to 100 (cased, tokenised as `13a`, exponential smoothing)."""
+    """sacreBLEU of a whole split, 0 to 100 (cased, tokenised as `13a`, exponential smoothing).
+
+    Raises ValueError unless there is one sentence for each hypothesis: the library would leave out
+    what is more on either side.
+    """
     import sacrebleu
 
+    if len(hypotheses) != len(sentences) or not sentences:
+        raise ValueError(f"{len(hypotheses)} hypotheses for {len(sentences)} reference sentences")
     return float(sacrebleu.corpus_bleu(hypotheses, [sentences]).score)
 
 
@@ -162,10 +168,10 @@ def _some_maps(
 
 def _write_samples(run: Run, data: ParallelData, hypotheses: list[str]) -> None:
     """samples/translations.txt: source, reference and what was written, of the first sentences."""
-    names = (*data.languages, "model")
+    names, count = (*data.languages, "model"), min(SHOWN, len(hypotheses))
     blocks = [
         "".join(f"{n:>10}  {text}\n" for n, text in zip(names, (*pair, hypothesis), strict=True))
-        for pair, hypothesis in zip(data.test[:SHOWN], hypotheses, strict=False)
+        for pair, hypothesis in zip(data.test[:count], hypotheses[:count], strict=True)
     ]
     folder = run.dir / "samples"
     folder.mkdir(parents=True, exist_ok=True)

@@ -22,11 +22,16 @@ def smoothed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.
 
         L = log Σ_v exp z_v - (1 - ε) z_y - ε mean_v z_v
 
+    A logit may be -inf, a token that cannot come: with ε = 0 the loss stays finite as long as it is
+    not the label's; with ε > 0 it is infinite.
+
     Args:
-        logits: z, float (..., V). labels: y, int64 (...). smoothing: ε.
+        logits: z, float (..., V). labels: y, int64 (...). smoothing: ε, from 0 to below 1.
     """
     right = logits.gather(-1, labels[..., None])[..., 0]
-    loss = logits.logsumexp(dim=-1) - (1 - smoothing) * right - smoothing * logits.mean(dim=-1)
+    loss = logits.logsumexp(dim=-1) - (1 - smoothing) * right
+    if smoothing:  # 0 times -inf would be NaN
+        loss = loss - smoothing * logits.mean(dim=-1)
     counted = labels != PAD
     return loss[counted].mean()
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from labkit import UsageError
 from labkit.data import TextData
@@ -36,6 +37,33 @@ def test_every_row_is_a_slice_of_the_text() -> None:
     for i, start in enumerate(starts.tolist()):
         assert torch.equal(x[i], tokens[start : start + 16])
         assert torch.equal(y[i], tokens[start + 1 : start + 17])
+
+
+@pytest.mark.exercise("data.inputs_and_targets")
+@pytest.mark.parametrize("shift", [0, 1, 3])
+@pytest.mark.parametrize(("count", "length"), [(1, 1), (1, 5), (4, 1), (3, 5)])
+def test_windows_may_reach_to_the_last_token(count: int, length: int, shift: int) -> None:
+    """Token and place by loops; the text and the starts stay as they are, and their types."""
+    tokens = torch.randint(99, (20,), generator=torch.Generator().manual_seed(0)).to(torch.int16)
+    starts = torch.tensor([20 - length - shift, 0, 7, 2])[:count]
+    given = tokens.clone(), starts.clone()
+    x, y = inputs_and_targets(tokens, starts, length, shift)
+    text = tokens.tolist()
+    assert x.tolist() == [[text[s + t] for t in range(length)] for s in starts.tolist()]
+    assert y.tolist() == [[text[s + t + shift] for t in range(length)] for s in starts.tolist()]
+    assert (x.dtype, y.dtype) == (torch.int16, torch.int16)
+    assert torch.equal(tokens, given[0])
+    assert torch.equal(starts, given[1])
+
+
+@pytest.mark.exercise("data.inputs_and_targets")
+def test_windows_are_cut_where_the_text_is() -> None:
+    """Fake tensors of a GPU meet nothing that lies on the CPU."""
+    with FakeTensorMode() as fake, torch.device("cuda"):
+        tokens, starts = torch.zeros(30, dtype=torch.int64), torch.zeros(3, dtype=torch.int64)
+    with fake:  # outside of the default device
+        x, y = inputs_and_targets(tokens, starts, 4)
+    assert (x.device.type, y.device.type) == ("cuda", "cuda")
 
 
 def test_an_epoch_sees_each_token_at_most_once_and_nearly_all() -> None:
@@ -92,6 +120,16 @@ def test_bytes_encode_any_text_and_unknown_characters_become_the_end() -> None:
     assert byte_pairs.decode(encode(byte_pairs, strange).tolist()) == strange
     characters = build_tokenizer("char", "pydoc", TEXT, 300)
     assert encode(characters, "日").tolist() == [characters.eos_token_id]
+
+
+@pytest.mark.parametrize("kind", ["char", "bpe"])
+def test_letters_of_a_special_token_stay_letters(kind: str) -> None:
+    text = f"To end it {END} is not to end.\n{PAD}{MASK}\n" * 9
+    tokenizer = build_tokenizer(kind, "pydoc", text, 300)  # type: ignore[arg-type]
+    tokens = encode(tokenizer, text).tolist()
+    assert not set(tokens) & set(tokenizer.all_special_ids)
+    assert tokenizer.decode(tokens) == text
+    assert tokenizer.encode(END) == [tokenizer.eos_token_id]  # asked for by name, as before
 
 
 def test_auto_goes_by_the_set_and_training_is_repeatable() -> None:

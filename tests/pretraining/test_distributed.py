@@ -50,6 +50,7 @@ def same_training(one: Outcome, other: Outcome) -> None:
     """The loss of every step, and the weights at the end, to the rounding of sums."""
     assert len(one.losses) == len(other.losses) == 8
     assert one.losses[0] - one.losses[-1] > 0.1, "nothing was learned, so nothing is compared"
+    assert one.losses != other.losses, "equal bits: both did the same, so nothing is compared"
     np.testing.assert_allclose(one.losses, other.losses, rtol=1e-4)
     for name, weight in one.weights.items():
         np.testing.assert_allclose(weight, other.weights[name], atol=2e-3, err_msg=name)

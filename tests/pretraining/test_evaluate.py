@@ -69,11 +69,43 @@ def test_bits_per_byte_count_bytes_not_characters() -> None:
     assert bits_per_byte(100 * math.log(256), "x" * 100) == pytest.approx(8)  # any byte
 
 
+@pytest.mark.exercise("evaluate.bits_per_byte")
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("a", 1),
+        ("é", 2),
+        ("日", 3),
+        ("🙂", 4),
+        ("ab\n\n", 4),
+        (" a b ", 5),
+        ("\r\n", 2),
+        ("日a é", 7),
+    ],
+)
+def test_bytes_are_those_of_utf_8_white_space_included(text: str, count: int) -> None:
+    assert bits_per_byte(3 * count * math.log(2), text) == pytest.approx(3)
+    assert bits_per_byte(0.0, text) == 0
+
+
 @pytest.mark.exercise("evaluate.word_perplexity")
 def test_word_perplexity_counts_an_end_for_every_line() -> None:
     text = " = Title = \n \n the cat sat \n"  # six words and three ends of lines
     assert word_perplexity(9 * math.log(50), text) == pytest.approx(50)
     assert word_perplexity(2 * math.log(10), "one  two") == pytest.approx(10)
+
+
+@pytest.mark.exercise("evaluate.word_perplexity")
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("one", 1), ("one\n", 2), ("\n", 1), ("\n\n\n", 3), ("one two\n\nthree", 5),
+        ("\tone\n two \n", 4), ("né,日 🙂\n", 3), ("one-two one one", 3),
+    ],
+)  # fmt: skip
+def test_words_and_ends_of_lines_that_a_text_has(text: str, count: int) -> None:
+    assert word_perplexity(count * math.log(7), text) == pytest.approx(7)
+    assert word_perplexity(0.0, text) == 1
 
 
 @pytest.mark.exercise("evaluate.word_perplexity")

@@ -120,6 +120,21 @@ def test_gpt2_initialises_as_hugging_face_does() -> None:
 
 
 @pytest.mark.exercise("model.initial_std")
+@pytest.mark.parametrize(("width", "layers"), [(768, 12), (16, 1), (100, 2), (25, 48)])
+def test_standard_deviations_as_they_are_published(width: int, layers: int) -> None:
+    for kind in ("embedding", "inside", "head"):
+        assert initial_std(kind, "gpt2", width, layers) == 0.02
+    # The variance of 2 · layers sums of the residual stream is that of one.
+    total = 2 * layers * initial_std("residual", "gpt2", width, layers) ** 2
+    assert total == pytest.approx(0.02**2, rel=1e-12)
+    assert initial_std("embedding", "modern", width, layers) == 1
+    assert initial_std("residual", "modern", width, layers) == 0
+    assert initial_std("head", "modern", width, layers) == 0.001
+    inside = initial_std("inside", "modern", width, layers)
+    assert width * inside**2 == pytest.approx(1, rel=1e-12)
+
+
+@pytest.mark.exercise("model.initial_std")
 def test_modern_layers_keep_unit_variance_and_begin_as_the_identity() -> None:
     x = torch.randn(2000, 96, generator=torch.Generator().manual_seed(0))
     std = initial_std("inside", "modern", 96, 6)

@@ -1,7 +1,10 @@
 """Newton-Schulz beside the singular value decomposition, and who moves which parameter."""
 
+import math
+
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from labkit.muon import Muon
 from pretraining import GPT, Shape, newton_schulz, optimizer
@@ -50,6 +53,64 @@ def test_newton_schulz_takes_several_matrices_and_leaves_them_alone() -> None:
     assert torch.equal(stack, before)
     assert newton_schulz(stack.bfloat16()).dtype == torch.bfloat16
     assert not newton_schulz(torch.zeros(2, 3)).any()
+
+
+@pytest.mark.exercise("optimizer.newton_schulz")
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (5, 1), (1, 1, 4), (2, 3, 4, 6), (2, 3, 6, 4), (3, 5, 5), (0, 3, 4)]
+)
+@pytest.mark.parametrize("steps", [0, 1, 5])
+def test_newton_schulz_of_any_stack_and_in_its_own_type(shape: tuple[int, ...], steps: int) -> None:
+    """In float64 it is the quintic to nearly all of its digits; what is given stays as it is."""
+    g = torch.Generator().manual_seed(0)
+    matrix = torch.randn(shape, generator=g, dtype=torch.float64)
+    given = matrix.clone()
+    found = newton_schulz(matrix, steps)
+    assert (found.shape, found.dtype) == (matrix.shape, torch.float64)
+    stacks = (x.reshape(-1, *shape[-2:]) for x in (matrix, found))
+    for one, out in zip(*stacks, strict=True):
+        torch.testing.assert_close(out, by_svd(one, steps), atol=1e-10, rtol=1e-8)
+    assert torch.equal(matrix, given)
+    last = tuple(range(matrix.dim()))[::-1]
+    swapped = matrix.permute(last).contiguous().permute(last)  # laid out the other way
+    torch.testing.assert_close(newton_schulz(swapped, steps), found)
+
+
+@pytest.mark.exercise("optimizer.newton_schulz")
+def test_newton_schulz_repeats_five_times_by_default() -> None:
+    matrix = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(newton_schulz(matrix), by_svd(matrix, 5).float(), atol=1e-4, rtol=0)
+
+
+@pytest.mark.exercise("optimizer.newton_schulz")
+@pytest.mark.parametrize("norm", [8e-8, 1.2e-7, 1e-7, 1e-9])
+def test_small_matrices_are_divided_by_a_least_norm(norm: float) -> None:
+    """The least norm is a minimum and not a summand, and it is 1e-7."""
+    direction = torch.tensor([[3.0, 0.0, 0.0], [0.0, 4.0, 0.0]], dtype=torch.float64) / 5
+    expected = direction * norm / max(norm, 1e-7)
+    torch.testing.assert_close(newton_schulz(norm * direction, 0), expected)
+    stack = torch.stack([direction, norm * direction])
+    torch.testing.assert_close(newton_schulz(stack, 0), torch.stack([direction, expected]))
+
+
+@pytest.mark.exercise("optimizer.newton_schulz")
+@pytest.mark.parametrize("shape", [(64, 2), (2, 64), (3, 64, 2), (70, 2, 64), (1, 70, 64, 2)])
+def test_the_smaller_of_the_two_products_is_taken(shape: tuple[int, ...]) -> None:
+    """A is 2 x 2, not 64 x 64: X X\u1d40, A² and the product with X, five times."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        newton_schulz(torch.randn(shape))
+    one = 5 * (2 * 2 * 2 * 64 + 2 * 2**3 + 2 * 2 * 2 * 64)
+    assert counter.get_total_flops() <= 2 * one * math.prod(shape[:-2])
+
+
+@pytest.mark.exercise("optimizer.newton_schulz")
+def test_newton_schulz_computes_where_the_matrix_is() -> None:
+    with FakeTensorMode() as fake, torch.device("cuda"):
+        matrix = torch.zeros(2, 5, 3)
+    with fake:
+        assert newton_schulz(matrix).device.type == "cuda"
 
 
 def test_the_weeks_own_newton_schulz_is_what_trains(monkeypatch: pytest.MonkeyPatch) -> None:

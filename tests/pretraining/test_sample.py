@@ -1,7 +1,10 @@
 """Which tokens may be drawn, how often they are, and the same ones with the cache as without."""
 
+import math
+
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pretraining import GPT, Shape, generate, keep_top_k, keep_top_p
 from pretraining.model import Architecture
@@ -32,6 +35,37 @@ def test_top_k_keeps_ties_and_more_than_there_are() -> None:
     assert torch.equal(keep_top_k(logits, 9), logits)
 
 
+SHAPES = [(6,), (1, 6), (4, 6), (2, 3, 6), (2, 1, 2, 6)]
+
+
+@pytest.mark.exercise("sample.keep_top_k")
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("k", [1, 2, 5, 6, 7])
+def test_top_k_of_any_shape_row_by_row(shape: tuple[int, ...], k: int) -> None:
+    logits = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    logits[..., 0] = -torch.inf  # cannot be drawn, before as after
+    given = logits.clone()
+    out = keep_top_k(logits, k)
+    assert (out.shape, out.dtype) == (logits.shape, torch.float64)
+    assert torch.equal(logits, given)
+    for row, new in zip(logits.view(-1, 6).tolist(), out.view(-1, 6).tolist(), strict=True):
+        best = sorted(row)[-k:]
+        assert new == [x if x in best else -math.inf for x in row]
+    leaf = logits.clone().requires_grad_()
+    keep_top_k(leaf, k).masked_fill(out == -torch.inf, 0).sum().backward()
+    assert leaf.grad is not None
+    assert torch.equal(leaf.grad, (out > -torch.inf).double())
+
+
+@pytest.mark.exercise("sample.keep_top_k")
+def test_top_k_of_equal_logits_keeps_all_and_works_where_they_are() -> None:
+    assert torch.equal(keep_top_k(torch.zeros(2, 5), 2), torch.zeros(2, 5))
+    with FakeTensorMode() as fake, torch.device("cuda"):
+        logits = torch.zeros(2, 5)
+    with fake:
+        assert keep_top_k(logits, 2).device.type == "cuda"
+
+
 @pytest.mark.exercise("sample.keep_top_k")
 @pytest.mark.parametrize("k", [1, 3, 50])
 def test_top_k_is_hugging_faces(k: int) -> None:
@@ -55,6 +89,61 @@ def test_top_p_always_keeps_one_and_1_keeps_all() -> None:
     logits = logits_of(0.4, 0.3, 0.2, 0.1).repeat(2, 1)
     assert kept(keep_top_p(logits, 1e-9)) == [[True, False, False, False]] * 2
     assert kept(keep_top_p(logits, 1.0)) == [[True] * 4] * 2
+
+
+@pytest.mark.exercise("sample.keep_top_p")
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("p", [0.0, 0.3, 0.61, 0.95])
+def test_top_p_of_any_shape_row_by_row(shape: tuple[int, ...], p: float) -> None:
+    """The likeliest first, one after the other, until they have p; at least one."""
+    logits = 2 * torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    logits[..., 0] = -torch.inf  # cannot be drawn, before as after
+    given = logits.clone()
+    out = keep_top_p(logits, p)
+    assert (out.shape, out.dtype) == (logits.shape, torch.float64)
+    assert torch.equal(logits, given)
+    for row, new in zip(logits.view(-1, 6).tolist(), out.view(-1, 6).tolist(), strict=True):
+        total, before, nucleus = sum(map(math.exp, row)), 0.0, []
+        for x in sorted(row, reverse=True):
+            if before < p or not nucleus:
+                nucleus.append(x)
+            before += math.exp(x) / total
+        assert new == [x if x in nucleus else -math.inf for x in row]
+    leaf = logits.clone().requires_grad_()
+    keep_top_p(leaf, p).masked_fill(out == -torch.inf, 0).sum().backward()
+    assert leaf.grad is not None
+    assert torch.equal(leaf.grad, (out > -torch.inf).double())
+
+
+@pytest.mark.exercise("sample.keep_top_p")
+def test_top_p_ends_where_the_sum_is_p_to_the_bit() -> None:
+    """Halves and quarters are exact: with 0.5 there is enough, and no token more is needed."""
+    logits = logits_of(0.125, 0.5, 0.25, 0.125)
+    assert kept(keep_top_p(logits, 0.5)) == [[False, True, False, False]]
+    assert kept(keep_top_p(logits, 0.75)) == [[False, True, True, False]]
+    assert kept(keep_top_p(logits, 0.750001)) in (
+        [[True, True, True, False]],
+        [[False] + 3 * [True]],
+    )
+    assert sum(kept(keep_top_p(torch.zeros(1, 2), 0.5))[0]) == 1
+    assert sum(kept(keep_top_p(torch.zeros(1, 4), 0.5))[0]) == 2
+
+
+@pytest.mark.exercise("sample.keep_top_p")
+@pytest.mark.parametrize("p", [0.0, 1e-30, 0.5])
+def test_the_likeliest_stays_whatever_p_is(p: float) -> None:
+    assert kept(keep_top_p(torch.tensor([-3.0, 2.0, 0.0]), p)) == [False, True, False]
+    assert kept(keep_top_p(torch.tensor([[-1e30], [0.0]]), p)) == [[True], [True]]
+    assert kept(keep_top_p(torch.tensor([1e4, 0.0, -1e4]), p)) == [True, False, False]
+    assert sum(kept(keep_top_p(torch.zeros(7), p))) == max(1, math.ceil(7 * p))
+
+
+@pytest.mark.exercise("sample.keep_top_p")
+def test_top_p_works_where_the_logits_are() -> None:
+    with FakeTensorMode() as fake, torch.device("cuda"):
+        logits = torch.zeros(2, 5)
+    with fake:
+        assert keep_top_p(logits, 0.5).device.type == "cuda"
 
 
 @pytest.mark.exercise("sample.keep_top_p")

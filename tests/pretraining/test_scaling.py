@@ -1,13 +1,19 @@
 """The ladder of trainings, its checkpoints, and the report from losses of a known law."""
 
+import json
+import random
 import re
+import signal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from labkit import UsageError
+from labkit import UsageError, checkpoint
 from pretraining.powerlaw import Law
+from pretraining.scaling.train import train
+from tests.conftest import same
 
 
 def planned(**changes: Any) -> Any:
@@ -186,8 +192,50 @@ def test_smoke_fits_draws_and_records(lab_run: Any) -> None:
     assert "0.34 Hoffmann" in text
 
 
-def test_resumes_to_the_same_bits(resume_check: Any) -> None:
-    resume_check("pretraining.scaling", "+size=smoke", "draws=10", "budgets=[1e8,1.5e8,2e8]")
+@pytest.fixture
+def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Where runs of this process go; what they leave in the process is undone."""
+    monkeypatch.setattr(train, "exit_code", 0)
+    monkeypatch.setattr("sys.argv", ["test"])
+    monkeypatch.setenv("LAB_HOME", str(tmp_path))
+    monkeypatch.setenv("LAB_OFFLINE", "1")
+    return tmp_path
+
+
+def test_an_interrupted_ladder_goes_on_to_the_same_bits(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped at a random step, in this process; the week's own resume test kills one."""
+    from matplotlib.figure import Figure
+
+    from pretraining.scaling import report
+    from pretraining.scaling.ladder import Ladder
+
+    monkeypatch.setattr(report, "figure", lambda *_: Figure())  # smoke draws the real one
+    words = ["+size=smoke", "draws=2", "budgets=[2e7,3e7,4e7]", "tokens_per_parameter=[0.1,200]"]
+    assert train.main(words) == 0
+    (whole,) = (file.parent for file in home.glob("runs/*/*/*/result.json"))
+    steps, at = json.loads((whole / "result.json").read_text())["steps"], Ladder.at
+    last = random.SystemRandom().randint(1, steps - 2)
+    print(f"stopped in step {last} of {steps}")
+
+    def stop(ladder: Ladder, step: int) -> int:
+        if step == last:
+            signal.raise_signal(signal.SIGTERM)
+        return at(ladder, step)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Ladder, "at", stop)
+        assert train.main(words) == 130
+    (cut,) = {f.parent.parent for f in home.glob("runs/*/*/*/.hydra/config.yaml")} - {whole}
+    monkeypatch.setattr(train, "exit_code", 0)
+    assert train.main([f"resume={cut}"]) == 0
+    ends = [json.loads((folder / "result.json").read_text()) for folder in (whole, cut)]
+    assert ends[0]["metrics"] == ends[1]["metrics"]
+    lines = [(folder / "metrics.jsonl").read_text() for folder in (whole, cut)]
+    assert lines[0] == lines[1]
+    states = [checkpoint.load_latest(folder / "checkpoint") for folder in (whole, cut)]
+    assert same(*(state["tracked"] for state in states if state))
 
 
 def test_the_command_has_a_module_of_its_own(lab_run: Any) -> None:
@@ -209,9 +257,8 @@ def test_the_command_has_a_module_of_its_own(lab_run: Any) -> None:
     ],
 )
 def test_settings_out_of_range_are_refused(
-    lab_run: Any, words: tuple[str, ...], message: str
+    home: Path, capfd: pytest.CaptureFixture[str], words: tuple[str, ...], message: str
 ) -> None:
-    done = lab_run("pretraining.scaling", "+size=smoke", *words)
-    assert done.returncode == 2, done.output
-    assert message in done.output
-    assert done.dir is None
+    assert train.main(["+size=smoke", *words]) == 2
+    assert message in capfd.readouterr().err
+    assert not list(home.glob("runs/*/*/*/.hydra"))

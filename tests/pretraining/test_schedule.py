@@ -1,5 +1,6 @@
 """Learning rates at the places where they are known, and beside Hugging Face's."""
 
+import cmath
 import math
 
 import pytest
@@ -20,6 +21,22 @@ def test_cosine_at_its_landmarks() -> None:
 
 
 @pytest.mark.exercise("schedule.cosine")
+@pytest.mark.parametrize("floor", [0.0, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize(("steps", "warmup"), [(1, 0), (2, 1), (7, 0), (10, 3), (40, 39)])
+def test_cosine_rises_in_equal_parts_and_falls_as_half_a_wave(
+    steps: int, warmup: int, floor: float
+) -> None:
+    """The wave is the real part of e^iπp, on a circle with the middle between 1 and the floor."""
+    found = [cosine(step, steps, warmup, floor) for step in range(steps)]
+    rise = [(i + 1) / warmup for i in range(warmup)]
+    wave = [cmath.exp(1j * math.pi * i / (steps - warmup)).real for i in range(steps - warmup)]
+    fall = [(1 + floor) / 2 + (1 - floor) / 2 * w for w in wave]
+    assert found == pytest.approx(rise + fall)
+    default = [cosine(step, steps, warmup) for step in range(steps)]
+    assert default == [cosine(step, steps, warmup, 0.1) for step in range(steps)]
+
+
+@pytest.mark.exercise("schedule.cosine")
 def test_cosine_is_hugging_faces_after_the_warm_up() -> None:
     from transformers import get_cosine_schedule_with_warmup
 
@@ -33,6 +50,19 @@ def test_cosine_is_hugging_faces_after_the_warm_up() -> None:
 def test_warmup_stable_decay_step_by_step() -> None:
     factors = [warmup_stable_decay(step, 10, 2, 4) for step in range(10)]
     assert factors == pytest.approx([0.5, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25])
+
+
+@pytest.mark.exercise("schedule.warmup_stable_decay")
+@pytest.mark.parametrize(
+    ("steps", "warmup", "decay"),
+    [(1, 0, 0), (1, 1, 1), (6, 0, 3), (6, 3, 0), (6, 1, 1), (9, 4, 5), (9, 6, 7), (5, 5, 5)],
+)
+def test_warmup_and_decay_in_equal_parts(steps: int, warmup: int, decay: int) -> None:
+    """A list of what warm-up and decay ask for, each written from its own end."""
+    rise = [(i + 1) / warmup for i in range(warmup)] + [1.0] * (steps - warmup)
+    fall = ([(i + 1) / decay for i in range(decay)] + [1.0] * (steps - decay))[::-1]
+    found = [warmup_stable_decay(step, steps, warmup, decay) for step in range(steps)]
+    assert found == pytest.approx([min(both) for both in zip(rise, fall, strict=True)])
 
 
 @pytest.mark.exercise("schedule.warmup_stable_decay")

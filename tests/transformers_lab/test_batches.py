@@ -36,12 +36,44 @@ def test_each_label_is_the_token_after_its_input() -> None:
     assert labels.tolist() == [[7, 8, 9, EOS], [6, EOS, PAD, PAD]]
 
 
+@pytest.mark.exercise("batches.shift")
+def test_shift_of_one_empty_sentence_and_of_one_type() -> None:
+    inputs, labels = batches.shift(torch.tensor([[BOS, EOS]], dtype=torch.int32))
+    assert (inputs.tolist(), labels.tolist()) == ([[BOS]], [[EOS]])
+    assert (inputs.dtype, labels.dtype) == (torch.int32, torch.int32)
+
+
+@pytest.mark.exercise("batches.shift")
+def test_shift_leaves_the_sentences_as_they_are() -> None:
+    given = ROWS.clone()
+    for part in batches.shift(given):
+        assert part.shape == (2, 4)
+    assert torch.equal(given, ROWS)
+    assert [part.device.type for part in batches.shift(ROWS.to("meta"))] == ["meta", "meta"]
+
+
 @pytest.mark.exercise("batches.padding_mask")
 def test_mask_is_true_at_tokens() -> None:
     mask = batches.padding_mask(ROWS)
     assert mask.shape == (2, 1, 1, 5)
     assert mask.dtype == torch.bool
     assert mask[:, 0, 0].tolist() == [[True] * 5, [True, True, True, False, False]]
+
+
+@pytest.mark.exercise("batches.padding_mask")
+@pytest.mark.parametrize("token", range(9))
+def test_padding_is_one_token_and_no_other(token: int) -> None:
+    given = torch.tensor([[token]])
+    mask = batches.padding_mask(given)
+    assert mask.shape == (1, 1, 1, 1)
+    assert mask.item() is (token != PAD)
+    assert given.item() == token
+
+
+@pytest.mark.exercise("batches.padding_mask")
+def test_mask_is_made_where_the_tokens_are() -> None:
+    mask = batches.padding_mask(ROWS.to("meta"))
+    assert (mask.device.type, mask.shape) == ("meta", (2, 1, 1, 5))
 
 
 @pytest.mark.exercise("batches.padding_mask")

@@ -1,5 +1,6 @@
 """The merges against the `tokenizers` library, and against counting everything again each time."""
 
+import itertools
 import random
 from collections import Counter
 
@@ -67,6 +68,40 @@ def test_overlapping_pairs_are_all_counted() -> None:
     assert dict(bpe.count_pairs([[5, 5, 5, 5]], [2])) == {(5, 5): 6}
 
 
+@pytest.mark.exercise("bpe.count_pairs")
+@pytest.mark.parametrize("seed", [0, 1])
+def test_pairs_are_those_found_at_every_place(seed: int) -> None:
+    """One occurrence after the other, by its place; words and weights stay as they are."""
+    rng = random.Random(seed)
+    corpus = [[rng.randrange(4) for _ in range(rng.randint(0, 7))] for _ in range(20)]
+    weights = [rng.randint(1, 9) for _ in corpus]
+    given = [list(word) for word in corpus], list(weights)
+    found = bpe.count_pairs(corpus, weights)
+    places = [
+        (word[i], word[i + 1])
+        for word, weight in zip(corpus, weights, strict=True)
+        for i in range(len(word) - 1)
+        for _ in range(weight)
+    ]
+    assert found == Counter(places)
+    assert (corpus, weights) == given
+    assert found[9, 9] == 0, "a Counter knows of no pair that it has not"
+    assert bpe.count_pairs(tuple(map(tuple, corpus)), tuple(weights)) == found
+
+
+@pytest.mark.exercise("bpe.count_pairs")
+def test_a_corpus_without_pairs_has_none() -> None:
+    assert bpe.count_pairs([], []) == Counter()
+    assert bpe.count_pairs([[3], []], [5, 6]) == Counter()
+
+
+@pytest.mark.exercise("bpe.count_pairs")
+@pytest.mark.parametrize("weights", [[1], [1, 2, 3], []])
+def test_a_weight_for_each_word(weights: list[int]) -> None:
+    with pytest.raises(ValueError):
+        bpe.count_pairs([[1, 2], [3, 4]], weights)
+
+
 @pytest.mark.exercise("bpe.merge_pair")
 @pytest.mark.parametrize(
     ("symbols", "merged"),
@@ -93,7 +128,18 @@ def test_merge_goes_from_left_to_right() -> None:
 
 
 @pytest.mark.exercise("bpe.merge_pair")
-@pytest.mark.exercise("bpe.count_pairs")
+def test_merge_is_that_of_text() -> None:
+    """str.replace goes from left to right, too, and does not look again at what it has put in."""
+    for length in range(7):
+        for symbols in itertools.product(range(3), repeat=length):
+            text = "".join(map(str, symbols))
+            for pair, new in (((0, 1), 2), ((0, 1), 0), ((1, 1), 1), ((2, 2), 0), ((2, 0), 7)):
+                expected = text.replace("".join(map(str, pair)), str(new))
+                found = bpe.merge_pair(symbols, pair, new)
+                assert isinstance(found, list)
+                assert "".join(map(str, found)) == expected, (symbols, pair, new)
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_merges_are_those_of_counting_anew(seed: int) -> None:
     counts = random_words(seed)

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from transformers_lab import Transformer, beam_search, decode, greedy
 from transformers_lab.bpe import BOS, EOS, PAD
@@ -89,7 +90,6 @@ def test_a_beam_wide_enough_finds_the_best_of_all(seed: int, alpha: float) -> No
         assert stripped(row) == best[0]
 
 
-@pytest.mark.exercise("decode.extend")
 @pytest.mark.parametrize(
     ("seed", "beams", "alpha"), itertools.product([0, 1, 2], [2, 3], [0.0, 0.6, 1.5])
 )
@@ -135,12 +135,108 @@ def test_length_penalty_is_that_of_wu(alpha: float) -> None:
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.exercise("decode.length_penalty")
+@pytest.mark.parametrize("shape", [(), (1,), (2, 3, 4)])
+def test_length_penalty_has_the_shape_of_the_lengths(shape: tuple[int, ...]) -> None:
+    lengths = torch.arange(math.prod(shape)).view(shape)
+    found = decode.length_penalty(lengths, 0.7)
+    expected = [((5 + n) / 6) ** 0.7 for n in range(math.prod(shape))]
+    torch.testing.assert_close(found, torch.tensor(expected).view(shape))
+    assert torch.equal(lengths, torch.arange(math.prod(shape)).view(shape))
+    assert decode.length_penalty(lengths.to("meta"), 0.7).device.type == "meta"
+
+
+@pytest.fixture
+def penalty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`extend` is graded with this length penalty, whatever became of the other exercise."""
+    monkeypatch.setattr(
+        decode, "length_penalty", lambda length, alpha: ((length + 5) / 6).pow(alpha)
+    )
+
+
+def extend_by_lists(
+    scores: list[float],
+    lengths: list[int],
+    done: list[bool],
+    nexts: list[list[float]],
+    alpha: float,
+) -> list[tuple[float, int, int, int]]:
+    """(score, length, parent, token) of all hypotheses of one sentence, the best first."""
+    found = []
+    for k, (score, length) in enumerate(zip(scores, lengths, strict=True)):
+        if done[k]:
+            found.append((score, length, k, PAD))
+        else:
+            found += [(score + p, length + 1, k, v) for v, p in enumerate(nexts[k])]
+    return sorted(found, key=lambda h: -h[0] / ((5 + h[1]) / 6) ** alpha)
+
+
+@pytest.mark.exercise("decode.extend")
+@pytest.mark.usefixtures("penalty")
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 2.0])
+@pytest.mark.parametrize(("batch", "beams"), [(1, 1), (3, 1), (1, 2), (5, 4), (2, 3)])
+def test_extend_is_sorting_all_there_is(batch: int, beams: int, alpha: float) -> None:
+    """In float64, with some finished and some not there yet; what is given stays as it is."""
+    g = torch.Generator().manual_seed(batch + beams)
+    for size in (2, 3, 9):
+        scores = torch.randn(batch, beams, generator=g, dtype=torch.float64) - 3
+        if beams > 2:
+            scores[:, -1] = -torch.inf
+        lengths = torch.randint(1, 9, (batch, beams), generator=g)
+        done = torch.rand(batch, beams, generator=g) < 0.4
+        log_probs = torch.randn(batch, beams, size, generator=g, dtype=torch.float64)
+        log_probs = log_probs.log_softmax(dim=-1)
+        log_probs[..., 1] = -torch.inf
+        given = [x.clone() for x in (scores, lengths, done, log_probs)]
+        out = decode.extend(scores, lengths, done, log_probs, alpha)
+        for before, after in zip(given, (scores, lengths, done, log_probs), strict=True):
+            assert torch.equal(before, after)
+        assert [x.dtype for x in out] == [torch.float64, *[torch.int64] * 3]
+        assert [x.shape for x in out] == [(batch, beams)] * 4
+        for b in range(batch):
+            every = extend_by_lists(
+                *(x[b].tolist() for x in (scores, lengths, done, log_probs)), alpha
+            )
+            every += [(-math.inf, 0, 0, 0)] * beams  # where there are fewer than K
+            for k, expected in enumerate(every[:beams]):
+                found = tuple(x[b, k].item() for x in out)
+                if math.isinf(expected[0]):
+                    assert found[0] == -math.inf, "what is not there stays away"
+                else:
+                    assert found[0] == pytest.approx(expected[0], abs=1e-12)
+                    assert found[1:] == expected[1:]
+
+
+@pytest.mark.exercise("decode.extend")
+@pytest.mark.usefixtures("penalty")
+def test_what_a_finished_hypothesis_would_say_next_does_not_matter() -> None:
+    scores, done = torch.tensor([[-1.0, -2.0]]), torch.tensor([[True, True]])
+    nothing = torch.full((1, 2, 5), -torch.inf)
+    out = decode.extend(scores, torch.tensor([[2, 3]]), done, nothing, 0.5)
+    assert [x.tolist() for x in out] == [[[-1.0, -2.0]], [[2, 3]], [[0, 1]], [[PAD, PAD]]]
+
+
+@pytest.mark.exercise("decode.extend")
+@pytest.mark.usefixtures("penalty")
+def test_extend_works_where_its_tensors_are() -> None:
+    """Fake tensors of a GPU meet nothing that lies on the CPU."""
+    with FakeTensorMode() as fake, torch.device("cuda"):
+        given = [
+            torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.int64),
+            torch.zeros(2, 3, dtype=torch.bool), torch.zeros(2, 3, 7),
+        ]  # fmt: skip
+    with fake:  # and not in the reach of the device that is the default above
+        out = decode.extend(*given, 0.6)
+    assert {x.device.type for x in out} == {"cuda"}
+
+
 def table(*rows: list[float]) -> Tensor:
     """Log-probabilities (1, K, V) of probabilities."""
     return torch.tensor([rows]).log()
 
 
 @pytest.mark.exercise("decode.extend")
+@pytest.mark.usefixtures("penalty")
 def test_extend_adds_log_probabilities_and_names_the_parents() -> None:
     scores = torch.tensor([[math.log(0.5), math.log(0.4)]])
     probabilities = table([0.1, 0.1, 0.1, 0.3, 0.4], [0.0, 0.0, 0.0, 0.9, 0.1])
@@ -153,6 +249,7 @@ def test_extend_adds_log_probabilities_and_names_the_parents() -> None:
 
 
 @pytest.mark.exercise("decode.extend")
+@pytest.mark.usefixtures("penalty")
 def test_a_finished_hypothesis_stays_as_it_is() -> None:
     scores = torch.tensor([[math.log(0.3), math.log(0.5)]])
     lengths, done = torch.tensor([[2, 6]]), torch.tensor([[True, False]])
@@ -168,6 +265,7 @@ def test_a_finished_hypothesis_stays_as_it_is() -> None:
 
 
 @pytest.mark.exercise("decode.extend")
+@pytest.mark.usefixtures("penalty")
 def test_the_penalty_lets_a_longer_hypothesis_win() -> None:
     """Score -1.0 at length 1 (lp 1) against -1.5 at length 7 (lp 2 for α = 1)."""
     scores, lengths = torch.tensor([[-1.0, -1.5]]), torch.tensor([[1, 6]])
@@ -181,6 +279,7 @@ def test_the_penalty_lets_a_longer_hypothesis_win() -> None:
 
 
 @pytest.mark.exercise("decode.extend")
+@pytest.mark.usefixtures("penalty")
 def test_the_penalty_is_that_of_the_longer_hypothesis() -> None:
     """-1.05 at length 8 (lp 13/6) beats -1 at length 7 (lp 2); with lp of 7 it would not."""
     scores, lengths = torch.tensor([[-1.0, -1.05]]), torch.tensor([[7, 7]])

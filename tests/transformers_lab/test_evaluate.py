@@ -36,6 +36,14 @@ def test_bleu_is_closed_form_where_there_is_one() -> None:
     assert evaluate.bleu(["A Dog Runs Over"], ["a dog runs over"]) < 1, "case counts"
 
 
+@pytest.mark.parametrize("count", [(1, 2), (2, 1), (0, 0)])
+def test_bleu_wants_one_reference_for_each_hypothesis(count: tuple[int, int]) -> None:
+    """sacreBLEU leaves out what is more: 100 for one right hypothesis and two references."""
+    hypotheses, sentences = (["a b c d e"] * n for n in count)
+    with pytest.raises(ValueError, match=f"{count[0]} hypotheses for {count[1]}"):
+        evaluate.bleu(hypotheses, sentences)
+
+
 def test_forced_is_the_sum_over_single_sentences() -> None:
     model, corpus, _ = build()
     nats, tokens, right = 0.0, 0, 0

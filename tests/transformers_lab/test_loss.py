@@ -34,6 +34,39 @@ def test_loss_and_its_gradient_are_torchs(smoothing: float) -> None:
 
 
 @pytest.mark.exercise("loss.smoothed_cross_entropy")
+@pytest.mark.parametrize("shape", [(), (1,), (7,), (2, 1), (2, 3, 4)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_loss_of_any_shape_and_type_and_without_smoothing_by_default(
+    shape: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    g = torch.Generator().manual_seed(0)
+    logits = torch.randn(*shape, 5, generator=g, dtype=dtype)
+    labels = torch.randint(1, 5, shape, generator=g)
+    given = logits.clone(), labels.clone()
+    found = loss.smoothed_cross_entropy(logits, labels)
+    assert (found.shape, found.dtype) == ((), dtype)
+    torch.testing.assert_close(found, F.cross_entropy(logits.view(-1, 5), labels.view(-1)))
+    assert torch.equal(logits, given[0])
+    assert torch.equal(labels, given[1])
+
+
+@pytest.mark.exercise("loss.smoothed_cross_entropy")
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_a_token_that_cannot_come_leaves_the_loss_as_torch_has_it(smoothing: float) -> None:
+    logits = torch.tensor([[1.0, 0.0, -torch.inf], [2.0, -torch.inf, 0.5]])
+    mine, theirs = (logits.clone().requires_grad_() for _ in range(2))
+    labels = torch.tensor([1, 2])
+    found = loss.smoothed_cross_entropy(mine, labels, smoothing)
+    expected = F.cross_entropy(theirs, labels, label_smoothing=smoothing)
+    torch.testing.assert_close(found, expected)
+    assert found.isfinite() == (smoothing == 0)
+    if not smoothing:
+        found.backward()
+        expected.backward()
+        torch.testing.assert_close(mine.grad, theirs.grad)
+
+
+@pytest.mark.exercise("loss.smoothed_cross_entropy")
 def test_more_padding_changes_nothing() -> None:
     logits, labels = example()
     wider = torch.cat([logits, torch.full((3, 4, 11), 50.0)], dim=1)
@@ -80,8 +113,13 @@ def test_rate_rises_to_its_peak_and_falls_as_the_root() -> None:
 
 
 @pytest.mark.exercise("schedule.noam")
-@pytest.mark.parametrize(("step", "d_model", "warmup"), [(0, 64, 10), (9, 64, 10), (99, 256, 10)])
+@pytest.mark.parametrize(
+    ("step", "d_model", "warmup"),
+    [(0, 64, 10), (8, 64, 10), (9, 64, 10), (10, 64, 10), (99, 256, 10), (0, 1, 1), (7, 3, 1)],
+)
 def test_rate_is_equation_3(step: int, d_model: int, warmup: int) -> None:
     n = step + 1
     expected = 1 / math.sqrt(d_model) * min(1 / math.sqrt(n), n / warmup**1.5)
-    assert schedule.noam(step, d_model, warmup) == pytest.approx(expected)
+    found = schedule.noam(step, d_model, warmup)
+    assert isinstance(found, float)
+    assert found == pytest.approx(expected, rel=1e-12)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from attention.heads import Backend
 from transformers_lab import Transformer, model
 from transformers_lab.bpe import PAD
 from transformers_lab.model import Shape
@@ -108,9 +109,47 @@ def test_residual_is_torchs_layer(pre_norm: bool) -> None:
         return out
 
     keep = nn.Identity()
-    half = model.residual(x, attention, layer.norm1, keep, pre_norm)
-    found = model.residual(half, mlp, layer.norm2, keep, pre_norm)
-    torch.testing.assert_close(found, layer(x), atol=1e-5, rtol=1e-5)
+    results = []
+    leaves = [layer.linear1.weight, layer.norm2.weight, layer.norm2.bias]
+    for own in (True, False):
+        given = x.clone().requires_grad_()
+        if own:
+            half = model.residual(given, attention, layer.norm1, keep, pre_norm)
+            out = model.residual(half, mlp, layer.norm2, keep, pre_norm)
+        else:
+            out = layer(given)
+        weighted = (out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum()
+        results.append([out, *torch.autograd.grad(weighted, [given, *leaves])])
+        assert torch.equal(given, x), "x itself stays"
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.exercise("model.residual")
+@pytest.mark.parametrize("pre_norm", [True, False])
+def test_residual_by_hand_with_each_part_called_once(pre_norm: bool) -> None:
+    """norm doubles, dropout takes a tenth, the sublayer adds one."""
+    calls: list[str] = []
+
+    class Part(nn.Module):
+        def __init__(self, name: str, factor: float) -> None:
+            super().__init__()
+            self.name, self.factor = name, factor
+
+        def forward(self, x: Tensor) -> Tensor:
+            calls.append(self.name)
+            return self.factor * x
+
+    def sublayer(x: Tensor) -> Tensor:
+        calls.append("sublayer")
+        return x + 1
+
+    x = torch.tensor([[[3.0]]])
+    found = model.residual(x, sublayer, Part("norm", 2), Part("dropout", 0.1), pre_norm)
+    # 3 + 0.1 (2 · 3 + 1), and 2 (3 + 0.1 (3 + 1))
+    assert found.item() == pytest.approx(3.7 if pre_norm else 6.8)
+    assert sorted(calls) == ["dropout", "norm", "sublayer"]
+    assert x.item() == 3
 
 
 @pytest.mark.exercise("model.residual")
@@ -124,19 +163,36 @@ def test_dropout_meets_the_sublayer_and_not_the_sum(pre_norm: bool) -> None:
 
 
 @pytest.mark.exercise("model.DecoderLayer.look_across")
-def test_looking_across_is_torchs_attention() -> None:
-    layer = build(True).decoder_layers[0]
-    torchs_attention = nn.MultiheadAttention(D, H, bias=False, batch_first=True)
+@pytest.mark.parametrize("backend", ["naive", "sdpa"])
+@pytest.mark.parametrize(
+    ("batch", "length", "source"), [(3, 2, 5), (1, 1, 1), (2, 7, 4), (4, 1, 6)]
+)
+def test_looking_across_is_torchs_attention_with_its_gradients(
+    batch: int, length: int, source: int, backend: Backend
+) -> None:
+    """Three heads of eight; every sentence has a padding of its own."""
+    torch.manual_seed(0)
+    width, heads = 24, 3
+    layer = model.DecoderLayer(Shape(width, heads, 1, 8, 0.0, True, backend))
+    theirs = nn.MultiheadAttention(width, heads, bias=False, batch_first=True)
     with torch.no_grad():
         stacked = torch.cat([layer.cross.q.weight, layer.cross.k.weight, layer.cross.v.weight])
-        torchs_attention.in_proj_weight.copy_(stacked)
-        torchs_attention.out_proj.weight.copy_(layer.cross.out.weight)
-    g = torch.Generator().manual_seed(0)
-    h, encoded = torch.randn(3, 4, D, generator=g), torch.randn(3, 5, D, generator=g)
-    expected = torchs_attention(h, encoded, encoded, key_padding_mask=SOURCE == PAD)[0]
-    mask = (SOURCE != PAD)[:, None, None, :]
-    found = layer.look_across(h, *layer.remember(encoded), mask)
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+        theirs.in_proj_weight.copy_(stacked)
+        theirs.out_proj.weight.copy_(layer.cross.out.weight)
+    h, encoded = torch.randn(batch, length, width), torch.randn(batch, source, width)
+    seen = torch.arange(source) < torch.tensor([[source - b % source] for b in range(batch)])
+    results = []
+    for own in (True, False):
+        leaves = [h.clone().requires_grad_(), encoded.clone().requires_grad_()]
+        if own:
+            keys, values = layer.remember(leaves[1])
+            out = layer.look_across(leaves[0], keys, values, seen[:, None, None, :])
+        else:
+            out = theirs(leaves[0], leaves[1], leaves[1], key_padding_mask=~seen)[0]
+        weighted = (out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum()
+        results.append([out, *torch.autograd.grad(weighted, leaves)])
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("pre_norm", [True, False])

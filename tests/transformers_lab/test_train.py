@@ -1,11 +1,12 @@
 """The week as a person runs it, at size smoke."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from labkit import UsageError
-from transformers_lab.train import Config
+from transformers_lab.train import Config, train
 
 FAST = ("+size=smoke", "epochs_embedded=0.06", "tests=10", "evaluations=2", "log_every=2")
 
@@ -25,21 +26,32 @@ def test_smoke_learns_and_shows_what_it_learned(lab_run: Any) -> None:
     assert text.count("ISO 8601") == text.count("model") == 40
 
 
-@pytest.mark.parametrize("words", [("dropout=0.1",), ("+experiment=paper", "beams=1")])
-def test_resumes_to_the_same_bits(resume_check: Any, words: tuple[str, ...]) -> None:
-    resume_check("transformers_lab", *FAST, *words)
+def test_resumes_to_the_same_bits(resume_check: Any) -> None:
+    """AdamW's state and Muon's, and the draws of dropout."""
+    resume_check("transformers_lab", *FAST, "dropout=0.1")
 
 
-def test_numbers_and_the_library_run_too(lab_run: Any) -> None:
-    done = lab_run("transformers_lab", *FAST, "data=numbers", "tokenizer=library", "beams=2")
+def test_numbers_the_library_and_the_papers_recipe_run_too(lab_run: Any) -> None:
+    """Post-norm, AdamW alone and equation 3: its rate at the last step is a function of it."""
+    words = ("data=numbers", "tokenizer=library", "+experiment=paper", "beams=2")
+    done = lab_run("transformers_lab", *FAST, *words)
     assert done.returncode == 0, done.output
     assert done.record["data"]["name"] == "numbers"
+    assert done.record["config"]["norm"] == "post"
+    rates = {row["step"]: row["train/lr"] for row in done.metrics if "train/lr" in row}
+    steps = done.record["steps"]
+    n, warmup = steps, max(2, round(0.1 * steps))
+    assert rates[steps - 1] == pytest.approx(32**-0.5 * min(n**-0.5, n * warmup**-1.5))
 
 
-def test_a_set_of_another_kind_is_refused(lab_run: Any) -> None:
-    done = lab_run("transformers_lab", "+size=smoke", "data=digits")
-    assert done.returncode == 2, done.output
-    assert "this week wants a set of sentence pairs" in done.output
+def test_a_set_of_another_kind_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LAB_HOME", str(tmp_path))
+    monkeypatch.setattr(train, "exit_code", 0)
+    monkeypatch.setattr("sys.argv", ["test"])
+    assert train.main(["+size=smoke", "data=digits"]) == 2
+    assert "this week wants a set of sentence pairs" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
