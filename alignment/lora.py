@@ -76,8 +76,10 @@ class LoRALayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., in) -> (..., out)"""
-        return self.base(x) + update(self.dropout(x), self.a, self.b, self.scale)
+        """(..., in) -> (..., out), in the type of the base, which may be bf16; A and B are fp32."""
+        out: Tensor = self.base(x)
+        more = update(self.dropout(x).to(self.a.dtype), self.a, self.b, self.scale)
+        return (out + more).to(out.dtype)
 
     @torch.no_grad()
     def merged(self, scale: float | None = None) -> nn.Module:

@@ -48,6 +48,29 @@ def test_tokens_are_prompt_then_answer_then_end(tokenizer: Any) -> None:
         assert tokenizer.eos_token_id not in [*head, *tail[:-1]]
 
 
+@pytest.mark.parametrize("part", ["instruction", "input", "output"])
+def test_the_letters_of_the_end_of_text_are_letters(tokenizer: Any, part: str) -> None:
+    """What a row says is data: only `encode` itself may end a text."""
+    words = {"instruction": "Say it.", "input": "this", "output": "that"}
+    row = Instruction(**(words | {part: f"a {tokenizer.eos_token} b"}))
+    (example,), _ = chat.encode([row], tokenizer, 10_000)
+    assert example.tokens.count(tokenizer.eos_token_id) == 1
+    assert example.tokens[-1] == tokenizer.eos_token_id
+    assert tokenizer.decode(example.tokens[:-1]) == chat.prompt_text(row) + row.output
+    assert chat.labels(example)[-2:] == [example.tokens[-2], tokenizer.eos_token_id]
+
+
+def test_a_text_that_the_tokenizer_can_write_only_with_its_end_is_refused() -> None:
+    """By character, what is unknown becomes the unknown token, and in week 7 that is the end."""
+    from pretraining import build_tokenizer
+
+    by_character = build_tokenizer("char", "mine", "### Instruction:\nResponse: abc", 0)
+    ok = Instruction("stop", "", "es")
+    chat.encode([ok], by_character, 100)
+    with pytest.raises(UsageError, match="writes its end of text into 'Ωs'"):
+        chat.encode([ok, Instruction("stop", "", "Ωs")], by_character, 100)
+
+
 def test_rows_that_do_not_fit_are_dropped_and_counted(tokenizer: Any) -> None:
     sizes = [len(e.tokens) for e in chat.encode(ROWS, tokenizer, 10_000)[0]]
     kept, dropped = chat.encode(ROWS, tokenizer, sorted(sizes)[1])

@@ -4,6 +4,7 @@ import pytest
 import torch
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from diffusion import ema, guidance
 
@@ -101,6 +102,29 @@ def test_warmed_up_average_forgets_its_start() -> None:
     for _ in range(40):
         average.update(model)
     assert abs(average.average.weight.item()) < 1e-3
+
+
+def test_buffers_of_the_average_are_the_models_newest() -> None:
+    """PyTorch's own averaged model is the oracle; without its buffers BatchNorm knows nothing."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    ours = ema.EMA(model, 0.9, warmup=False)
+    theirs = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9))
+    theirs.update_parameters(model)  # the first call copies
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    for _ in range(30):
+        loss = model(3 + 2 * torch.randn(16, 3)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        ours.update(model)
+        theirs.update_parameters(model)
+    x = 3 + 2 * torch.randn(16, 3)
+    torch.testing.assert_close(ours.average(x), theirs.module.eval()(x))
+    found, newest = dict(ours.average.named_buffers()), dict(model.named_buffers())
+    assert found["1.num_batches_tracked"] == 30
+    assert all(torch.equal(found[name], newest[name]) for name in newest)
+    assert all(found[name].data_ptr() != newest[name].data_ptr() for name in newest)
 
 
 def test_ema_comes_back_from_its_state() -> None:
