@@ -38,7 +38,8 @@ def dpo_loss(
         beta: how dear it is to leave the reference.
     Returns:
         The mean loss, and the margins (N,): implicit reward of the chosen answer minus that of the
-        rejected one, where a reward is beta (log pi - log ref).
+        rejected one, where a reward is beta (log pi - log ref). The loss has a gradient with
+        respect to `chosen` and `rejected`; no argument is changed.
     """
     margins = beta * ((chosen - ref_chosen) - (rejected - ref_rejected))
     return -F.logsigmoid(margins).mean(), margins

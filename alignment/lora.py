@@ -26,9 +26,9 @@ def update(x: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:
     """What LoRA adds to a layer's output: scale x A^T B^T, with B A never formed.
 
     Args:
-        x: inputs (..., in). a: (r, in). b: (out, r). scale: alpha / r.
+        x: inputs (..., in). a: (r, in). b: (out, r). scale: alpha / r. They stay as they are.
     Returns:
-        (..., out)
+        (..., out), in the type of the arguments.
     """
     return scale * (x @ a.T) @ b.T
 
@@ -40,6 +40,8 @@ def delta_weight(a: Tensor, b: Tensor, scale: float, conv1d: bool) -> Tensor:
     Args:
         a: (r, in). b: (out, r). scale: alpha / r.
         conv1d: whether the weight is a Conv1D's, (in, out), and not a Linear's, (out, in).
+    Returns:
+        A matrix in the type of A and B, which stay as they are.
     """
     delta = scale * b @ a  # (out, in)
     return delta.T if conv1d else delta

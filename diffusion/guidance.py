@@ -14,7 +14,10 @@ from labkit import exercise
 
 @exercise(minutes=10)
 def drop_labels(labels: Tensor, probability: float, null: int) -> Tensor:
-    """Labels (B,) int64, each replaced by `null` independently, with the given probability."""
+    """Labels (B,) int64, each replaced by `null` independently, with the given probability.
+
+    Returns a new tensor on the same device. Chance comes from PyTorch's global generator of it.
+    """
     dropped = torch.rand(labels.shape, device=labels.device) < probability
     return torch.where(dropped, null, labels)
 

@@ -78,6 +78,7 @@ def clipped_objective(
 
     Schulman et al. 2017, equation 7: the mean of min(rho A, clip(rho, 1 - eps, 1 + eps) A). The
     minimum makes it a lower bound: the clip takes away the gain of a large step, never its harm.
+    Its gradient is taken with respect to `log_prob`; the other two are constants of the rollout.
     """
     ratio = (log_prob - old_log_prob).exp()
     clipped = ratio.clamp(1 - clip, 1 + clip)

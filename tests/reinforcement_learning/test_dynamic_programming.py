@@ -84,6 +84,7 @@ def test_it_stops_at_the_step_that_the_rule_names(tolerance: float, expected: fl
     tolerance (1 - gamma) / gamma is the tolerance."""
     mdp = MDP(np.ones((1, 1, 1)), np.ones((1, 1)), np.ones(1), 9)
     assert value_iteration(mdp, 0.5, tolerance).tolist() == [expected]
+    assert value_iteration(mdp, 0.5).tolist() == [2 - 2.0**-40], "2^-40 is the first below 1e-12"
 
 
 @pytest.mark.exercise("dynamic_programming.value_iteration")
