@@ -41,7 +41,7 @@ def delta_weight(a: Tensor, b: Tensor, scale: float, conv1d: bool) -> Tensor:
         a: (r, in). b: (out, r). scale: alpha / r.
         conv1d: whether the weight is a Conv1D's, (in, out), and not a Linear's, (out, in).
     Returns:
-        A matrix in the type of A and B, which stay as they are.
+        A matrix in the type of A and B, which stay as they are; differentiable in both.
     """
     delta = scale * b @ a  # (out, in)
     return delta.T if conv1d else delta

@@ -11,7 +11,7 @@ sqrt(alpha_bar), near 0 in pure noise.
 
 Shapes: pictures (B, C, H, W) in [-1, 1]; alpha_bar a tensor that broadcasts against them: one
 number () or one for each picture (B, 1, 1, 1). No function changes its arguments, and results have
-the type of the pictures.
+the type of the pictures. Gradients flow through pictures; alpha_bar is a constant.
 """
 
 from collections.abc import Callable

@@ -46,7 +46,8 @@ def heun_step(velocity: Denoiser, x: Tensor, t: float, t_next: float) -> Tensor:
         x'  = x + (t_next - t) v(x, t)
         out = x + (t_next - t) (v(x, t) + v(x', t_next)) / 2
     Calls `velocity` twice, except when t_next is 0: there Euler's step is taken (Karras et al.
-    2022, algorithm 1), since the network was never trained at exactly t = 0.
+    2022, algorithm 1), since the network was never trained at exactly t = 0. `x` stays as it is,
+    and gradients flow through both calls.
     """
     slope = velocity(x, t)
     ahead = x + (t_next - t) * slope

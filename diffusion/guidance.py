@@ -27,7 +27,8 @@ def guide(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
     """unconditional + scale (conditional - unconditional), elementwise.
 
     scale 0 ignores the label, 1 is the plain conditional model, above 1 exaggerates what the label
-    changes. (The paper's eq. 6 writes it with w = scale - 1.)
+    changes. (The paper's eq. 6 writes it with w = scale - 1.) Gradients flow through both answers,
+    which stay as they are.
     """
     return unconditional + scale * (conditional - unconditional)
 

@@ -30,7 +30,7 @@ def time_embedding(t: Tensor, width: int) -> Tensor:
     slow.
 
     Args: t (B,) in [0, 1], of any floating type; width even.
-    Returns: float32 (B, width), computed in float32 and on the device of t.
+    Returns: float32 (B, width), computed in float32 and on the device of t; differentiable in t.
     """
     half = width // 2
     frequencies = torch.exp(-math.log(10000) / half * torch.arange(half, device=t.device))

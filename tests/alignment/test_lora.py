@@ -94,6 +94,14 @@ def test_update_has_a_gradient_for_all_three() -> None:
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.exercise("lora.delta_weight")
+@pytest.mark.parametrize("conv1d", [False, True])
+def test_delta_weight_is_differentiable_in_a_and_b(conv1d: bool) -> None:
+    a, b = torch.randn(2, 3, dtype=torch.float64), torch.randn(4, 2, dtype=torch.float64)
+    inputs = [a.requires_grad_(), b.requires_grad_()]
+    assert torch.autograd.gradcheck(lambda a, b: lora.delta_weight(a, b, 1.5, conv1d), inputs)
+
+
 class Largest(TorchDispatchMode):
     """Remembers how many numbers the largest tensor has that is made inside."""
 

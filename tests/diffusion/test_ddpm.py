@@ -1,11 +1,12 @@
 """The pieces of DDPM against diffusers' and against Bayes' rule."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
+from torch.autograd import gradcheck
 
 from diffusion import ddpm
 from diffusion.ddpm import Prediction
@@ -218,6 +219,44 @@ def test_ddim_is_finite_where_rounding_takes_the_root_below_zero() -> None:
         found = ddpm.ddim_step(x0, x_t, a, before, 1.0, torch.zeros(1))
         torch.testing.assert_close(found, before.sqrt() * x0, atol=0.05, rtol=0)
     assert negative > 0, "it does occur"
+
+
+def differentiable(function: Callable[..., torch.Tensor], inputs: int) -> bool:
+    """Whether autograd's gradients of so many pictures are those of finite differences."""
+    generator = torch.Generator().manual_seed(0)
+    pictures = torch.randn(inputs, 2, 1, 1, 2, generator=generator, dtype=torch.float64)
+    return gradcheck(function, [p.clone().requires_grad_() for p in pictures])
+
+
+LEVEL, BEFORE = torch.tensor(0.3, dtype=torch.float64), torch.tensor(0.6, dtype=torch.float64)
+
+
+@pytest.mark.exercise("ddpm.q_sample")
+def test_q_sample_is_differentiable() -> None:
+    assert differentiable(lambda x0, noise: ddpm.q_sample(x0, noise, LEVEL), 2)
+
+
+@pytest.mark.exercise("ddpm.predicted_x0")
+@pytest.mark.parametrize("prediction", ["eps", "v", "x0"])
+def test_predicted_x0_is_differentiable(prediction: Prediction) -> None:
+    """`x0` does not depend on x_t."""
+    _, x_t = torch.randn(2, 2, 1, 1, 2, dtype=torch.float64)
+    assert differentiable(lambda out: ddpm.predicted_x0(prediction, out, x_t, LEVEL), 1)
+    if prediction != "x0":
+        assert differentiable(lambda out, x_t: ddpm.predicted_x0(prediction, out, x_t, LEVEL), 2)
+
+
+@pytest.mark.exercise("ddpm.posterior")
+def test_the_mean_of_the_posterior_is_differentiable() -> None:
+    assert differentiable(lambda x0, x_t: ddpm.posterior(x0, x_t, LEVEL, BEFORE)[0], 2)
+
+
+@pytest.mark.exercise("ddpm.ddim_step")
+def test_ddim_is_differentiable() -> None:
+    def step(x0: torch.Tensor, x_t: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        return ddpm.ddim_step(x0, x_t, LEVEL, BEFORE, 0.7, noise)
+
+    assert differentiable(step, 3)
 
 
 class Recorder(torch.nn.Module):

@@ -42,6 +42,13 @@ def test_guide_of_a_batch_changes_no_argument_and_no_type(dtype: torch.dtype) ->
 
 
 @pytest.mark.exercise("guidance.guide")
+def test_guide_is_differentiable_in_both_answers() -> None:
+    c = torch.linspace(-1, 1, 4, dtype=torch.float64, requires_grad=True)
+    u = c.detach().flip(0).requires_grad_()
+    assert torch.autograd.gradcheck(lambda c, u: guidance.guide(c, u, 2.5), [c, u])
+
+
+@pytest.mark.exercise("guidance.guide")
 def test_scale_zero_ignores_the_label_and_one_is_the_conditional_model() -> None:
     c, u = torch.tensor([[1.0, -2.0]]), torch.tensor([[0.5, 4.0]])
     assert torch.equal(guidance.guide(c, u, 0), u)

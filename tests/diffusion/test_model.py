@@ -42,6 +42,17 @@ def test_time_embedding_by_a_loop_in_float32_whatever_the_type_of_t(
 
 
 @pytest.mark.exercise("model.time_embedding")
+def test_time_embedding_changes_with_time_at_its_frequencies() -> None:
+    """d sin(1000 t f) / dt = 1000 f cos(1000 t f), and the cosine's with the other sign."""
+    t = torch.tensor([0.2, 0.9], requires_grad=True)
+    (found,) = torch.autograd.grad(model.time_embedding(t, 4).sum(), t)
+    for slope, time in zip(found.tolist(), t.tolist(), strict=True):
+        rates = [1000.0, 10.0]
+        expected = sum(f * (math.cos(time * f) - math.sin(time * f)) for f in rates)
+        assert slope == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.exercise("model.time_embedding")
 def test_time_embedding_of_one_time_on_its_own_device() -> None:
     found = model.time_embedding(torch.zeros(1, device="meta"), 8)
     assert (found.device.type, found.shape) == ("meta", (1, 8))

@@ -147,6 +147,18 @@ def test_heun_sees_every_picture_by_itself() -> None:
     torch.testing.assert_close(last, x * (1 + h * rates))
 
 
+@pytest.mark.exercise("flow.heun_step")
+@pytest.mark.parametrize("t_next", [0.2, 0.0])
+def test_heun_is_differentiable_through_both_slopes(t_next: float) -> None:
+    """Against finite differences; the field is no line, so the second slope has its own share."""
+
+    def step(x: Tensor) -> Tensor:
+        return flow.heun_step(lambda x, t: torch.sin(3 * x + t), x, 0.8, t_next)
+
+    x = torch.linspace(-1, 1, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(step, [x])
+
+
 MEAN, DEVIATION = 0.4, 0.25
 
 
