@@ -64,12 +64,33 @@ def prompt_text(row: "Instruction") -> str:
     return f"### Instruction:\n{question(row)}\n\n### Response:\n"
 
 
+def tokens_of(texts: list[str], tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:
+    """Each text as tokens, none of them special: where somebody wrote the letters `<|endoftext|>`,
+    they stay letters. The real end of text is put behind an answer by `encode`, and by nobody else.
+
+    Raises UsageError for a text that the tokenizer has no tokens for: where it writes the end of
+    text for what it does not know, a model would learn to stop in the middle of an answer.
+    """
+    found: list[list[int]] = tokenizer(
+        texts, add_special_tokens=False, split_special_tokens=True, verbose=False
+    )["input_ids"]
+    for text, tokens in zip(texts, found, strict=True):
+        if tokenizer.eos_token_id in tokens:
+            raise UsageError(
+                f"the base's tokenizer writes its end of text into {text[:200]!r}, because it has "
+                "no token for some of it; take a base whose tokenizer can write any text, such as "
+                "base=gpt2"
+            )
+    return found
+
+
 def encode(
     rows: "Sequence[Instruction]", tokenizer: "PreTrainedTokenizerBase", context: int
 ) -> tuple[list[Example], int]:
     """Rows as examples of at most `context` tokens, and how many rows did not fit and were dropped.
 
-    Raises UsageError for a row without an instruction or an answer.
+    Raises UsageError for a row without an instruction or an answer, or one that the tokenizer
+    cannot write.
     """
     for number, row in enumerate(rows):
         for part in ("instruction", "output"):
@@ -81,7 +102,7 @@ def encode(
     if not rows:
         return [], 0
     prompts, outputs = (
-        tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        tokens_of(texts, tokenizer)
         for texts in ([prompt_text(row) for row in rows], [row.output for row in rows])
     )
     end = [tokenizer.eos_token_id]
@@ -105,10 +126,11 @@ def labels(example: Example, on_prompt: bool = False, on_end: bool = True) -> li
         on_prompt: learn the prompt as well (wrong; `broken_prompt`).
         on_end: learn the last token, the end of text (False is wrong; `broken_eos`).
     Returns:
-        As many labels as tokens, not shifted (the loss does that). The first is always IGNORE:
-        when examples are packed, what stands before it belongs to someone else.
+        As many labels as tokens, not shifted (the loss does that). The first is always IGNORE, even
+        where there is no prompt: when examples are packed, what stands before it belongs to
+        someone else. `example` itself stays as it is.
     """
-    start = 1 if on_prompt else example.prompt
+    start = 1 if on_prompt else max(1, example.prompt)
     found = [IGNORE] * start + example.tokens[start:]
     if not on_end:
         found[-1] = IGNORE

@@ -38,7 +38,8 @@ def dpo_loss(
         beta: how dear it is to leave the reference.
     Returns:
         The mean loss, and the margins (N,): implicit reward of the chosen answer minus that of the
-        rejected one, where a reward is beta (log pi - log ref).
+        rejected one, where a reward is beta (log pi - log ref). The loss has a gradient with
+        respect to `chosen` and `rejected`; the reference is a constant. No argument is changed.
     """
     margins = beta * ((chosen - ref_chosen) - (rejected - ref_rejected))
     return -F.logsigmoid(margins).mean(), margins
@@ -49,7 +50,8 @@ def dpo_slope(margins: Tensor, beta: float) -> Tensor:
     """Derivative of the mean loss with respect to the chosen answers' log-probabilities, (N,).
 
     Section 4, "What does the DPO update do?": -beta sigmoid(-margin), here divided by N. Pairs that
-    are ordered wrongly weigh most. For the rejected answers it is the same with the other sign.
+    are ordered wrongly weigh most. For the rejected answers it is the same with the other sign. It
+    is a number to look at: no gradient of it is taken.
     """
     return -beta * torch.sigmoid(-margins) / len(margins)
 

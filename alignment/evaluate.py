@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from alignment.chat import Example, encode, labels, prompt_text, question
+from alignment.chat import Example, encode, labels, prompt_text, question, tokens_of
 from alignment.loss import token_nll
 from alignment.packing import collate
 
@@ -52,7 +52,7 @@ def answers(
     """
     model.eval()
     limit = model.config.max_position_embeddings - longest
-    prompts = tokenizer([prompt_text(row) for row in rows], add_special_tokens=False)["input_ids"]
+    prompts = tokens_of([prompt_text(row) for row in rows], tokenizer)
     found: list[tuple[str, bool]] = [("", False)] * len(rows)
     short = [i for i, prompt in enumerate(prompts) if len(prompt) <= limit]
     order = sorted(short, key=lambda i: len(prompts[i]))
@@ -75,7 +75,7 @@ def following(
     model: Any, tokenizer: Any, rows: "Sequence[Instruction]"
 ) -> tuple[dict[str, float], list[str]]:
     """Shares (%) of `rows` answered to the letter, and of answers that end; and the answers."""
-    longest = max(len(ids) for ids in tokenizer([row.output for row in rows])["input_ids"]) + 4
+    longest = max(map(len, tokens_of([row.output for row in rows], tokenizer))) + 4
     found = answers(model, tokenizer, rows, longest)
     right = sum(text == row.output for (text, _), row in zip(found, rows, strict=True))
     stopped = sum(ended for _, ended in found)

@@ -26,9 +26,9 @@ def update(x: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:
     """What LoRA adds to a layer's output: scale x A^T B^T, with B A never formed.
 
     Args:
-        x: inputs (..., in). a: (r, in). b: (out, r). scale: alpha / r.
+        x: inputs (..., in). a: (r, in). b: (out, r). scale: alpha / r. They stay as they are.
     Returns:
-        (..., out)
+        (..., out), in the type of the arguments.
     """
     return scale * (x @ a.T) @ b.T
 
@@ -40,6 +40,8 @@ def delta_weight(a: Tensor, b: Tensor, scale: float, conv1d: bool) -> Tensor:
     Args:
         a: (r, in). b: (out, r). scale: alpha / r.
         conv1d: whether the weight is a Conv1D's, (in, out), and not a Linear's, (out, in).
+    Returns:
+        A matrix in the type of A and B, which stay as they are; differentiable in both.
     """
     delta = scale * b @ a  # (out, in)
     return delta.T if conv1d else delta
@@ -76,8 +78,10 @@ class LoRALayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., in) -> (..., out)"""
-        return self.base(x) + update(self.dropout(x), self.a, self.b, self.scale)
+        """(..., in) -> (..., out), in the type of the base, which may be bf16; A and B are fp32."""
+        out: Tensor = self.base(x)
+        more = update(self.dropout(x).to(self.a.dtype), self.a, self.b, self.scale)
+        return (out + more).to(out.dtype)
 
     @torch.no_grad()
     def merged(self, scale: float | None = None) -> nn.Module:

@@ -51,7 +51,8 @@ def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     Returns:
         For each row the indices of its examples, in the order in which they were put there.
     Raises:
-        ValueError for an example longer than a row, which would have to be cut.
+        ValueError for an example longer than a row, which would have to be cut; one that fills a
+        row is not too long.
     """
     rows: list[list[int]] = []
     room: list[int] = []
@@ -74,7 +75,8 @@ def block_causal_mask(segments: Tensor) -> Tensor:
     Args:
         segments: int64 (R, T), the number of the example that each token belongs to.
     Returns:
-        bool (R, 1, T, T), True where query i may attend to key j; the 1 stands for all heads.
+        bool (R, 1, T, T), True where query i may attend to key j; the 1 stands for all heads. It is
+        on the device of `segments`, and no value is read back from there: that would hold up a GPU.
     """
     same = segments[:, :, None] == segments[:, None, :]
     past = torch.ones(same.shape[1:], dtype=torch.bool, device=segments.device).tril()

@@ -9,8 +9,9 @@ alpha_bar) x0 (Salimans & Ho 2022). Given x_t, each determines the other two; th
 noise levels the loss weighs, and in where an error is blown up: x0 from eps divides by
 sqrt(alpha_bar), near 0 in pure noise.
 
-Shapes: pictures (B, C, H, W) in [-1, 1]; alpha_bar a tensor that broadcasts against them, or a
-number.
+Shapes: pictures (B, C, H, W) in [-1, 1]; alpha_bar a tensor that broadcasts against them: one
+number () or one for each picture (B, 1, 1, 1). No function changes its arguments, and results have
+the type of the pictures. Gradients flow through pictures; alpha_bar is a constant.
 """
 
 from collections.abc import Callable
@@ -91,6 +92,7 @@ def ddim_step(
         x_s = sqrt(alpha_bar_before) x0 + sqrt(1 - alpha_bar_before - sigma^2) eps + sigma noise,
     where eps is the noise that x0 leaves in x_t by eq. 4 of Ho et al. (found from x0, so that a
     clipped x0 and eps stay consistent). eta = 0 is deterministic; eta = 1 is the ancestral step.
+    Where rounding takes what is under the second root below 0, it counts as 0.
 
     Args: x0, x_t, noise (B, C, H, W); alpha_bar at t and at the step before it (nearer to the
     picture).

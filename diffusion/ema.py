@@ -27,7 +27,9 @@ def ema_decay(updates: int, limit: float, warmup: bool = True) -> float:
 
 
 class EMA(Generic[M]):
-    """Keeps `average`, a copy of a model whose weights follow it slowly."""
+    """Keeps `average`, a copy of a model whose weights follow it slowly. Its buffers, such as the
+    running statistics of BatchNorm, are the model's newest: they are averages already.
+    """
 
     def __init__(self, model: M, limit: float = 0.999, warmup: bool = True) -> None:
         self.average = copy.deepcopy(model).eval().requires_grad_(False)
@@ -40,6 +42,8 @@ class EMA(Generic[M]):
         torch._foreach_lerp_(
             list(self.average.parameters()), list(model.parameters()), weight=1 - decay
         )
+        for mine, newest in zip(self.average.buffers(), model.buffers(), strict=True):
+            mine.copy_(newest)
         self.updates += 1
 
     def state_dict(self) -> dict[str, Any]:

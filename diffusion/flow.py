@@ -46,7 +46,8 @@ def heun_step(velocity: Denoiser, x: Tensor, t: float, t_next: float) -> Tensor:
         x'  = x + (t_next - t) v(x, t)
         out = x + (t_next - t) (v(x, t) + v(x', t_next)) / 2
     Calls `velocity` twice, except when t_next is 0: there Euler's step is taken (Karras et al.
-    2022, algorithm 1), since the network was never trained at exactly t = 0.
+    2022, algorithm 1), since the network was never trained at exactly t = 0. `x` stays as it is,
+    and gradients flow through both calls.
     """
     slope = velocity(x, t)
     ahead = x + (t_next - t) * slope
@@ -102,10 +103,13 @@ class RectifiedFlow:
         """From noise x (B, C, H, W) to pictures in `steps` equal steps of time.
 
         `ancestral` and `euler` call the network `steps` times, `heun` 2 steps - 1 times; the last
-        two are deterministic and do not use `generator`. Raises ValueError for another sampler.
+        two are deterministic and do not use `generator`. Raises ValueError for another sampler, or
+        less than one step.
         """
         if sampler not in self.samplers:
             raise ValueError(f"sampler {sampler!r}: this process has {', '.join(self.samplers)}")
+        if steps < 1:
+            raise ValueError(f"{steps} sampling steps: choose 1 or more")
 
         def ancestral(denoise: Denoiser, x: Tensor, t: float, t_next: float) -> Tensor:
             noise = torch.randn(x.shape, generator=generator).to(x.device)

@@ -14,7 +14,10 @@ from labkit import exercise
 
 @exercise(minutes=10)
 def drop_labels(labels: Tensor, probability: float, null: int) -> Tensor:
-    """Labels (B,) int64, each replaced by `null` independently, with the given probability."""
+    """Labels (B,) int64, each replaced by `null` independently, with the given probability.
+
+    Returns a new tensor on the same device. Chance comes from PyTorch's global generator of it.
+    """
     dropped = torch.rand(labels.shape, device=labels.device) < probability
     return torch.where(dropped, null, labels)
 
@@ -24,7 +27,8 @@ def guide(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
     """unconditional + scale (conditional - unconditional), elementwise.
 
     scale 0 ignores the label, 1 is the plain conditional model, above 1 exaggerates what the label
-    changes. (The paper's eq. 6 writes it with w = scale - 1.)
+    changes. (The paper's eq. 6 writes it with w = scale - 1.) Gradients flow through both answers,
+    which stay as they are.
     """
     return unconditional + scale * (conditional - unconditional)
 

@@ -29,7 +29,8 @@ def time_embedding(t: Tensor, width: int) -> Tensor:
     10000^(-j / (width / 2)): neighbouring times differ in the fast columns, distant ones in the
     slow.
 
-    Args: t (B,) in [0, 1]; width even. Returns: float (B, width).
+    Args: t (B,) in [0, 1], of any floating type; width even.
+    Returns: float32 (B, width), computed in float32 and on the device of t; differentiable in t.
     """
     half = width // 2
     frequencies = torch.exp(-math.log(10000) / half * torch.arange(half, device=t.device))

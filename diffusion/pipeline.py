@@ -79,7 +79,8 @@ class Pipeline:
 
         The label `network.null` stands for any class. Sampler and steps are those of the settings
         unless given. The same seed and batch size draw the same pictures. `trace` sees every step
-        of every batch.
+        of every batch. Raises ValueError for a sampler or a number of steps that the process does
+        not have.
         """
         device = next(self.network.parameters()).device
         # Noise is drawn on the CPU, so that a seed means the same on every device.
@@ -92,7 +93,7 @@ class Pipeline:
                 x = self.process.sample(
                     denoise,
                     noise,
-                    steps or self.settings.sampling_steps,
+                    self.settings.sampling_steps if steps is None else steps,
                     sampler or self.settings.sampler,
                     generator,
                     trace,

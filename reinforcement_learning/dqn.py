@@ -32,7 +32,8 @@ def td_target(reward: Tensor, terminated: Tensor, next_value: Tensor, gamma: flo
     """One-step targets (B,): r + gamma V(s'), and r alone where the episode terminated at s'.
 
     `terminated` is a bool (B,). A truncated episode is not terminated: its s' is worth next_value.
-    Mnih et al. 2015, algorithm 1.
+    Targets are constants: no gradient is ever asked of them or their arguments, which stay as they
+    are. Mnih et al. 2015, algorithm 1.
     """
     return reward + gamma * next_value * ~terminated
 

@@ -35,9 +35,13 @@ class MDP(NamedTuple):
 
 
 def tabular_mdp(env_id: str) -> MDP | None:
-    """The model of one of gymnasium's tabular environments; None for any other."""
+    """The model of one of gymnasium's tabular environments; None for any other, and where states or
+    actions are not counted from 0.
+    """
     env: Any = gym.make(env_id)
     table = getattr(env.unwrapped, "P", None)
+    if any(getattr(space, "start", 0) for space in (env.action_space, env.observation_space)):
+        return None
     if table is None or env.spec is None or env.spec.max_episode_steps is None:
         return None
     states, actions = len(table), len(table[0])

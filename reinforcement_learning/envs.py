@@ -91,10 +91,15 @@ class Environments:
             raise UsageError(f"env={env_id} needs more than is installed here: {error}") from error
         except gym.error.Error as error:
             raise UsageError(f"env={env_id}: {error}; try env=CartPole-v1") from error
-        if not isinstance(self.vector.single_action_space, Discrete):
-            raise UsageError(f"env={env_id} has continuous actions; try env=CartPole-v1")
+        actions = self.vector.single_action_space
+        if not isinstance(actions, Discrete):
+            kind = "continuous actions" if isinstance(actions, Box) else f"actions {actions}"
+            raise UsageError(
+                f"env={env_id} has {kind}; needed is one choice out of n, try env=CartPole-v1"
+            )
         self.env_id, self.num_envs, self.bootstrap = env_id, num_envs, bootstrap
-        self.num_actions = int(self.vector.single_action_space.n)
+        self.num_actions = int(actions.n)
+        self.first_action = int(actions.start)  # learners count from 0, some environments from 1
         self.space = self.vector.single_observation_space
         self.env_steps = 0  # valid transitions so far
         self.episodes = 0  # episodes finished and taken so far
@@ -103,10 +108,17 @@ class Environments:
 
     @property
     def obs_dim(self) -> int:
-        """Length of an observation vector. Raises UsageError where observations are no vectors."""
+        """Length of an observation vector. Raises UsageError where observations are no vectors of
+        float32.
+        """
         if not isinstance(self.space, Box) or len(self.space.shape) != 1:
             raise UsageError(
                 f"env={self.env_id} has no observation vectors for a network; type algo=q_learning"
+            )
+        if self.space.dtype != np.float32:
+            raise UsageError(
+                f"env={self.env_id} observes in {self.space.dtype}, and the networks here take "
+                "float32; register it with gymnasium.wrappers.DtypeObservation around it"
             )
         return int(self.space.shape[0])
 
@@ -118,9 +130,12 @@ class Environments:
         return self.obs
 
     def step(self, action: np.ndarray, wanted: np.ndarray | bool = True) -> Transition:
-        """Take one action (N,) in each copy; what copies not `wanted` do is not valid either."""
+        """Take one action (N,), counted from 0, in each copy; what copies not `wanted` do is not
+        valid either.
+        """
         obs, valid = self.obs, wanted & ~self.done
-        self.obs, reward, terminated, truncated, _ = self.vector.step(action)
+        sent = action + self.first_action
+        self.obs, reward, terminated, truncated, _ = self.vector.step(sent)
         self.done = terminated | truncated
         self.env_steps += int(valid.sum())
         self.returns += reward * valid

@@ -14,7 +14,7 @@ import numpy as np
 from reinforcement_learning.envs import Environments
 
 Policy = Callable[[np.ndarray], np.ndarray]
-"""Observations (N, *obs) to actions (N,)."""
+"""Observations (N, *obs) to actions (N,), counted from 0."""
 
 
 def evaluate(policy: Policy, envs: Environments, seed: int | Sequence[int]) -> np.ndarray:
@@ -24,7 +24,7 @@ def evaluate(policy: Policy, envs: Environments, seed: int | Sequence[int]) -> n
     returns = np.zeros(envs.num_envs)
     running = np.ones(envs.num_envs, bool)
     while running.any():
-        obs, reward, terminated, truncated, _ = vector.step(policy(obs))
+        obs, reward, terminated, truncated, _ = vector.step(policy(obs) + envs.first_action)
         returns += reward * running
         running &= ~(terminated | truncated)
     return returns
@@ -36,6 +36,7 @@ def film(policy: Policy, env_id: str, seed: int) -> tuple[list[np.ndarray], int]
     import gymnasium as gym
 
     env = gym.make(env_id, render_mode="rgb_array")
+    first = int(env.action_space.start)  # type: ignore[attr-defined]  # Discrete
     obs, _ = env.reset(seed=seed)
     fps = int(env.metadata["render_fps"])
     every = max(1, fps // 25)  # no film needs more than 25 a second
@@ -43,7 +44,7 @@ def film(policy: Policy, env_id: str, seed: int) -> tuple[list[np.ndarray], int]
     while not over:
         if t % every == 0:
             frames.append(np.asarray(env.render())[::2, ::2])
-        obs, _, terminated, truncated, _ = env.step(int(policy(np.asarray(obs)[None])[0]))
+        obs, _, terminated, truncated, _ = env.step(first + int(policy(np.asarray(obs)[None])[0]))
         over, t = terminated or truncated, t + 1
     frames.append(np.asarray(env.render())[::2, ::2])
     env.close()

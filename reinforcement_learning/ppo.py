@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from labkit import exercise
+from labkit import UsageError, exercise
 from reinforcement_learning.envs import Environments, Transition
 from reinforcement_learning.model import log_probability, mlp, sample
 
@@ -55,6 +55,8 @@ def gae(
         terminated, truncated: (T, N) bool. A terminated episode has no future: V(s_t+1) counts
             as 0. The sum of later TD errors stops at either end: what follows is another episode.
         gamma, lam: discount, and weight of later TD errors.
+    Returns:
+        In the type of `reward` and `value`: float32 stays float32. The arguments stay as they are.
 
     Schulman et al. 2016, equation 16: A_t = sum_k (gamma lam)^k delta_t+k.
     """
@@ -76,6 +78,7 @@ def clipped_objective(
 
     Schulman et al. 2017, equation 7: the mean of min(rho A, clip(rho, 1 - eps, 1 + eps) A). The
     minimum makes it a lower bound: the clip takes away the gain of a large step, never its harm.
+    Its gradient is taken with respect to `log_prob`; the other two are constants of the rollout.
     """
     ratio = (log_prob - old_log_prob).exp()
     clipped = ratio.clamp(1 - clip, 1 + clip)
@@ -87,6 +90,10 @@ class PPO:
 
     def __init__(self, cfg: Config, envs: Environments, device: torch.device) -> None:
         self.cfg, self.device = cfg, device
+        if cfg.ppo_rollout < 2:
+            raise UsageError(
+                f"ppo_rollout must be > 1, got {cfg.ppo_rollout}: one step may be a restart alone"
+            )
         self.policy = mlp(envs.obs_dim, cfg.hidden, envs.num_actions, 0.01, nn.Tanh).to(device)
         self.critic = mlp(envs.obs_dim, cfg.hidden, 1, 1.0, nn.Tanh).to(device)
         self.weights = [*self.policy.parameters(), *self.critic.parameters()]
@@ -119,7 +126,8 @@ class PPO:
         kept = (torch.from_numpy(x[rollout.valid]).to(self.device) for x in columns)
         obs, action, advantages, target = kept
         log_prob = log_probability(self.policy(obs), action)
-        advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+        if len(advantages) > 1:  # one has no deviation
+            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
         return Rollout(obs, action, log_prob, advantages.float(), target.float())
 
     def update(self, rollout: Rollout) -> dict[str, Any]:

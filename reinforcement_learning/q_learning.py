@@ -81,8 +81,9 @@ class QLearning:
     def __init__(self, cfg: Config, envs: Environments, device: torch.device) -> None:
         self.cfg = cfg
         self.ranges = RANGES.get(envs.env_id)
+        self.first_state = 0
         if isinstance(envs.space, Discrete):
-            states = int(envs.space.n)
+            states, self.first_state = int(envs.space.n), int(envs.space.start)
         elif self.ranges:
             states = cfg.q_bins ** len(self.ranges)
         else:
@@ -99,8 +100,10 @@ class QLearning:
         return {"policy": self.policy, "visits": self.visits, "rng": self.rng}
 
     def state(self, obs: np.ndarray) -> np.ndarray:
-        """State numbers (N,) of observations."""
-        return discretise(obs, self.ranges, self.cfg.q_bins) if self.ranges else obs
+        """State numbers (N,), counted from 0, of observations."""
+        if self.ranges:
+            return discretise(obs, self.ranges, self.cfg.q_bins)
+        return obs - self.first_state
 
     def act(self, obs: np.ndarray) -> np.ndarray:
         """The actions of highest value (N,)."""

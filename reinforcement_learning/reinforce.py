@@ -39,10 +39,11 @@ class Episodes(NamedTuple):
 def discounted_returns(reward: np.ndarray, gamma: float) -> np.ndarray:
     """Returns (T, N) of rewards (T, N), one episode a column: G_t = r_t + gamma G_t+1, G_T = 0.
 
-    Sutton and Barto 2018, equation 3.9. Episodes shorter than T are padded with zero rewards.
+    Sutton and Barto 2018, equation 3.9. Episodes shorter than T are padded with zero rewards. The
+    returns have the type of the rewards (float64 for whole numbers); the rewards stay as they are.
     """
-    returns = np.zeros_like(reward)
-    later = np.zeros_like(reward[0])
+    returns = np.zeros_like(reward, dtype=np.result_type(reward, 0.0))
+    later = np.zeros_like(returns[0])
     for t in reversed(range(len(reward))):
         later = reward[t] + gamma * later
         returns[t] = later

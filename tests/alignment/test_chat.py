@@ -25,6 +25,19 @@ def test_the_prompt_to_the_letter() -> None:
 
 
 @pytest.mark.exercise("chat.prompt_text")
+@pytest.mark.parametrize(
+    "words",
+    ["Indent:\n", "  four spaces", "\ttab ", "{braces} %s \\n", "### Response:\n", "<|endoftext|>"],
+)
+def test_the_users_words_are_left_as_they_are(words: str) -> None:
+    """Blanks and line breaks at either end are theirs, and so are the template's own words."""
+    alone = chat.prompt_text(Instruction(words, "", "x"))
+    assert alone == "### Instruction:\n" + words + "\n\n### Response:\n"
+    both = chat.prompt_text(Instruction("Say it.", words, "x"))
+    assert both == "### Instruction:\nSay it.\n\n### Input:\n" + words + "\n\n### Response:\n"
+
+
+@pytest.mark.exercise("chat.prompt_text")
 @pytest.mark.parametrize("row", ROWS)
 def test_prompt_and_answer_are_what_the_chat_template_renders(
     tokenizer: Any, row: Instruction
@@ -46,6 +59,29 @@ def test_tokens_are_prompt_then_answer_then_end(tokenizer: Any) -> None:
         assert tokenizer.decode(tail[:-1]) == row.output
         assert tail[-1] == tokenizer.eos_token_id
         assert tokenizer.eos_token_id not in [*head, *tail[:-1]]
+
+
+@pytest.mark.parametrize("part", ["instruction", "input", "output"])
+def test_the_letters_of_the_end_of_text_are_letters(tokenizer: Any, part: str) -> None:
+    """What a row says is data: only `encode` itself may end a text."""
+    words = {"instruction": "Say it.", "input": "this", "output": "that"}
+    row = Instruction(**(words | {part: f"a {tokenizer.eos_token} b"}))
+    (example,), _ = chat.encode([row], tokenizer, 10_000)
+    assert example.tokens.count(tokenizer.eos_token_id) == 1
+    assert example.tokens[-1] == tokenizer.eos_token_id
+    assert tokenizer.decode(example.tokens[:-1]) == chat.prompt_text(row) + row.output
+    assert chat.labels(example)[-2:] == [example.tokens[-2], tokenizer.eos_token_id]
+
+
+def test_a_text_that_the_tokenizer_can_write_only_with_its_end_is_refused() -> None:
+    """By character, what is unknown becomes the unknown token, and in week 7 that is the end."""
+    from pretraining import build_tokenizer
+
+    by_character = build_tokenizer("char", "mine", "### Instruction:\nResponse: abc", 0)
+    ok = Instruction("stop", "", "es")
+    chat.encode([ok], by_character, 100)
+    with pytest.raises(UsageError, match="writes its end of text into 'Ωs'"):
+        chat.encode([ok, Instruction("stop", "", "Ωs")], by_character, 100)
 
 
 def test_rows_that_do_not_fit_are_dropped_and_counted(tokenizer: Any) -> None:
@@ -83,6 +119,23 @@ def test_the_two_mistakes_that_can_be_asked_for() -> None:
     assert chat.labels(example, on_end=False) == [IGNORE, IGNORE, IGNORE, 5, 6, IGNORE]
     assert chat.labels(example, on_prompt=True) == [IGNORE, 8, 9, 5, 6, 0]
     assert example.tokens == [7, 8, 9, 5, 6, 0], "the example itself stays as it is"
+
+
+@pytest.mark.exercise("chat.labels")
+def test_the_first_token_is_never_learned_even_without_a_prompt() -> None:
+    assert chat.labels(Example([5, 6, 0], prompt=0)) == [IGNORE, 6, 0]
+    assert chat.labels(Example([5, 6, 0], prompt=0), on_prompt=True) == [IGNORE, 6, 0]
+    assert chat.labels(Example([0], prompt=0)) == [IGNORE]
+    assert chat.labels(Example([5, 6, 0], prompt=1)) == [IGNORE, 6, 0]
+
+
+@pytest.mark.exercise("chat.labels")
+def test_an_empty_answer_and_both_mistakes_at_once() -> None:
+    only_end = Example([7, 8, 0], prompt=2)
+    assert chat.labels(only_end) == [IGNORE, IGNORE, 0]
+    assert chat.labels(only_end, on_end=False) == [IGNORE] * 3
+    assert chat.labels(only_end, on_prompt=True, on_end=False) == [IGNORE, 8, IGNORE]
+    assert chat.labels(only_end, False, True) == [IGNORE, IGNORE, 0]
 
 
 def sets() -> tuple[InstructionData, InstructionData]:

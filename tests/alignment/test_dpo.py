@@ -1,5 +1,6 @@
 """DPO against trl's DPOTrainer: the loss, and the gradient of every weight."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,57 @@ def test_large_margins_do_not_overflow() -> None:
     zero = torch.zeros(1)
     assert dpo.dpo_loss(far, zero, zero, zero, 1.0)[0].item() == 0
     assert dpo.dpo_loss(zero, far, zero, zero, 1.0)[0].item() == pytest.approx(1e4)
+
+
+@pytest.mark.exercise("dpo.dpo_loss")
+@pytest.mark.parametrize("pairs", [1, 4])
+@pytest.mark.parametrize("beta", [0.05, 2.0])
+def test_gradients_reach_both_answers(pairs: int, beta: float) -> None:
+    """d loss / d chosen = -beta sigmoid(-margin) / N, and the opposite for the rejected answer."""
+    values = [v[:pairs].double() for v in logps(1)]
+    kept = [v.clone() for v in values]
+    for value in values[:2]:
+        value.requires_grad_()
+    loss, margins = dpo.dpo_loss(*values, beta)
+    loss.backward()
+    chosen, rejected, ref_chosen, ref_rejected = kept
+    expected = beta * (chosen - ref_chosen - rejected + ref_rejected)
+    slope = -beta / (1 + expected.exp()) / pairs
+    assert (loss.dtype, loss.shape, margins.shape) == (torch.float64, (), (pairs,))
+    torch.testing.assert_close(margins.detach(), expected)
+    torch.testing.assert_close(loss.detach(), (1 + (-expected).exp()).log().mean())
+    torch.testing.assert_close(values[0].grad, slope)
+    torch.testing.assert_close(values[1].grad, -slope)
+    now = [v.detach() for v in values]
+    assert all(torch.equal(a, b) for a, b in zip(now, kept, strict=True)), "no argument is changed"
+
+
+@pytest.mark.exercise("dpo.dpo_loss")
+@pytest.mark.parametrize(("sign", "slope"), [(1.0, 0.0), (-1.0, -0.5)])
+def test_gradients_of_large_margins_are_finite(sign: float, slope: float) -> None:
+    chosen = torch.tensor([sign * 1e4], requires_grad=True)
+    zero = torch.zeros(1)
+    dpo.dpo_loss(chosen, zero, zero, zero, 0.5)[0].backward()
+    assert chosen.grad is not None
+    assert chosen.grad.tolist() == [slope]
+
+
+@pytest.mark.exercise("dpo.dpo_slope")
+@pytest.mark.parametrize("pairs", [1, 4])
+@pytest.mark.parametrize("beta", [0.05, 2.0])
+def test_slope_by_a_loop_over_its_pairs(pairs: int, beta: float) -> None:
+    margins = torch.linspace(-3, 2, pairs, dtype=torch.float64)
+    kept = margins.clone()
+    found = dpo.dpo_slope(margins, beta)
+    assert (found.dtype, found.shape) == (torch.float64, (pairs,))
+    expected = [-beta / (1 + math.exp(m)) / pairs for m in kept.tolist()]
+    assert found.tolist() == pytest.approx(expected)
+    assert torch.equal(margins, kept)
+
+
+@pytest.mark.exercise("dpo.dpo_slope")
+def test_slope_of_large_margins_is_finite() -> None:
+    assert dpo.dpo_slope(torch.tensor([1e4, -1e4]), 0.5).tolist() == [0.0, -0.25]
 
 
 @pytest.mark.exercise("dpo.dpo_slope")

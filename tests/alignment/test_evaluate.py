@@ -80,6 +80,22 @@ def test_batched_answers_are_those_of_one_at_a_time(talker: Any, tokenizer: Any)
     assert len({ended for _, ended in found}) == 2, "some end, some do not"
 
 
+def test_a_prompt_with_the_letters_of_the_end_of_text_holds_letters(
+    talker: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def generate(input_ids: torch.Tensor, **_: Any) -> torch.Tensor:
+        asked.extend(input_ids[0].tolist())
+        return torch.cat([input_ids, input_ids.new_tensor([[65, 0]])], dim=1)
+
+    monkeypatch.setattr(talker, "generate", generate)
+    row = Instruction(f"A{tokenizer.eos_token}", "", "b")
+    answers(talker, tokenizer, [row], 2)
+    assert tokenizer.decode(asked) == prompt_text(row)
+    assert tokenizer.eos_token_id not in asked
+
+
 def test_a_prompt_without_room_for_an_answer_is_not_asked(talker: Any, tokenizer: Any) -> None:
     long_row = Instruction("x" * 60, "", "x")
     found = answers(talker, tokenizer, [long_row, ROWS[1]], 8)

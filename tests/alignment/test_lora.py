@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
@@ -58,6 +59,91 @@ def test_update_of_a_square_layer() -> None:
     a, b, x = (torch.randn(4, 4, generator=g) for _ in range(3))
     expected = torch.stack([3.0 * b @ (a @ row) for row in x])
     torch.testing.assert_close(lora.update(x, a, b, 3.0), expected)
+
+
+@pytest.mark.exercise("lora.update")
+@pytest.mark.parametrize("shape", [(5,), (1, 5), (0, 5), (2, 3, 4, 5)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_update_of_any_shape_and_type_changes_nothing(
+    shape: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    g = torch.Generator().manual_seed(0)
+    a, b = torch.randn(1, 5, generator=g).to(dtype), torch.randn(7, 1, generator=g).to(dtype)
+    x = torch.randn(shape, generator=g).to(dtype)
+    kept = x.clone(), a.clone(), b.clone()
+    found = lora.update(x, a, b, -0.5)
+    assert found.dtype == dtype
+    expected = -0.5 * torch.einsum("...i,ri,or->...o", *(v.double() for v in kept))
+    rough = 0.05 if dtype == torch.bfloat16 else 1e-12
+    torch.testing.assert_close(found.double(), expected, rtol=rough, atol=rough)
+    assert all(torch.equal(now, before) for now, before in zip((x, a, b), kept, strict=True))
+
+
+@pytest.mark.exercise("lora.update")
+def test_update_has_a_gradient_for_all_three() -> None:
+    g = torch.Generator().manual_seed(0)
+    a, b, x = (torch.randn(shape, generator=g) for shape in ((2, 5), (7, 2), (4, 5)))
+    results = []
+    for function in (
+        lambda: lora.update(x, a, b, 3.0),
+        lambda: 3.0 * torch.einsum("ni,ri,or->no", x, a, b),
+    ):
+        leaves = [v.requires_grad_() for v in (x, a, b)]
+        results.append(torch.autograd.grad(function().square().sum(), leaves))
+    for ours, expected in zip(*results, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.exercise("lora.delta_weight")
+@pytest.mark.parametrize("conv1d", [False, True])
+def test_delta_weight_is_differentiable_in_a_and_b(conv1d: bool) -> None:
+    a, b = torch.randn(2, 3, dtype=torch.float64), torch.randn(4, 2, dtype=torch.float64)
+    inputs = [a.requires_grad_(), b.requires_grad_()]
+    assert torch.autograd.gradcheck(lambda a, b: lora.delta_weight(a, b, 1.5, conv1d), inputs)
+
+
+class Largest(TorchDispatchMode):
+    """Remembers how many numbers the largest tensor has that is made inside."""
+
+    size = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor):
+            self.size = max(self.size, out.numel())
+        return out
+
+
+@pytest.mark.exercise("lora.update")
+def test_the_product_of_b_and_a_is_never_formed() -> None:
+    """It would have 10^10 numbers here, and x, A, B and the output 10^5 times a few."""
+    x, a, b = (torch.empty(s, 10**5, device="meta") for s in (3, 2, 2))
+    with Largest() as largest:
+        out = lora.update(x, a, b.T, 0.5)
+    assert out.shape == (3, 10**5)
+    assert largest.size <= 10**6
+
+
+@pytest.mark.exercise("lora.delta_weight")
+@pytest.mark.parametrize("conv1d", [False, True])
+@pytest.mark.parametrize("rank", [1, 3])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_delta_weight_by_a_loop_over_its_entries(
+    conv1d: bool, rank: int, dtype: torch.dtype
+) -> None:
+    g = torch.Generator().manual_seed(0)
+    a, b = torch.randn(rank, 4, generator=g).to(dtype), torch.randn(2, rank, generator=g).to(dtype)
+    kept = a.clone(), b.clone()
+    found = lora.delta_weight(a, b, -1.5, conv1d)
+    assert found.dtype == dtype
+    assert found.shape == ((4, 2) if conv1d else (2, 4))
+    for o in range(2):
+        for i in range(4):
+            entry = -1.5 * sum(b[o, r].item() * a[r, i].item() for r in range(rank))
+            value = found[i, o] if conv1d else found[o, i]
+            assert value.item() == pytest.approx(entry, rel=0.03, abs=0.03)
+    assert torch.equal(a, kept[0])
+    assert torch.equal(b, kept[1])
 
 
 @pytest.mark.exercise("lora.delta_weight")
@@ -217,7 +303,7 @@ def test_an_adapter_that_peft_saved_is_read(
     ("targets", "rank", "alpha", "message"),
     [
         (TARGETS, 2, 8.0, "does not fit transformer.h.0.attn.c_attn: expected rank 2"),
-        (TARGETS, 3, 3.0, "alpha / rank 1;"),
+        (TARGETS, 3, 3.0, "alpha / rank 1, found 3 and 4; .*alpha=12"),
         (["c_attn"], 3, 12.0, "also adapts base_model.model.lm_head"),
     ],
 )

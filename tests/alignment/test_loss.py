@@ -49,6 +49,45 @@ def test_token_zero_is_learned_like_any_other() -> None:
     assert target.tolist() == [9, 0]
 
 
+@pytest.mark.exercise("loss.predictions")
+@pytest.mark.parametrize("shape", [(1, 1), (3, 1), (1, 5), (4, 6)])
+def test_predictions_by_a_loop_over_rows_and_places(shape: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    states = torch.randn(*shape, 3, generator=generator, dtype=torch.float64)
+    learned = torch.randint(4, shape, generator=generator)
+    learned[torch.rand(shape, generator=generator) < 0.4] = IGNORE
+    kept = states.clone(), learned.clone()
+    found, target = loss.predictions(states, learned)
+    expected = [
+        (states[r, t], learned[r, t + 1].item())
+        for r in range(shape[0])
+        for t in range(shape[1] - 1)
+        if learned[r, t + 1] != IGNORE
+    ]
+    assert found.shape == (len(expected), 3)
+    assert found.dtype == torch.float64
+    assert target.tolist() == [token for _, token in expected]
+    assert target.dtype == torch.int64
+    assert all(torch.equal(a, b) for a, (b, _) in zip(found, expected, strict=True))
+    assert torch.equal(states, kept[0])
+    assert torch.equal(learned, kept[1])
+
+
+@pytest.mark.exercise("loss.predictions")
+def test_nothing_learned_is_nothing_predicted() -> None:
+    found, target = loss.predictions(torch.ones(2, 3, 4), torch.full((2, 3), IGNORE))
+    assert (found.shape, target.shape) == ((0, 4), (0,))
+
+
+@pytest.mark.exercise("loss.predictions")
+def test_the_gradient_reaches_the_states_that_predict_and_no_others() -> None:
+    states = torch.zeros(1, 4, 2, requires_grad=True)
+    found, _ = loss.predictions(states, torch.tensor([[1, IGNORE, 3, 4]]))
+    found.sum().backward()
+    assert states.grad is not None
+    assert states.grad[0, :, 0].tolist() == [0.0, 1.0, 1.0, 0.0]
+
+
 def test_sequence_logps_are_sums_over_answer_tokens(make_gpt2: Callable[..., Any]) -> None:
     model = make_gpt2()
     examples = [Example([3, 4, 5, 6, 7, 0], 3), Example([8, 9, 1, 0], 2)]

@@ -1,5 +1,7 @@
 """The U-Net: shapes, what its output depends on, and a picture's independence of its neighbours."""
 
+import math
+
 import pytest
 import torch
 from diffusers.models.embeddings import get_timestep_embedding
@@ -19,6 +21,41 @@ def test_time_embedding_is_that_of_diffusers() -> None:
 def test_time_zero_is_all_ones_then_all_zeros() -> None:
     e = model.time_embedding(torch.zeros(1), 8)[0]
     torch.testing.assert_close(e, torch.tensor([1.0] * 4 + [0.0] * 4))
+
+
+@pytest.mark.exercise("model.time_embedding")
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("width", [2, 6])
+def test_time_embedding_by_a_loop_in_float32_whatever_the_type_of_t(
+    dtype: torch.dtype, width: int
+) -> None:
+    t = torch.tensor([0.3, 0.0, 1.0], dtype=dtype)
+    kept = t.clone()
+    found = model.time_embedding(t, width)
+    assert found.dtype == torch.float32
+    half = width // 2
+    for row, time in zip(found.tolist(), t.double().tolist(), strict=True):
+        angles = [1000 * time * 10_000 ** (-j / half) for j in range(half)]
+        waves = [*map(math.cos, angles), *map(math.sin, angles)]
+        assert row == pytest.approx(waves, abs=2e-4)
+    assert torch.equal(t, kept)
+
+
+@pytest.mark.exercise("model.time_embedding")
+def test_time_embedding_changes_with_time_at_its_frequencies() -> None:
+    """d sin(1000 t f) / dt = 1000 f cos(1000 t f), and the cosine's with the other sign."""
+    t = torch.tensor([0.2, 0.9], requires_grad=True)
+    (found,) = torch.autograd.grad(model.time_embedding(t, 4).sum(), t)
+    for slope, time in zip(found.tolist(), t.tolist(), strict=True):
+        rates = [1000.0, 10.0]
+        expected = sum(f * (math.cos(time * f) - math.sin(time * f)) for f in rates)
+        assert slope == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.exercise("model.time_embedding")
+def test_time_embedding_of_one_time_on_its_own_device() -> None:
+    found = model.time_embedding(torch.zeros(1, device="meta"), 8)
+    assert (found.device.type, found.shape) == ("meta", (1, 8))
 
 
 def network(**options: object) -> model.UNet:

@@ -51,6 +51,12 @@ def test_pictures_are_drawn_in_batches_of_the_size_asked_for() -> None:
 
 
 @pytest.mark.parametrize("objective", ["eps", "flow"])
+def test_no_steps_at_all_are_refused_and_not_taken_for_the_usual_number(objective: str) -> None:
+    with pytest.raises(ValueError, match="0 sampling steps"):
+        pipeline(objective)(LABELS, steps=0)
+
+
+@pytest.mark.parametrize("objective", ["eps", "flow"])
 def test_a_saved_pipeline_draws_the_same(tmp_path: Path, objective: str) -> None:
     draw = pipeline(objective)
     draw.save(tmp_path / "model")

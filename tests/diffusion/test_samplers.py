@@ -117,6 +117,48 @@ def test_heun_uses_the_time_of_both_ends_and_euler_at_the_very_end() -> None:
     assert asked == [1.0, 0.5, 0.5]
 
 
+@pytest.mark.exercise("flow.heun_step")
+@pytest.mark.parametrize("t_next", [1e-3, 0.005, 0.3])
+def test_every_step_that_ends_before_zero_has_two_slopes(t_next: float) -> None:
+    """However near to 0: on dx/dt = x again, with h = t_next - 1."""
+    calls: list[float] = []
+
+    def velocity(x: Tensor, t: float) -> Tensor:
+        calls.append(t)
+        return x
+
+    h, x = t_next - 1.0, noise().double()
+    kept = x.clone()
+    found = flow.heun_step(velocity, x, 1.0, t_next)
+    torch.testing.assert_close(found, kept * (1 + h + h**2 / 2))
+    assert calls == [1.0, t_next]
+    assert torch.equal(x, kept), "x is not changed"
+    assert found.dtype == torch.float64
+
+
+@pytest.mark.exercise("flow.heun_step")
+def test_heun_sees_every_picture_by_itself() -> None:
+    """dx/dt = A x with another A for each of three pictures, on the way to t = 0.2."""
+    rates = torch.tensor([-2.0, 0.5, 3.0]).view(3, 1, 1, 1)
+    x, h = noise(), -0.5
+    found = flow.heun_step(lambda x, t: rates * x, x, 0.7, 0.2)
+    torch.testing.assert_close(found, x * (1 + h * rates + (h * rates) ** 2 / 2))
+    last = flow.heun_step(lambda x, t: rates * x, x, 0.5, 0.0)
+    torch.testing.assert_close(last, x * (1 + h * rates))
+
+
+@pytest.mark.exercise("flow.heun_step")
+@pytest.mark.parametrize("t_next", [0.2, 0.0])
+def test_heun_is_differentiable_through_both_slopes(t_next: float) -> None:
+    """Against finite differences; the field is no line, so the second slope has its own share."""
+
+    def step(x: Tensor) -> Tensor:
+        return flow.heun_step(lambda x, t: torch.sin(3 * x + t), x, 0.8, t_next)
+
+    x = torch.linspace(-1, 1, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(step, [x])
+
+
 MEAN, DEVIATION = 0.4, 0.25
 
 
@@ -201,9 +243,10 @@ def test_logit_normal_times_have_the_logit_they_should() -> None:
     assert logits.std().item() == pytest.approx(1.5, abs=0.03)
 
 
-@pytest.mark.parametrize("process", [ddpm.DDPM(), flow.RectifiedFlow()])
+@pytest.mark.parametrize("kind", [ddpm.DDPM, flow.RectifiedFlow])
 def test_an_unknown_sampler_is_named_beside_the_known(
-    process: ddpm.DDPM | flow.RectifiedFlow,
+    kind: type[ddpm.DDPM] | type[flow.RectifiedFlow],
 ) -> None:
+    process = kind()
     with pytest.raises(ValueError, match=f"'leap'.*{process.samplers[0]}"):
         process.sample(network, noise(), 5, "leap")

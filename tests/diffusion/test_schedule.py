@@ -38,6 +38,21 @@ def test_cosine_products_follow_the_cosine() -> None:
     assert schedule.cosine_betas(200, largest=0.7).max().item() == pytest.approx(0.7)
 
 
+@pytest.mark.exercise("schedule.cosine_betas")
+@pytest.mark.parametrize("timesteps", [1, 2, 3, 50])
+@pytest.mark.parametrize(("offset", "largest"), [(0.008, 0.999), (0.0, 0.5), (0.3, 1.0)])
+def test_cosine_by_a_loop_over_its_steps(timesteps: int, offset: float, largest: float) -> None:
+    def f(u: float) -> float:
+        return math.cos((u + offset) / (1 + offset) * math.pi / 2) ** 2
+
+    expected = [
+        min(1 - f((t + 1) / timesteps) / f(t / timesteps), largest) for t in range(timesteps)
+    ]
+    found = schedule.cosine_betas(timesteps, offset, largest)
+    assert found.shape == (timesteps,)
+    assert found.tolist() == pytest.approx(expected, rel=1e-9)
+
+
 def test_both_schedules_reach_noise_at_a_thousand_steps_and_linear_does_not_at_a_hundred() -> None:
     assert schedule.alpha_bars("linear", 1000)[-1] < 1e-4
     assert schedule.alpha_bars("cosine", 1000)[-1] < 1e-4

@@ -22,6 +22,30 @@ def test_only_termination_ends_the_future() -> None:
     torch.testing.assert_close(target, torch.tensor([10.0, 1.0, 2.5]))
 
 
+@pytest.mark.exercise("dqn.td_target")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_targets_by_a_loop_over_their_rows(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    reward, value = torch.randn(2, 9, generator=generator, dtype=dtype)
+    over = torch.tensor([True, False, False] * 3)
+    kept = reward.clone(), over.clone(), value.clone()
+    for gamma in (0.0, 0.99, 1.0):
+        found = td_target(reward, over, value, gamma)
+        rows = zip(reward.tolist(), over.tolist(), value.tolist(), strict=True)
+        expected = [r if end else r + gamma * v for r, end, v in rows]
+        assert found.tolist() == pytest.approx(expected, abs=1e-6)
+        assert found.dtype == dtype
+        assert found.shape == (9,)
+    assert all(torch.equal(a, b) for a, b in zip((reward, over, value), kept, strict=True))
+
+
+@pytest.mark.exercise("dqn.td_target")
+@pytest.mark.parametrize(("over", "expected"), [(False, 5.5), (True, 1.0)])
+def test_the_target_of_a_single_transition(over: bool, expected: float) -> None:
+    found = td_target(torch.tensor([1.0]), torch.tensor([over]), torch.tensor([5.0]), 0.9)
+    assert found.tolist() == pytest.approx([expected])
+
+
 def filled(steps: int, capacity: int = 1000) -> tuple[Replay, list[Transition]]:
     envs = Environments("CartPole-v1", 4, max_episode_steps=6)
     envs.reset(seed=0)

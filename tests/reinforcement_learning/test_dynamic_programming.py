@@ -41,12 +41,62 @@ def test_values_solve_the_linear_system_of_their_greedy_policy(seed: int, gamma:
         assert (deviation <= exact + 1e-9).all()
 
 
+def policy_iteration(mdp: MDP, gamma: float) -> np.ndarray:
+    """The optimal values by another algorithm: linear systems, until no action is better."""
+    states, policy = np.arange(len(mdp.start)), np.zeros(len(mdp.start), int)
+    while True:
+        transition, reward = mdp.transition[states, policy], mdp.reward[states, policy]
+        value = np.linalg.solve(np.eye(len(states)) - gamma * transition, reward)
+        better = (mdp.reward + gamma * np.einsum("sat,t->sa", mdp.transition, value)).argmax(1)
+        if (better == policy).all():
+            return np.asarray(value)
+        policy = better
+
+
 @pytest.mark.exercise("dynamic_programming.value_iteration")
-def test_the_stopping_rule_keeps_its_promise() -> None:
+@pytest.mark.parametrize("gamma", [0.05, 0.5, 0.95])
+@pytest.mark.parametrize("scale", [1.0, 1e5])
+def test_the_stopping_rule_keeps_its_promise(gamma: float, scale: float) -> None:
+    """For large values too: the tolerance is absolute."""
     mdp = random_mdp(0)
-    exact = value_iteration(mdp, 0.95, tolerance=1e-13)
+    mdp = mdp._replace(reward=scale * mdp.reward)
+    exact = policy_iteration(mdp, gamma)
     for tolerance in (1e-1, 1e-3, 1e-6):
-        assert np.abs(value_iteration(mdp, 0.95, tolerance) - exact).max() <= tolerance
+        assert np.abs(value_iteration(mdp, gamma, tolerance) - exact).max() <= tolerance
+
+
+@pytest.mark.exercise("dynamic_programming.value_iteration")
+def test_the_state_that_changes_most_decides_when_to_stop() -> None:
+    """49 states are done at once and one converges slowly: their mean change is small too early."""
+    transition, reward = np.zeros((50, 1, 50)), np.zeros((50, 1))
+    transition[0, 0, 0] = reward[0, 0] = 1.0
+    value = value_iteration(MDP(transition, reward, np.full(50, 0.02), 9), 0.9, 1e-2)
+    assert value[0] == pytest.approx(10.0, abs=1e-2)
+    assert not value[1:].any()
+
+
+@pytest.mark.exercise("dynamic_programming.value_iteration")
+@pytest.mark.parametrize(
+    ("tolerance", "expected"), [(1.0, 1.0), (0.5, 1.5), (0.25, 1.75), (0.2, 1.875)]
+)
+def test_it_stops_at_the_step_that_the_rule_names(tolerance: float, expected: float) -> None:
+    """One state, reward 1, gamma 1/2: V = 1, 3/2, 7/4 ... changes by 1, 1/2, 1/4, all exact; and
+    tolerance (1 - gamma) / gamma is the tolerance."""
+    mdp = MDP(np.ones((1, 1, 1)), np.ones((1, 1)), np.ones(1), 9)
+    assert value_iteration(mdp, 0.5, tolerance).tolist() == [expected]
+    assert value_iteration(mdp, 0.5).tolist() == [2 - 2.0**-40], "2^-40 is the first below 1e-12"
+
+
+@pytest.mark.exercise("dynamic_programming.value_iteration")
+def test_losses_are_values_too_and_the_process_stays_as_it_is() -> None:
+    """All rewards are below 0: the best is the smallest loss, and nobody may stay at 0."""
+    mdp = random_mdp(3)
+    mdp = mdp._replace(reward=-1 - np.abs(mdp.reward))
+    before = [np.array(x) for x in mdp]
+    value = value_iteration(mdp, 0.8)
+    np.testing.assert_allclose(value, policy_iteration(mdp, 0.8), atol=1e-10)
+    assert (value < 0).all()
+    assert all(np.array_equal(a, b) for a, b in zip(mdp, before, strict=True))
 
 
 @pytest.mark.exercise("dynamic_programming.value_iteration")

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 from labkit import UsageError
+from reinforcement_learning.dynamic_programming import tabular_mdp
 from reinforcement_learning.envs import Environments, Transition
-from reinforcement_learning.evaluation import evaluate
+from reinforcement_learning.evaluation import evaluate, film
+from reinforcement_learning.q_learning import QLearning
+from reinforcement_learning.train import Config
 
 
 def play(envs: Environments, steps: int, seed: int) -> list[Transition]:
@@ -136,7 +142,7 @@ class Clockwork:
 
 def test_evaluation_counts_each_environment_once() -> None:
     vector = Clockwork(20)
-    envs: Any = SimpleNamespace(vector=vector, num_envs=20)
+    envs: Any = SimpleNamespace(vector=vector, num_envs=20, first_action=0)
     returns = evaluate(lambda obs: np.zeros(len(obs), np.int64), envs, seed=0)
     np.testing.assert_array_equal(returns, vector.length)
 
@@ -160,3 +166,85 @@ def test_evaluation_agrees_with_single_episodes() -> None:
             total += float(reward)
             over = terminated or truncated
         assert total == expected
+
+
+class FromThree(gym.Env):
+    """Actions 3 and 4, states 7 to 9. Action 4 pays 1 and moves on; other numbers are errors."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012  # gymnasium's own
+    action_space = Discrete(2, start=3)
+    observation_space = Discrete(3, start=7)
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        self.render_mode = render_mode
+        self.sent: list[int] = []
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[int, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.state = 7
+        return self.state, {}
+
+    def step(self, action: int) -> tuple[int, float, bool, bool, dict[str, Any]]:
+        assert self.action_space.contains(action), f"{action} is none of its actions"
+        self.state += int(action == 4)
+        return self.state, float(action == 4), self.state == 9, False, {}
+
+    def render(self) -> np.ndarray:
+        return np.zeros((4, 4, 3), np.uint8)
+
+
+class FloatBox(FromThree):
+    observation_space = Box(-1, 1, (2,), np.float64)  # type: ignore[assignment]
+
+    def reset(self, **words: Any) -> tuple[Any, dict[str, Any]]:
+        return np.zeros(2), super().reset(**words)[1]
+
+
+class TwoChoices(FromThree):
+    action_space = MultiDiscrete([2, 2])  # type: ignore[assignment]
+
+
+@pytest.fixture
+def registered() -> Iterator[None]:
+    kinds = {"FromThree-v0": FromThree, "FloatBox-v0": FloatBox, "TwoChoices-v0": TwoChoices}
+    for name, kind in kinds.items():
+        gym.register(name, kind, max_episode_steps=20, disable_env_checker=True)
+    yield
+    for name in kinds:
+        del gym.registry[name]
+
+
+def test_actions_and_states_that_do_not_begin_at_zero(registered: None) -> None:
+    """Learners count from 0; the environment is sent what it calls them."""
+    envs = Environments("FromThree-v0", 2)
+    envs.reset(seed=0)
+    step = envs.step(np.array([1, 0]))
+    assert step.reward.tolist() == [1.0, 0.0]
+    assert step.action.tolist() == [1, 0], "a learner sees its own numbers"
+    assert step.next_obs.tolist() == [8, 7]
+    saved = envs.state_dict()
+    after = envs.step(np.array([1, 1]))
+    envs.load_state_dict(saved)
+    again = envs.step(np.array([1, 1]))
+    assert all((a == b).all() for a, b in zip(after, again, strict=True))
+    assert evaluate(lambda obs: np.ones(len(obs), np.int64), envs, seed=0).tolist() == [2.0, 2.0]
+    frames, _ = film(lambda obs: np.ones(len(obs), np.int64), "FromThree-v0", 0)
+    assert len(frames) == 3
+
+    cfg = Config(env="FromThree-v0", algo="q_learning", gamma=0.5, q_envs=4)
+    envs = Environments(cfg.env, 4)
+    agent = QLearning(cfg, envs, torch.device("cpu"))
+    for _ in range(400):
+        agent.update(agent.collect(envs))
+    assert agent.policy.q[:2, 1] == pytest.approx([1.5, 1.0], abs=0.02)
+    assert tabular_mdp("FromThree-v0") is None
+
+
+@pytest.mark.parametrize(
+    ("env_id", "words"), [("FloatBox-v0", "float64"), ("TwoChoices-v0", "one choice out of n")]
+)
+def test_what_the_learners_do_not_handle_is_refused(
+    registered: None, env_id: str, words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        assert Environments(env_id, 2).obs_dim

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
+from labkit import UsageError
 from reinforcement_learning.envs import Environments
 from reinforcement_learning.ppo import PPO, clipped_objective, gae
 from reinforcement_learning.train import Config
@@ -70,6 +73,44 @@ def test_gae_leaves_its_arguments_alone() -> None:
     assert all((x[name] == before[name]).all() for name in x)
 
 
+@pytest.mark.exercise("ppo.gae")
+def test_gae_of_one_step_of_one_environment() -> None:
+    """A_0 = delta_0: r + gamma V(s_1) - V(s_0), without V(s_1) after a termination."""
+    reward, value = np.array([[2.0]]), np.array([[1.0], [10.0]])
+    for terminated, truncated, expected in [(0, 0, 6.0), (0, 1, 6.0), (1, 0, 1.0), (1, 1, 1.0)]:
+        ends = (np.array([[x]], bool) for x in (terminated, truncated))
+        found = gae(reward, value, *ends, gamma=0.5, lam=0.9)
+        assert found.shape == (1, 1)
+        assert found[0, 0] == pytest.approx(expected)
+
+
+@pytest.mark.exercise("ppo.gae")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_gae_keeps_the_type_of_rewards_and_values(dtype: type) -> None:
+    x = rollout(2)
+    x |= {name: x[name].astype(dtype) for name in ("reward", "value")}
+    assert gae(**x, gamma=0.9, lam=0.9).dtype == dtype
+
+
+@pytest.mark.exercise("ppo.gae")
+def test_a_step_that_is_terminated_and_truncated_is_terminated() -> None:
+    """The clock may run out at the very step that ends the task: then nothing follows."""
+    flags = np.zeros((3, 2), bool)
+    flags[1, 0] = True
+    ones = np.ones((3, 2))
+    found = gae(ones, np.full((4, 2), 7.0), flags, flags, gamma=0.9, lam=0.8)
+    delta, last = 1 + 0.9 * 7 - 7, 1 - 7
+    np.testing.assert_allclose(found[:, 0], [delta + 0.72 * last, last, delta])
+    np.testing.assert_allclose(found[0, 1], delta * (1 + 0.72 + 0.72**2))
+
+
+@pytest.mark.exercise("ppo.gae")
+def test_gamma_zero_looks_one_step_ahead_and_no_further() -> None:
+    x = rollout(0)
+    found = gae(**x, gamma=0.0, lam=1.0)
+    np.testing.assert_allclose(found, x["reward"] - x["value"][:-1], rtol=1e-6)
+
+
 @pytest.mark.exercise("ppo.clipped_objective")
 @pytest.mark.parametrize(
     ("ratio", "advantage", "expected"),
@@ -102,6 +143,32 @@ def test_objective_is_the_mean_and_its_gradient_stops_at_the_clip() -> None:
     torch.testing.assert_close(log_prob.grad, ratio * advantage * free / 200)
 
 
+@pytest.mark.exercise("ppo.clipped_objective")
+@pytest.mark.parametrize("clip", [0.0, 0.05, 0.5])
+def test_objective_by_a_loop_over_its_rows(clip: float) -> None:
+    generator = torch.Generator().manual_seed(1)
+    log_prob, old, advantage = torch.randn(3, 7, generator=generator, dtype=torch.float64)
+    kept = [x.clone() for x in (log_prob, old, advantage)]
+    terms = []
+    for new, before, gain in zip(log_prob.tolist(), old.tolist(), advantage.tolist(), strict=True):
+        ratio = math.exp(new - before)
+        terms.append(min(ratio * gain, min(max(ratio, 1 - clip), 1 + clip) * gain))
+    found = clipped_objective(log_prob, old, advantage, clip)
+    assert found.dtype == torch.float64
+    assert found.shape == ()
+    assert found.item() == pytest.approx(sum(terms) / 7)
+    assert all(torch.equal(a, b) for a, b in zip((log_prob, old, advantage), kept, strict=True))
+
+
+@pytest.mark.exercise("ppo.clipped_objective")
+def test_objective_of_one_row_far_away() -> None:
+    far, near = torch.tensor([30.0]), torch.tensor([0.0])
+    assert clipped_objective(far, near, torch.tensor([2.0]), 0.2).item() == pytest.approx(2.4)
+    harm = clipped_objective(far, near, torch.tensor([-2.0]), 0.2).item()
+    assert harm == pytest.approx(-2 * math.exp(30), rel=1e-5)
+    assert clipped_objective(near, far, torch.tensor([-1.0]), 0.2).item() == pytest.approx(-0.8)
+
+
 def test_a_truncated_step_is_valued_by_the_observation_before_the_reset() -> None:
     cfg = Config(env="CartPole-v1", gamma=0.9, ppo_rollout=30, ppo_gae_lambda=1e-9)
     envs = Environments("CartPole-v1", 4, max_episode_steps=5)
@@ -117,3 +184,17 @@ def test_a_truncated_step_is_valued_by_the_observation_before_the_reset() -> Non
     assert len(rollout.obs) == 4 * 25, "of 30 rows, 5 are restarts"
     assert float(rollout.advantage.mean()) == pytest.approx(0, abs=1e-5)
     assert float(rollout.advantage.std()) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_rollout_of_one_transition_has_a_finite_advantage() -> None:
+    """Its deviation is that of one number: none. And one step alone may be a restart."""
+    cfg = Config(env="CartPole-v1", ppo_rollout=2, ppo_envs=1)
+    envs = Environments("CartPole-v1", 1, max_episode_steps=1)
+    envs.reset(seed=0)
+    agent = PPO(cfg, envs, torch.device("cpu"))
+    rollout = agent.collect(envs)
+    assert len(rollout.obs) == 1
+    assert torch.isfinite(rollout.advantage).all()
+    assert np.isfinite([v.item() for v in agent.update(rollout).values()]).all()
+    with pytest.raises(UsageError, match="ppo_rollout must be > 1"):
+        PPO(Config(env="CartPole-v1", ppo_rollout=1), envs, torch.device("cpu"))

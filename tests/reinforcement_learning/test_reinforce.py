@@ -27,6 +27,46 @@ def test_returns_leave_the_rewards_alone() -> None:
     assert (reward == 1).all()
 
 
+@pytest.mark.exercise("reinforce.discounted_returns")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_returns_have_the_type_of_the_rewards(dtype: type) -> None:
+    found = discounted_returns(np.ones((3, 2), dtype), 0.3)
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found[:, 1], [1.39, 1.3, 1.0], rtol=1e-6)
+
+
+@pytest.mark.exercise("reinforce.discounted_returns")
+def test_returns_of_whole_rewards_are_not_cut_to_whole_numbers() -> None:
+    assert discounted_returns(np.array([[1], [1]]), 0.5).tolist() == [[1.5], [1.0]]
+
+
+@pytest.mark.exercise("reinforce.discounted_returns")
+def test_the_return_of_an_only_step_is_its_reward() -> None:
+    assert discounted_returns(np.array([[3.0, -2.0]]), 0.9).tolist() == [[3.0, -2.0]]
+
+
+@pytest.mark.exercise("reinforce.policy_loss")
+@pytest.mark.parametrize("rows", [1, 5])
+def test_loss_and_gradient_by_a_loop_over_their_rows(rows: int) -> None:
+    """Returns far from the baseline on one side, so that nothing cancels in the mean."""
+    generator = torch.Generator().manual_seed(0)
+    log_prob = -torch.rand(rows, generator=generator, dtype=torch.float64)
+    ret = 3 + torch.rand(rows, generator=generator, dtype=torch.float64)
+    baseline = 1 + torch.rand(rows, generator=generator, dtype=torch.float64)
+    kept = [x.clone() for x in (log_prob, ret, baseline)]
+    log_prob.requires_grad_()
+    loss = policy_loss(log_prob, ret, baseline)
+    columns = zip(log_prob.tolist(), ret.tolist(), baseline.tolist(), strict=True)
+    expected = -sum((g - v) * log for log, g, v in columns) / rows
+    assert loss.shape == ()
+    assert loss.dtype == torch.float64
+    assert loss.item() == pytest.approx(expected)
+    loss.backward()
+    torch.testing.assert_close(log_prob.grad, -(kept[1] - kept[2]) / rows)
+    now = (log_prob.detach(), ret, baseline)
+    assert all(torch.equal(a, b) for a, b in zip(now, kept, strict=True))
+
+
 @pytest.mark.exercise("reinforce.policy_loss")
 @pytest.mark.parametrize("baseline", [0.0, 0.6, -3.0])
 def test_gradient_on_a_bandit_is_the_analytic_one(baseline: float) -> None:
