@@ -16,12 +16,14 @@ def one_cycle(step: int, total: int, peak: float, rise: float = 0.3) -> float:
     It starts at peak / 25, reaches `peak` at step rise * total - 1 and ends, at the last step, at
     peak / 25 / 10^4. On each leg, a fraction p of the way from a to b, the rate is
         b + (a - b) (1 + cos(pi p)) / 2.
-    These are the conventions of torch.optim.lr_scheduler.OneCycleLR.
+    These are the conventions of torch.optim.lr_scheduler.OneCycleLR. A rise of one step or less,
+    rise * total <= 1, leaves no way up: step 0 is then at the peak (= 1) or already past it.
     """
     start, end = peak / 25, peak / 25e4
     top = rise * total - 1
-    if step <= top:
+    if step <= top and top > 1e-9:  # not 0 but for rounding
         a, b, progress = start, peak, step / top
     else:
-        a, b, progress = peak, end, (step - top) / (total - 1 - top)
+        down = total - 1 - top
+        a, b, progress = peak, end, (step - top) / down if down > 0 else 0.0
     return b + (a - b) * (1 + math.cos(math.pi * progress)) / 2
