@@ -10,6 +10,7 @@ and must write the same without the cache.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -79,7 +80,7 @@ class Config(LabConfig):
             raise UsageError(f"kv_heads must divide heads={self.heads}, got {self.kv_heads}")
         if self.positions == "rotary" and (self.d_model // self.heads) % 2:
             raise UsageError("positions=rotary needs an even number of dimensions in a head")
-        if self.symbols**self.length < 1000:
+        if self.length * math.log(self.symbols) < math.log(1000):
             raise UsageError(
                 f"{self.symbols} symbols in sequences of {self.length} are too few to hold any "
                 "out; try length=8 symbols=8"

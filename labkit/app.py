@@ -23,7 +23,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar
 
-from labkit import config, device, paths, runs, threads
+from labkit import config, device, paths, runs, sweep, threads
 from labkit.config import LabConfig, Request
 from labkit.console import fail, outlived
 from labkit.errors import ProbeDone, RunFailed, UsageError, advice
@@ -88,9 +88,8 @@ class Entrypoint(Generic[C]):
             return self._resume(resume[-1].partition("=")[2], rest, "-m" in flags)
         words = config.normalise(self.week, self.config_class, words)
         multirun = "-m" in flags or "--multirun" in flags
-        own = [word for word in words if not word.startswith(("hydra.", "hydra/"))]
-        requests = [self.compose(run) for run in (config.expand(own) if multirun else [own])]
-        if any(flag in SHOW_FLAGS for flag in flags):
+        requests = [self.compose(run) for run in (sweep.expand(words) if multirun else [words])]
+        if any(flag.split("=")[0] in SHOW_FLAGS for flag in flags):
             self._hydra([*flags, *words])
             return 0
         self._check_processes()
@@ -299,6 +298,12 @@ def split_flags(argv: Sequence[str], week: str) -> tuple[list[str], list[str]]:
             takes_value = name in ("--cfg", "-c", "--package", "-p", "--info", "-i")
         else:
             words.append(word)
+    names = {flag.split("=")[0] for flag in flags}
+    alone = names & {"--resolve", "--package", "-p"}
+    if alone and not names & {"--cfg", "-c"}:
+        raise UsageError(
+            f"{min(alone)} goes with --cfg: python -m {week}.train --cfg job {min(alone)}"
+        )
     return flags, words
 
 

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import difflib
 import inspect
 import textwrap
-import types
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, get_args
 
-from labkit import paths
+from labkit import paths, sweep
 from labkit.errors import UsageError
+from labkit.text import closest as closest
+from labkit.text import short
+from labkit.values import checked, literal_choices, typed
 
 GROUPS = ("size", "experiment", "debug")
 """Config groups that labkit owns. They are applied in this order, whatever the order typed."""
@@ -69,12 +70,6 @@ class Request:
         return self.choices.get("size", "full")
 
 
-def closest(word: str, known: Sequence[str]) -> str:
-    """`; did you mean X?` when a known word is near, else the empty string."""
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else ""
-
-
 def options(week: str, group: str) -> list[str]:
     """Names available in a group that labkit owns, e.g. the sizes of a week."""
     if group == "debug":
@@ -82,15 +77,6 @@ def options(week: str, group: str) -> list[str]:
     order = {"smoke": 0, "tiny": 1}
     names = (path.stem for path in (paths.CONFIGS / week / group).glob("*.yaml"))
     return sorted(names, key=lambda name: (order.get(name, 2), name))
-
-
-def literal_choices(annotation: Any) -> tuple[Any, ...]:
-    """The values of a Literal, also inside an Optional; empty for any other type."""
-    if get_origin(annotation) is Literal:
-        return get_args(annotation)
-    if get_origin(annotation) in (typing.Union, types.UnionType):
-        return tuple(value for part in get_args(annotation) for value in literal_choices(part))
-    return ()
 
 
 def schema(config: type[LabConfig]) -> type:
@@ -111,10 +97,16 @@ def schema(config: type[LabConfig]) -> type:
     return dataclasses.make_dataclass(f"{config.__name__}Schema", fields)
 
 
+_registered: dict[str, type[LabConfig]] = {}
+
+
 def register(week: str, config: type[LabConfig]) -> None:
-    """Put the week's schema, and the debug group, where Hydra finds them."""
+    """Put the week's schema, and the debug group, where Hydra finds them; once is enough."""
     from hydra.core.config_store import ConfigStore
 
+    if _registered.get(week) is config:
+        return
+    _registered[week] = config
     store = ConfigStore.instance()
     store.store(name=f"{week}_schema", node=schema(config))
     for name, values in DEBUG.items():
@@ -122,19 +114,24 @@ def register(week: str, config: type[LabConfig]) -> None:
 
 
 def instantiate(config: type[LabConfig], values: dict[str, Any]) -> LabConfig:
-    """The week's own Config from composed values; Literal fields and `__post_init__` are checked.
+    """The week's own Config from composed values, or from those that a run folder holds.
 
-    Raises UsageError for a value outside its Literal.
+    Raises UsageError for a value that its field cannot take (see `labkit.values.checked`), and what
+    the week's `__post_init__` raises.
     """
     hints = typing.get_type_hints(config)
-    for name, value in values.items():
-        choices = literal_choices(hints[name])
-        if choices and value is not None and value not in choices:
-            raise UsageError(
-                f"{name}={value} is not one of {', '.join(map(str, choices))}"
-                f"{closest(str(value), [str(c) for c in choices])}"
-            )
-    return config(**values)
+    return config(**{
+        item.name: checked(item.name, values[item.name], hints[item.name], default_of(item))
+        for item in dataclasses.fields(config)
+        if item.name in values
+    })  # fmt: skip
+
+
+def default_of(item: dataclasses.Field[Any]) -> Any:
+    """The full-size value of a field."""
+    if item.default_factory is not dataclasses.MISSING:
+        return item.default_factory()
+    return item.default
 
 
 def normalise(week: str, config: type[LabConfig], words: Sequence[str]) -> list[str]:
@@ -143,21 +140,14 @@ def normalise(week: str, config: type[LabConfig], words: Sequence[str]) -> list[
     `size=tiny` and `+size=tiny` mean the same, and so do `lr=1` and `+lr=1`. Raises UsageError for
     a key that the schema does not have, with or without `+`, naming the nearest real one.
     """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
     keys = [item.name for item in dataclasses.fields(config)]
     grouped: dict[str, str] = {}
     plain: list[str] = []
     for word in words:
-        try:
-            override = OverridesParser.create().parse_override(word)
-        except HydraException as error:
-            raise UsageError(
-                f"cannot read '{word}': settings are written key=value, e.g. seed=1"
-            ) from error
+        override = sweep.parse(word)
         key, value = override.key_or_group, word.partition("=")[2]
         if key.startswith(("hydra.", "hydra/")):
+            sweep.check_hydra_word(word)
             plain.append(word)
         elif word.startswith("~"):
             raise UsageError(f"'{word}': a setting cannot be deleted; give it a value: {key}=...")
@@ -209,6 +199,9 @@ def compose(week: str, config: type[LabConfig], words: Sequence[str]) -> Request
         values = OmegaConf.to_container(composed, resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(_plain(error, overrides)) from error
+    except (ValueError, ArithmeticError, RecursionError) as error:  # of a number, or of ${...}
+        said = " ".join(map(short, overrides))
+        raise UsageError(f"a value cannot be read: {short(error)}\nThe settings: {said}") from error
     choices = {
         o.lstrip("+").split("=")[0]: o.split("=")[1]
         for o in overrides
@@ -233,32 +226,6 @@ def _plain(error: Exception, overrides: Sequence[str]) -> str:
             + " ".join(overrides)
         )
     return f"{key}: {text}" if key and key not in text else text
-
-
-def expand(words: Sequence[str]) -> list[list[str]]:
-    """The single runs whose configs must be checked before a sweep starts.
-
-    Each swept key is varied in turn with the others at their first value, so that a bad value is
-    found at once and not an hour into the sweep.
-    """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    parser = OverridesParser.create()
-    values: list[list[str]] = []
-    for word in words:
-        override = parser.parse_override(word)
-        if override.is_sweep_override():
-            prefix = "+" if word.startswith("+") else ""
-            values.append(
-                [f"{prefix}{override.key_or_group}={v}" for v in override.sweep_string_iterator()]
-            )
-        else:
-            values.append([word])
-    first = [v[0] for v in values]
-    runs = [first]
-    for position, alternatives in enumerate(values):
-        runs += [[*first[:position], v, *first[position + 1 :]] for v in alternatives[1:]]
-    return runs
 
 
 def field_docs(config: type) -> dict[str, str]:
@@ -306,23 +273,13 @@ def help_text(week: str, config: type[LabConfig]) -> str:
     for title, fields in (("settings of this week", own), ("settings of every week", shared)):
         lines += ["", f"{title} (full-size value shown; sizes and experiments change some):"]
         for item in fields:
-            default: Any = item.default
-            if item.default_factory is not dataclasses.MISSING:
-                default = item.default_factory()
-            head = f"  {item.name}={_show(default)}"
+            head = f"  {item.name}={typed(default_of(item))}"
             kind = _type_name(hints[item.name])
             lines.append(f"{head:<30} {kind}")
             lines += textwrap.wrap(
                 docs.get(item.name, ""), 96, initial_indent=" " * 6, subsequent_indent=" " * 6
             )
     return "\n".join(lines)
-
-
-def _show(value: Any) -> str:
-    """A value as it is typed on the command line."""
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _type_name(annotation: Any) -> str:
@@ -344,10 +301,10 @@ def saved(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
     import yaml
 
     try:
-        values = yaml.safe_load((folder / ".hydra" / "config.yaml").read_text())
-        words = yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text()) or []
+        values = yaml.safe_load((folder / ".hydra" / "config.yaml").read_text(encoding="utf-8"))
+        text = (folder / ".hydra" / "overrides.yaml").read_text(encoding="utf-8")
         choices = {}
-        for word in words:
+        for word in yaml.safe_load(text) or []:
             key, _, value = word.lstrip("+").partition("=")
             if key in GROUPS:
                 choices[key] = value

@@ -87,8 +87,10 @@ def obtain(folder: Path, url: str, what: str, fetch: Callable[[Path], None]) -> 
             finally:
                 socket.setdefaulttimeout(stall)
                 shutil.rmtree(partial, ignore_errors=True)
-    except (OSError, RuntimeError, EOFError) as error:
-        raise DataError(f"the download of {what} failed: {error}") from error
+    except Exception as error:  # whatever the libraries that fetch raise, and they raise much
+        raise DataError(
+            f"the download of {what} failed: {type(error).__name__}: {error}"
+        ) from error
 
 
 def download(url: str, path: Path, sha256: str) -> None:

@@ -5,13 +5,16 @@ file.
 from __future__ import annotations
 
 import hashlib
+import math
 import pickle
 from pathlib import Path
 
 import numpy as np
 
 from labkit import paths
+from labkit.data.files import FIX
 from labkit.data.sets import DataError, ImageData, Split
+from labkit.text import short
 
 MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 FASHION_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
@@ -23,6 +26,8 @@ MNIST_SHA256 = {
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
+IDX_COUNTS = (60_000, 10_000)
+"""Images for training and for testing, of MNIST and of Fashion-MNIST."""
 FASHION_CLASSES = (
     "T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot",
 )  # fmt: skip
@@ -51,21 +56,21 @@ def source_of(folder: Path) -> str:
     return "data/" if folder == paths.ROOT / "data" else "LAB_DATA"
 
 
-def read_idx(path: Path) -> np.ndarray:
-    """One IDX file of unsigned bytes (LeCun's format: magic 0x08 and rank, big-endian sizes, data).
+def read_idx(path: Path, rank: int) -> np.ndarray:
+    """An array of that rank from one IDX file of unsigned bytes (LeCun's format: magic 0x08 and
+    rank, big-endian sizes, data).
 
     torchvision reads it as well, but importing it, and torch, takes longer than a NumPy week
-    trains. Raises DataError for a damaged file.
+    trains. Raises DataError for a damaged file, and for one of another rank.
     """
     raw = path.read_bytes()
-    if len(raw) < 8 or raw[:3] != b"\0\0\x08":
-        raise DataError(f"{path} is not an IDX file of bytes: replace or remove it")
-    shape = np.frombuffer(raw, ">u4", count=raw[3], offset=4)
-    body = np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3])
-    if body.size != shape.prod(dtype=np.int64):
+    if len(raw) < 4 + 4 * rank or raw[:3] != b"\0\0\x08" or raw[3] != rank:
+        raise DataError(f"{path} is not an IDX file of bytes with {rank} axes: {FIX}")
+    shape = np.frombuffer(raw, ">u4", count=rank, offset=4).tolist()
+    body = np.frombuffer(raw, np.uint8, offset=4 + 4 * rank)
+    if body.size != math.prod(shape):
         raise DataError(
-            f"{path} is cut short or too long ({body.size} bytes for shape {tuple(shape)}): "
-            "replace or remove it"
+            f"{path} is cut short or too long ({body.size} bytes for shape {tuple(shape)}): {FIX}"
         )
     return body.reshape(shape)
 
@@ -78,11 +83,17 @@ def _read_idx_set(
         return None
     splits = [
         Split(
-            read_idx(raw / f"{part}-images-idx3-ubyte")[:, None],
-            read_idx(raw / f"{part}-labels-idx1-ubyte").astype(np.int64),
+            read_idx(raw / f"{part}-images-idx3-ubyte", rank=3)[:, None],
+            read_idx(raw / f"{part}-labels-idx1-ubyte", rank=1).astype(np.int64),
         )
         for part in ("train", "t10k")
     ]
+    for split, count in zip(splits, IDX_COUNTS, strict=True):
+        if split.x.shape != (count, 1, 28, 28) or split.y.shape != (count,):
+            raise DataError(
+                f"{raw} has images {split.x[:, 0].shape} and {len(split.y):,} labels where {name} "
+                f"has ({count}, 28, 28) and {count:,}: replace or remove the files"
+            )
     return ImageData(name, source_of(folder), splits[0], splits[1], classes)
 
 
@@ -106,7 +117,15 @@ def fetch_mnist(folder: Path) -> None:
 
 def read_fashion_mnist(folder: Path) -> ImageData | None:
     """Fashion-MNIST (Xiao, Rasul, Vollgraf 2017): 60,000 + 10,000 images 28 x 28."""
-    return _read_idx_set(folder, "FashionMNIST", "fashion_mnist", FASHION_CLASSES)
+    data = _read_idx_set(folder, "FashionMNIST", "fashion_mnist", FASHION_CLASSES)
+    for split in (data.train, data.test) if data else ():
+        counts = np.bincount(split.y, minlength=10).tolist()
+        if counts != [len(split) // 10] * 10:
+            raise DataError(
+                f"{folder / 'FashionMNIST'} has labels {short(counts)} times, Fashion-MNIST has "
+                f"each of its ten classes {len(split) // 10:,} times: replace or remove the files"
+            )
+    return data
 
 
 def fetch_fashion_mnist(folder: Path) -> None:

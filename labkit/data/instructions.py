@@ -8,10 +8,10 @@ import json
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from labkit.data.files import instruction_rows, unzip
 from labkit.data.images import source_of
 from labkit.data.sets import DataError, Instruction, InstructionData
 
@@ -43,36 +43,33 @@ def read_alpaca(folder: Path) -> InstructionData | None:
     """
     full, part = (folder / "alpaca" / f"{name}.json.gz" for name in ("alpaca_52k", "random_9k"))
     if full.is_file():
-        name, raw = "alpaca", full.read_bytes()
-        rows = json.loads(gzip.decompress(raw))
+        name = "alpaca"
+        rows = instruction_rows(unzip(full), full)
         if len(rows) != ALPACA_ROWS:
             raise DataError(
                 f"{full} has {len(rows):,} rows, Alpaca has {ALPACA_ROWS:,}: remove the file"
             )
     elif part.is_file():
-        name, raw = "alpaca_9k", part.read_bytes()
-        if hashlib.sha256(raw).hexdigest() != ALPACA_9K_SHA256:
+        name = "alpaca_9k"
+        if hashlib.sha256(part.read_bytes()).hexdigest() != ALPACA_9K_SHA256:
             raise DataError(
                 f"{part} is not the published file (SHA-256 differs): replace or remove it"
             )
-        rows = json.loads(gzip.decompress(raw))
+        rows = instruction_rows(unzip(part), part)
     else:
         return None
     return InstructionData(name, source_of(folder), **split_rows(rows))
 
 
-def split_rows(rows: list[dict[str, Any]]) -> dict[str, tuple[Instruction, ...]]:
+def split_rows(rows: list[Instruction]) -> dict[str, tuple[Instruction, ...]]:
     """One twentieth for testing, one for validation, by a hash of the instruction's text: rows that
     share it, with other inputs, stay together. Rows with an empty output are left out.
     """
     splits: dict[str, list[Instruction]] = {"train": [], "valid": [], "test": []}
     for row in rows:
-        if row["output"].strip():
-            part = zlib.crc32(row["instruction"].strip().encode()) % 20
-            split = {0: "test", 1: "valid"}.get(part, "train")
-            splits[split].append(
-                Instruction(*(row[key].strip() for key in ("instruction", "input", "output")))
-            )
+        if row.output:
+            part = zlib.crc32(row.instruction.encode()) % 20
+            splits[{0: "test", 1: "valid"}.get(part, "train")].append(row)
     return {split: tuple(found) for split, found in splits.items()}
 
 

@@ -6,7 +6,6 @@ everything that says the same: a date is held out in all of its forms.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 from collections.abc import Callable
 from datetime import date, timedelta
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from labkit.data.fetch import download
+from labkit.data.files import decode, unzip
 from labkit.data.images import source_of
 from labkit.data.sets import DataError, Pairs, ParallelData
 
@@ -61,13 +61,18 @@ def read_multi30k(folder: Path) -> ParallelData | None:
             raise DataError(
                 f"{root / file} is not the published file (SHA-256 differs): replace or remove it"
             )
-        return [line.strip() for line in gzip.decompress(raw).decode().split("\n")[:-1]]
+        text = decode(unzip(root / file), root / file)
+        return [line.strip() for line in text.split("\n")[:-1]]
 
     splits: dict[str, Pairs] = {}
     for split, (stem, count) in MULTI30K_FILES.items():
-        pairs = tuple(zip(lines(f"{stem}.de.gz"), lines(f"{stem}.en.gz"), strict=True))
-        assert len(pairs) == count, f"{split} has {len(pairs)} pairs, {count} were expected"
-        splits[split] = pairs
+        sources, targets = lines(f"{stem}.de.gz"), lines(f"{stem}.en.gz")
+        if not len(sources) == len(targets) == count:
+            raise DataError(
+                f"{root}/{stem}.de.gz has {len(sources):,} lines and {stem}.en.gz "
+                f"{len(targets):,}, Multi30k has {count:,} in each: remove the folder"
+            )
+        splits[split] = tuple(zip(sources, targets, strict=True))
     return ParallelData("multi30k", source_of(folder), ("German", "English"), **splits)
 
 

@@ -8,7 +8,6 @@ from functools import lru_cache
 from pathlib import Path
 
 from labkit import paths
-from labkit.config import closest
 from labkit.console import warn
 from labkit.data import images, instructions, pairs, tables, text
 from labkit.data.fetch import obtain
@@ -22,6 +21,7 @@ from labkit.data.sets import (
     TextData,
 )
 from labkit.errors import UsageError
+from labkit.text import closest
 
 
 @dataclass(frozen=True)
@@ -90,17 +90,23 @@ def names(kind: type[Dataset] = Dataset) -> list[str]:
 
 
 def available() -> dict[str, str | None]:
-    """For each name: `embedded`, where a copy lies, or None when it would be downloaded."""
+    """For each name: `embedded`, where a copy that can be read lies, or None without one."""
     found: dict[str, str | None] = dict.fromkeys(EMBEDDED, "embedded")
     for name in REAL:
-        local = _local(name)
+        try:
+            local = _local(name)
+        except DataError:
+            local = None
         found[name] = local.source if local else None
     return dict(sorted(found.items()))
 
 
 def here(name: str) -> bool:
-    """Whether `name` can be read without a download."""
-    return name in EMBEDDED or (name in REAL and _local(name) is not None)
+    """Whether `name` can be read without a download; a damaged copy cannot be."""
+    try:
+        return name in EMBEDDED or (name in REAL and _local(name) is not None)
+    except DataError:
+        return False
 
 
 def load(name: str, fallback: str | None = None, kind: type[Dataset] = Dataset) -> Dataset:
@@ -138,7 +144,9 @@ def load(name: str, fallback: str | None = None, kind: type[Dataset] = Dataset) 
 @lru_cache(maxsize=4)
 def _load(name: str) -> Dataset:
     if name in EMBEDDED:
-        return EMBEDDED[name]()
+        found = EMBEDDED[name]()
+        found.check()
+        return found
     if (local := _local(name)) is not None:
         return local
     entry = REAL[name]
@@ -149,17 +157,35 @@ def _load(name: str) -> Dataset:
         raise DataError(
             f"{error}\n       Put a copy into {places}, or set LAB_DATA to a folder that has one"
         ) from error
-    found = entry.read(paths.ROOT / "data")
-    if found is None:
+    fetched = _read(name, paths.ROOT / "data")
+    if fetched is None:
         raise DataError(
             f"{name} was downloaded but cannot be read; "
             f"remove {paths.ROOT / 'data' / entry.folder} and try again"
         )
-    return found
+    return fetched
 
 
 def _local(name: str) -> Dataset | None:
     for folder in paths.data_folders():
-        if folder.is_dir() and (found := REAL[name].read(folder)) is not None:
+        if folder.is_dir() and (found := _read(name, folder)) is not None:
             return found
     return None
+
+
+def _read(name: str, folder: Path) -> Dataset | None:
+    """The set from that folder, checked; None when it is not there. Raises DataError whatever is
+    wrong with its files, so that a fallback can take over.
+    """
+    try:
+        found = REAL[name].read(folder)
+        if found is not None:
+            found.check()
+        return found
+    except DataError:
+        raise
+    except (OSError, EOFError, ValueError, TypeError, LookupError) as error:
+        raise DataError(
+            f"{name} in {folder} cannot be read ({type(error).__name__}: {error}): "
+            "replace or remove its files"
+        ) from error

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class DataError(UsageError):
-    """A dataset is neither here nor to be downloaded; the message says what to do."""
+    """A dataset is damaged, or neither here nor to be downloaded; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,19 @@ class Dataset:
     def digest(self) -> str:
         raise TypeError("a Dataset is one of its kinds: ImageData, TextData, ...")
 
+    def check(self) -> None:
+        """Raises DataError when the parts do not make a set of this kind."""
+        raise TypeError("a Dataset is one of its kinds: ImageData, TextData, ...")
+
+    def _refuse_unless(self, good: bool, what: str) -> None:
+        if not good:
+            raise DataError(f"{self.name} ({self.source}): {what}; replace or remove its files")
+
+    def _refuse_empty(self, *splits: str) -> None:
+        sizes = self.sizes()
+        for split in splits:
+            self._refuse_unless(sizes[split] > 0, f"its {split} split is empty")
+
     def provenance(self, requested: str) -> dict[str, Any]:
         """What a record says of its data: the set really used, its source, sizes and SHA-256."""
         return {
@@ -70,6 +83,24 @@ class ImageData(Dataset):
     train: Split
     test: Split
     classes: tuple[str, ...]
+
+    def check(self) -> None:
+        """Raises DataError unless images and labels are as many, and labels name classes."""
+        self._refuse_empty("train", "test")
+        for name, split in (("train", self.train), ("test", self.test)):
+            x, y = split.x, split.y
+            self._refuse_unless(
+                x.ndim == 4 and x.dtype == np.uint8 and x.shape[1:] == self.train.x.shape[1:],
+                f"its {name} images are {x.dtype} {x.shape}, not bytes (N, C, H, W)",
+            )
+            self._refuse_unless(
+                y.shape == (len(x),), f"it has {len(x):,} {name} images and {len(y):,} labels"
+            )
+            self._refuse_unless(
+                y.min() >= 0 and y.max() < len(self.classes),
+                f"its {name} labels go from {y.min()} to {y.max()}, and it has "
+                f"{len(self.classes)} classes",
+            )
 
     @cached_property
     def mean(self) -> list[float]:
@@ -104,6 +135,18 @@ class TextData(Dataset):
     valid: str
     test: str
 
+    def check(self) -> None:
+        """Raises DataError for a split without text, and for half a character."""
+        self._refuse_empty("train", "valid")
+        for name in ("train", "valid", "test"):
+            try:
+                getattr(self, name).encode()
+            except UnicodeEncodeError as error:
+                line = error.object.count("\n", 0, error.start) + 1
+                self._refuse_unless(
+                    False, f"line {line} of its {name} split holds half a character"
+                )
+
     def sizes(self) -> dict[str, int]:
         """Characters of each split."""
         return {"train": len(self.train), "valid": len(self.valid), "test": len(self.test)}
@@ -123,6 +166,22 @@ class TableData(Dataset):
     y_test: np.ndarray
     features: tuple[str, ...]
     target: str
+
+    def check(self) -> None:
+        """Raises DataError unless rows and targets are as many, and all of it is numbers."""
+        self._refuse_empty("train", "test")
+        for name, x, y in (
+            ("train", self.x_train, self.y_train), ("test", self.x_test, self.y_test),
+        ):  # fmt: skip
+            self._refuse_unless(
+                x.shape == (len(y), len(self.features)),
+                f"its {name} rows have shape {x.shape}, with {len(y)} targets and "
+                f"{len(self.features)} names of columns",
+            )
+            broken = np.flatnonzero(~(np.isfinite(x).all(axis=1) & np.isfinite(y)))
+            self._refuse_unless(
+                not len(broken), f"{name} row {broken[:1].tolist()} has a value that is no number"
+            )
 
     def sizes(self) -> dict[str, int]:
         return {"train": len(self.x_train), "test": len(self.x_test)}
@@ -147,6 +206,10 @@ class ParallelData(Dataset):
     train: Pairs
     valid: Pairs
     test: Pairs
+
+    def check(self) -> None:
+        """Raises DataError for a split without pairs."""
+        self._refuse_empty("train", "valid", "test")
 
     def sizes(self) -> dict[str, int]:
         """Pairs of each split."""
@@ -174,6 +237,10 @@ class InstructionData(Dataset):
     train: tuple[Instruction, ...]
     valid: tuple[Instruction, ...]
     test: tuple[Instruction, ...]
+
+    def check(self) -> None:
+        """Raises DataError for a split without rows."""
+        self._refuse_empty("train", "valid", "test")
 
     def sizes(self) -> dict[str, int]:
         """Rows of each split."""

@@ -9,6 +9,7 @@ import hashlib
 from pathlib import Path
 
 from labkit.data.fetch import download
+from labkit.data.files import decode, unzip
 from labkit.data.images import source_of
 from labkit.data.sets import DataError, TextData
 
@@ -26,7 +27,7 @@ def read_wikitext2(folder: Path) -> TextData | None:
     }
     if not all(file.is_file() for file in files.values()):
         return None
-    texts = {split: gzip.decompress(file.read_bytes()).decode() for split, file in files.items()}
+    texts = {split: decode(unzip(file), file) for split, file in files.items()}
     for split, words in WIKITEXT_WORDS.items():
         if (count := len(texts[split].split())) != words:
             raise DataError(
@@ -56,7 +57,7 @@ def read_shakespeare(folder: Path) -> TextData | None:
     raw = file.read_bytes()
     if hashlib.sha256(raw).hexdigest() != SHAKESPEARE_SHA256:
         raise DataError(f"{file} is not the published file (SHA-256 differs): replace or remove it")
-    text = raw.decode()
+    text = decode(raw, file)
     cut = int(len(text) * 0.9)
     return TextData("tinyshakespeare", source_of(folder), text[:cut], text[cut:], "")
 

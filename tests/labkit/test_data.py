@@ -241,10 +241,12 @@ def test_idx_reader_against_torchvision(tmp_path: Path) -> None:
 
     array = np.random.default_rng(0).integers(0, 256, (7, 28, 28), dtype=np.uint8)
     write_idx(tmp_path / "x", array)
-    assert (images.read_idx(tmp_path / "x") == read_image_file(str(tmp_path / "x")).numpy()).all()
+    assert (
+        images.read_idx(tmp_path / "x", 3) == read_image_file(str(tmp_path / "x")).numpy()
+    ).all()
     (tmp_path / "cut").write_bytes((tmp_path / "x").read_bytes()[:-1])
     with pytest.raises(data.DataError, match="cut short"):
-        images.read_idx(tmp_path / "cut")
+        images.read_idx(tmp_path / "cut", 3)
 
 
 def test_altered_mnist_is_refused(nowhere: Path) -> None:

@@ -101,16 +101,13 @@ def test_commands_have_right_answers_and_fresh_inputs() -> None:
 
 
 def test_alpaca_rows_with_the_same_instruction_stay_together() -> None:
-    rows = [
-        {"instruction": f"Do {i // 3}", "input": f"{i}", "output": " yes " if i % 7 else " "}
-        for i in range(900)
-    ]
+    rows = [Instruction(f"Do {i // 3}", f"{i}", "yes" if i % 7 else "") for i in range(900)]
     splits = instructions.split_rows(rows)
-    assert sum(map(len, splits.values())) == sum(bool(row["output"].strip()) for row in rows)
+    assert sum(map(len, splits.values())) == sum(bool(row.output) for row in rows)
     texts = [{row.instruction for row in split} for split in splits.values()]
     assert sum(map(len, texts)) == len(set.union(*texts))
     assert all(5 <= len(splits[split]) < 90 for split in ("valid", "test"))
-    assert splits["train"][0] == Instruction("Do 0", "1", "yes"), "stripped; row 0 had no output"
+    assert splits["train"][0] == Instruction("Do 0", "1", "yes"), "row 0 had no output"
 
 
 def test_altered_copies_are_refused(tmp_path: Path) -> None:
