@@ -93,14 +93,15 @@ def conjugate_gradient(
     return _finish(x, np.array(norms), limit)
 
 
-def _positive(value: float, formula: str, what: str) -> float:
+def _positive(value: float | Array, formula: str, what: str) -> float:
     """The value, above 0, as a float. Raises ValueError that names the formula and the culprit."""
+    value = float(value)
     if not 0 < value < np.inf:
         raise ValueError(
             f"{formula} is {value:.3g}, and must be above 0 and finite: {what} is not symmetric "
             "positive definite; solve AᵀA x = Aᵀb, or add a ridge to the diagonal"
         )
-    return float(value)
+    return value
 
 
 def _finish(x: Array, residuals: Array, limit: float) -> Solution:
