@@ -17,7 +17,8 @@ def one_cycle(step: int, total: int, peak: float, rise: float = 0.3) -> float:
     peak / 25 / 10^4. On each leg, a fraction p of the way from a to b, the rate is
         b + (a - b) (1 + cos(pi p)) / 2.
     These are the conventions of torch.optim.lr_scheduler.OneCycleLR. A rise of one step or less,
-    rise * total <= 1, leaves no way up: step 0 is then at the peak (= 1) or already past it.
+    rise * total <= 1 (to 10^-9, since shares are rounded), leaves no way up: step 0 is then at the
+    peak (= 1) or already past it.
     """
     start, end = peak / 25, peak / 25e4
     top = rise * total - 1

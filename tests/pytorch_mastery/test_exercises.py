@@ -107,6 +107,21 @@ def test_the_rise_takes_three_tenths_when_none_is_given() -> None:
 
 
 @pytest.mark.exercise("schedule.one_cycle")
+@pytest.mark.parametrize(
+    ("total", "rise", "first"),
+    [
+        (50, 0.02, 1.0),
+        (50, 0.020000000000000004, 1.0),  # times 50 it is 1 and the last bit of 1
+        (10, 0.1 + 5e-11, 1.0),
+        (10, 0.1 + 1e-8, 1 / 25),  # a ten-millionth of a step is a way up
+        (10, 0.1 + 2e-10, 1 / 25),
+    ],
+)
+def test_a_rise_of_one_step_is_one_step_to_rounding(total: int, rise: float, first: float) -> None:
+    assert schedule.one_cycle(0, total, 1.0, rise) == pytest.approx(first)
+
+
+@pytest.mark.exercise("schedule.one_cycle")
 @pytest.mark.parametrize(("total", "peak", "rise"), [(100, 0.01, 0.3), (937, 2.0, 0.05)])
 def test_one_cycle_is_that_of_torch(total: int, peak: float, rise: float) -> None:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=peak)
