@@ -62,6 +62,7 @@ class Entrypoint(Generic[C]):
 
     def main(self, argv: Sequence[str]) -> int:
         """Carry out a command line (without the program's name); returns the exit code."""
+        self.exit_code = 0
         with outlived():
             try:
                 return self._main(list(argv))
