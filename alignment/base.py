@@ -6,6 +6,8 @@ from typing import Any
 
 from alignment.chat import CHAT_TEMPLATE
 from labkit import Run, UsageError, paths
+from labkit.text import short
+from labkit.weights import check_finite, check_loaded, opening
 
 LAB = "lab://"
 BASE_DATA = ("wikitext2", "pydoc")
@@ -16,6 +18,10 @@ HUB = "https://huggingface.co"
 FILES = ["*.json", "*.txt", "*.safetensors"]
 """What a model and its tokenizer consist of; the same weights in other formats are left there."""
 END = "<|endoftext|>"
+OTHER_BASES = (
+    "Type base=lab://pretraining/tiny for week 7's model, base=gpt2 with a network, or "
+    "base=/path/to/a/folder"
+)
 
 
 def load_base(base: str, run: Run, texts: Iterable[str], dropout: float = 0.0) -> tuple[Any, Any]:
@@ -54,23 +60,42 @@ def _artifact(base: str, run: Run) -> Path | None:
 
 def _pretrained(place: Path | str, base: str) -> tuple[Any, Any]:
     """From a folder or the hub, in fp32 whatever the files hold."""
+    try:
+        folder = Path(place) if Path(place).is_dir() else Path(_from_hub(str(place)))
+    except (OSError, ValueError) as error:
+        raise _nowhere(base, short(error, 200)) from error
+    if not (folder / "config.json").is_file():
+        raise _nowhere(base, "it has no config.json")
+    return _open(folder)
+
+
+def _nowhere(base: str, reason: str) -> UsageError:
+    return UsageError(
+        f"base={base} is neither a folder with a model and its tokenizer nor one that can be had "
+        f"from the hub ({reason}).\n{OTHER_BASES}."
+    )
+
+
+def _open(folder: Path) -> tuple[Any, Any]:
+    """Model and tokenizer of a folder. Raises UsageError for anything amiss in it."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    try:
-        folder = place if Path(place).is_dir() else _from_hub(str(place))
+    with opening(folder, "language model", OTHER_BASES):
         config = AutoConfig.from_pretrained(folder)
         if getattr(config, "activation_function", None) == "gelu_new":
             config.activation_function = "gelu_pytorch_tanh"  # the same function in one kernel
-        model = AutoModelForCausalLM.from_pretrained(folder, config=config, dtype=torch.float32)
-        return model, AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise UsageError(
-            f"base={base} is neither a folder with a model and its tokenizer nor one that can be "
-            f"had from the hub ({reason}).\nType base=lab://pretraining/tiny for week 7's model, "
-            "base=gpt2 with a network, or base=/path/to/a/folder."
-        ) from error
+        opened: Any = AutoModelForCausalLM.from_pretrained(
+            folder, config=config, dtype=torch.float32, output_loading_info=True
+        )
+    model, info = opened
+    check_loaded(info, folder)
+    check_finite(model, folder)
+    with opening(folder, "tokenizer", "It must lie beside the model"):
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        if not tokenizer.encode("words"):  # without its files the library makes an empty one
+            raise UsageError(f"{folder} has no tokenizer; it must lie beside the model")
+    return model, tokenizer
 
 
 def _from_hub(name: str) -> str:

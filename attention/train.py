@@ -85,6 +85,8 @@ class Config(LabConfig):
                 f"{self.symbols} symbols in sequences of {self.length} are too few to hold any "
                 "out; try length=8 symbols=8"
             )
+        if self.scale == 0:
+            raise UsageError("scale=0 makes all scores alike, and masked ones NaN; leave it out")
         if self.lookahead < 0 or not 0 <= self.warmup <= 1:
             raise UsageError("lookahead must be 0 or more, and warmup from 0 to 1")
         if not self.cost_lengths or min(self.cost_lengths) < 1:

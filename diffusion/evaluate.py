@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from diffusion.pipeline import Pipeline
-from labkit import Run
+from labkit import Run, UsageError
 from labkit.cadence import Doubling
 from labkit.console import say
 from labkit.data import ImageData, epoch_order
@@ -69,6 +69,28 @@ class FeatureDistance:
         return features
 
 
+def judge(run: Run, data: ImageData) -> CNN:
+    """Week 3's classifier, whose features the samples are measured by; if missing, made first.
+
+    Raises UsageError when its folder cannot be opened, or it is one for other pictures.
+    """
+    channels, classes = data.train.x.shape[1], len(data.classes)
+    folder = run.artifact("pytorch_mastery", data=data.name)
+    if folder is None:  # size smoke: features of an untrained network
+        untrained = CNN(channels, classes, 8, data.mean, data.std)
+        return untrained.to(run.device).eval()
+    classifier = load_classifier(folder, run.device)
+    if (found := (classifier.shape["channels"], classifier.shape["classes"])) != (
+        channels,
+        classes,
+    ):
+        raise UsageError(
+            f"{folder} is a classifier of {found[0]} channels and {found[1]} classes, and "
+            f"{data.name} has {channels} and {classes}. Remove it, and it is made anew"
+        )
+    return classifier
+
+
 def measure(cfg: "Config", run: Run, pipeline: Pipeline, data: ImageData) -> dict[str, float]:
     """The headline numbers: distance of samples from real pictures, and obedience under guidance.
 
@@ -77,12 +99,7 @@ def measure(cfg: "Config", run: Run, pipeline: Pipeline, data: ImageData) -> dic
     """
     x, y = data.train.tensors(run.device)
     x_test, y_test = data.test.tensors(run.device)
-    folder = run.artifact("pytorch_mastery", data=data.name)
-    if folder is None:  # size smoke: features of an untrained network
-        classifier = CNN(x.shape[1], len(data.classes), 8, data.mean, data.std)
-        classifier.to(run.device).eval()
-    else:
-        classifier = load_classifier(folder, run.device)
+    classifier = judge(run, data)
     count = min(cfg.samples, len(x_test))
     distance = FeatureDistance(classifier, x, x_test, count)
 

@@ -18,6 +18,7 @@ from diffusion.ddpm import DDPM, Trace
 from diffusion.flow import RectifiedFlow
 from diffusion.guidance import guided
 from diffusion.model import UNet
+from labkit.weights import check_finite, opening
 
 Autocast = Callable[[], contextlib.AbstractContextManager[Any]]
 
@@ -113,11 +114,16 @@ class Pipeline:
 
     @classmethod
     def load(cls, folder: Path | str, device: torch.device | str = "cpu") -> "Pipeline":
-        """The pipeline that a run saved. Raises FileNotFoundError when the folder holds none."""
+        """The pipeline that a run saved. Raises UsageError, which names the folder and what is
+        wrong with it, when it holds none.
+        """
         from safetensors.torch import load_file
 
-        config = json.loads(Path(folder, "config.json").read_text(encoding="utf-8"))
-        network = UNet(**config["network"])
-        network.load_state_dict(load_file(Path(folder, "model.safetensors")))
-        settings = Settings(**{**config["settings"], "image": tuple(config["settings"]["image"])})
+        with opening(folder, "diffusion model", "Train one: python -m diffusion.train +size=tiny"):
+            config = json.loads(Path(folder, "config.json").read_text(encoding="utf-8"))
+            network = UNet(**config["network"])
+            network.load_state_dict(load_file(Path(folder, "model.safetensors")))
+            image = tuple(config["settings"]["image"])
+            settings = Settings(**{**config["settings"], "image": image})
+        check_finite(network, folder)
         return cls(network.to(device).eval().requires_grad_(False), settings)

@@ -90,11 +90,12 @@ def train(cfg: Config, run: Run) -> None:
     from diffusion.guidance import drop_labels
     from diffusion.model import UNet
     from diffusion.pipeline import Pipeline, Settings, from_pictures
-    from labkit.data import ImageData, batch_indices
+    from labkit.data import ImageData, batch_indices, check_batch_size
     from labkit.muon import Muon
     from pytorch_mastery import one_cycle
 
     data = run.data(cfg.data, ImageData)
+    check_batch_size(len(data.train), cfg.batch_size)
     x, y = data.train.tensors(run.device)
     if any(side % 2 ** (len(cfg.multipliers) - 1) for side in x.shape[2:]):
         raise UsageError(

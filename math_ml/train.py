@@ -76,11 +76,12 @@ def train(cfg: Config, run: Run) -> None:
     import numpy as np
     from threadpoolctl import threadpool_limits
 
-    from labkit.data import ImageData, batch_indices
+    from labkit.data import ImageData, batch_indices, check_share
     from math_ml import figures, model_selection, softmax
 
     threadpool_limits(cfg.threads)
     data = run.data(cfg.data, ImageData)
+    check_share(len(data.train), cfg.validation)
     x, y = _rows(data, data.train.x), data.train.y
     kept, held_out = model_selection.train_valid_split(len(y), cfg.validation)  # for all seeds one
     x_valid, y_valid, x, y = x[held_out], y[held_out], x[kept], y[kept]

@@ -83,12 +83,13 @@ def train(cfg: Config, run: Run) -> None:
     import numpy as np
     from threadpoolctl import threadpool_limits
 
-    from labkit.data import ImageData, batch_indices
+    from labkit.data import ImageData, batch_indices, check_batch_size, check_share
     from neural_networks import activations, inputs, mlp, optim
     from neural_networks.losses import cross_entropy
 
     threadpool_limits(cfg.threads)
     data = run.data(cfg.data, ImageData)
+    check_share(len(data.train), cfg.validation)
     order = np.random.default_rng(0).permutation(len(data.train))  # one split for all seeds
     held_out, kept = np.split(order, [round(cfg.validation * len(order))])
     scale = inputs.Scaling(data.mean, data.std, cfg.inputs)
@@ -100,6 +101,7 @@ def train(cfg: Config, run: Run) -> None:
     opt = _optimizer(cfg, params)
     run.track(params=params, opt=opt.state)
 
+    check_batch_size(len(labels), cfg.batch_size)
     epoch = len(labels) // cfg.batch_size  # steps
     steps = cfg.epochs * epoch
     for step in run.steps(steps):

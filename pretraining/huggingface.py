@@ -25,6 +25,7 @@ from transformers import (
 )
 
 from labkit import UsageError, exercise
+from labkit.weights import opening
 from pretraining.model import EPS, GPT, Architecture
 from pretraining.variants import FAMILIES, refuse_other_weights, shape_of
 
@@ -158,12 +159,13 @@ def load(folder: Path | str) -> GPT:
     Raises UsageError for a model of another kind, and ValueError as `from_huggingface` does, or
     where the files lack weights or hold weights that the model has not.
     """
-    if AutoConfig.from_pretrained(folder).model_type not in FAMILIES:
-        raise UsageError(f"{folder} holds neither a GPT-2 nor a NanoChat")
-    # The library fills what is missing with random numbers and drops what it does not know.
-    opened: Any = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, output_loading_info=True
-    )
+    with opening(folder, "language model", "Take one that week 7 published"):
+        if AutoConfig.from_pretrained(folder).model_type not in FAMILIES:
+            raise UsageError(f"{folder} holds neither a GPT-2 nor a NanoChat")
+        # The library fills what is missing with random numbers and drops what it does not know.
+        opened: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, output_loading_info=True
+        )
     theirs, info = opened
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if info[problem]:

@@ -37,7 +37,7 @@ def encode_prompts(
     Raises UsageError for an empty prompt, or one that leaves no room in the context.
     """
     if not prompts:
-        length = min(16, context // 4, len(valid) // 2)
+        length = max(1, min(16, context // 4, len(valid) // 2))
         return [valid[start : start + length][None] for start in (0, len(valid) // 2)]
     encoded = []
     for prompt in prompts:

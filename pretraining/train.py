@@ -101,6 +101,12 @@ class Config(LabConfig):
                 f"width must be an even multiple of heads; got width={self.width} and "
                 f"heads={self.heads}, try width={64 * self.heads}"
             )
+        if self.micro_batch is not None and self.micro_batch < 1:
+            raise UsageError(f"micro_batch must be 1 or more, or null; got {self.micro_batch}")
+        if self.objective == "next" and self.context < 2:
+            raise UsageError("context=1 leaves a sample no room behind its first token; try 2")
+        if self.objective == "masked" and self.mask_rate == 0:
+            raise UsageError("mask_rate=0 hides nothing that could be learned; try mask_rate=0.15")
         if self.teraflops is not None and self.teraflops <= 0:
             raise UsageError(f"teraflops must be > 0, got {self.teraflops}")
         if self.temperature < 0 or (self.top_p is not None and not 0 < self.top_p <= 1):

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from labkit.weights import check_finite, opening
+
 SIDE = 28
 """Images enter the first convolution with this height and width."""
 
@@ -101,12 +103,15 @@ def save_classifier(model: CNN, folder: Path) -> None:
 def load_classifier(folder: Path | str, device: torch.device | str = "cpu") -> CNN:
     """The classifier that a finished run published into `folder`, in eval mode, without gradients.
 
-    Raises FileNotFoundError when the folder holds none.
+    Raises UsageError, which names the folder and what is wrong with it, when it holds none.
     """
     from safetensors.torch import load_file
 
-    shape = json.loads(Path(folder, "config.json").read_text(encoding="utf-8"))
-    blank = [0.0] * shape["channels"]  # mean and deviation are buffers: they come with the weights
-    model = CNN(**shape, mean=blank, std=blank)
-    model.load_state_dict(load_file(Path(folder, "model.safetensors"), device=str(device)))
+    fix = "Remove it, and it is made anew: python -m pytorch_mastery.train +size=tiny"
+    with opening(folder, "classifier", fix):
+        shape = json.loads(Path(folder, "config.json").read_text(encoding="utf-8"))
+        blank = [0.0] * shape["channels"]  # mean and deviation, buffers, come with the weights
+        model = CNN(**shape, mean=blank, std=blank)
+        model.load_state_dict(load_file(Path(folder, "model.safetensors"), device=str(device)))
+    check_finite(model, folder)
     return model.to(device).eval().requires_grad_(False)

@@ -51,8 +51,21 @@ class Config(LabConfig):
         ):  # fmt: skip
             if getattr(self, name) <= 0:
                 raise UsageError(f"{name} must be > 0, got {getattr(self, name)}")
+        if self.batch_size < 2:
+            raise UsageError(
+                f"batch_size must be 2 or more, got {self.batch_size}: batch normalisation needs "
+                "the spread of a batch; try batch_size=64"
+            )
         if not 0 <= self.shift < 14:
             raise UsageError(f"shift must be from 0 to 13 pixels, got {self.shift}; try shift=2")
+
+    def check_test_batch(self, tests: int) -> None:
+        """Raises UsageError when batch statistics would be those of a single test image."""
+        if not self.eval_mode and (self.test_batch == 1 or tests % self.test_batch == 1):
+            raise UsageError(
+                f"test_batch={self.test_batch} leaves a batch of one of the {tests} test images, "
+                f"which eval_mode=false cannot normalise; try test_batch={self.test_batch + 1}"
+            )
 
 
 @lab("pytorch_mastery", Config)
@@ -61,13 +74,15 @@ def train(cfg: Config, run: Run) -> None:
     import torch
     import torch.nn.functional as F
 
-    from labkit.data import ImageData, batch_indices
+    from labkit.data import ImageData, batch_indices, check_batch_size
     from pytorch_mastery.augment import random_shift
     from pytorch_mastery.evaluate import accuracy, percent_right
     from pytorch_mastery.model import CNN, resize, save_classifier
     from pytorch_mastery.schedule import one_cycle
 
     data = run.data(cfg.data, ImageData)
+    check_batch_size(len(data.train), cfg.batch_size)
+    cfg.check_test_batch(len(data.test))
     x, y = data.train.tensors(run.device)
     x_test, y_test = data.test.tensors(run.device)
     x = resize(x.float()).round().to(torch.uint8) if x.shape[-1] != 28 else x  # digits are 8 x 8

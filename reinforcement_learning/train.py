@@ -121,6 +121,16 @@ class Config(LabConfig):
             zero = value == 0 and name not in may_be_zero
             if zero or (not isinstance(value, str) and value < 0):
                 raise UsageError(f"{name} must be > 0, got {value}")
+        for name in ("ppo_gae_lambda", "dqn_exploration", "dqn_epsilon", "q_epsilon"):
+            if getattr(self, name) > 1:
+                raise UsageError(f"{name} must be at most 1, got {getattr(self, name)}")
+        if self.algo == "ppo" and self.ppo_envs * (self.ppo_rollout // 2) < 2:
+            # Of two steps in a row one may be a reset, which is no transition; and advantages are
+            # divided by their standard deviation.
+            raise UsageError(
+                "a rollout of PPO must be sure to have two transitions: ppo_rollout=2 or more, and "
+                f"4 with ppo_envs=1; got ppo_envs={self.ppo_envs} ppo_rollout={self.ppo_rollout}"
+            )
 
     def own(self, name: str) -> Any:
         """The chosen algorithm's setting of that name: `envs` is `ppo_envs` for PPO."""

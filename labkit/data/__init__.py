@@ -5,7 +5,7 @@ error says what to type. `fallback` lets a run go on with another set, loudly, a
 so.
 """
 
-from labkit.data.batches import batch_indices, epoch_order
+from labkit.data.batches import batch_indices, check_batch_size, check_share, epoch_order
 from labkit.data.registry import available, here, load, names
 from labkit.data.sets import (
     DataError,
@@ -33,6 +33,8 @@ __all__ = [
     "TextData",
     "available",
     "batch_indices",
+    "check_batch_size",
+    "check_share",
     "epoch_order",
     "here",
     "load",

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from labkit import UsageError
 from pytorch_mastery import CNN, load_classifier, resize, save_classifier
 
 
@@ -56,5 +57,5 @@ def test_a_saved_classifier_is_loaded_ready_to_use(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_classifier_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"config\.json"):
+    with pytest.raises(UsageError, match=r"holds no classifier.*config\.json"):
         load_classifier(tmp_path)
