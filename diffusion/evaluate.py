@@ -31,7 +31,7 @@ DRAWS = 5
 """Draws of real training pictures that the real-against-real distance is averaged over."""
 FIRST_PREVIEW = 30.0
 """Seconds of training until the first pictures."""
-PREVIEW_COLUMNS = 3
+PREVIEW_ROWS = 3
 """Pictures of each class in a preview."""
 PREVIEW_STEPS = 15
 """Sampler steps of a preview: all of it costs about as much as five steps of training at tiny."""
@@ -119,8 +119,8 @@ def measure(cfg: "Config", run: Run, pipeline: Pipeline, data: ImageData) -> dic
 class Preview:
     """Sample pictures early in training and ever more rarely: about 1 % of its time.
 
-    They come from the averaged weights by a cheap sampler, a row for each class. The noise is drawn
-    from a generator of their own, so that training goes on as if nobody had looked.
+    They come from the averaged weights by a cheap sampler, a column for each class. The noise is
+    drawn from a generator of their own, so that training goes on as if nobody had looked.
     """
 
     def __init__(self, run: Run, pipeline: Pipeline, guidance: float) -> None:
@@ -134,14 +134,15 @@ class Preview:
         if not self.cadence.due(self.run.train_seconds):
             return
         settings = self.pipeline.settings
-        classes = torch.arange(self.pipeline.network.null).repeat_interleave(PREVIEW_COLUMNS)
+        columns = self.pipeline.network.null
+        classes = torch.arange(columns).repeat(PREVIEW_ROWS)
         steps = min(PREVIEW_STEPS, settings.sampling_steps)
         sampler = "euler" if settings.objective == "flow" else "ddim"
         drawn = self.pipeline(
             classes, guidance=self.guidance, sampler=sampler, steps=steps, seed=self.run.seed
         )
         name = f"preview_{step:06d}"
-        self.run.grid(name, drawn, PREVIEW_COLUMNS)
+        self.run.grid(name, drawn, columns)
         say(f"pictures after {step} steps: {self.run.dir / 'samples' / name}.png")
 
 
