@@ -65,6 +65,8 @@ class Config(LabConfig):
         for name in positive.split():
             if getattr(self, name) <= 0:
                 raise UsageError(f"{name} must be > 0, got {getattr(self, name)}")
+        if self.samples < 2:
+            raise UsageError("samples must be 2 or more: their spread is measured; try samples=200")
         if self.width % 4 or not self.multipliers or min(self.multipliers) < 1:
             raise UsageError("width must be a multiple of 4, and multipliers a list like [1,2]")
         if not 0 <= self.label_dropout < 1 or not 0 <= self.ema_decay < 1:

@@ -10,6 +10,7 @@ import json
 import pickle
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -110,15 +111,13 @@ CLASSIFIER = ANY | {
     "no channels": partial(settings, channels=0),
     "channels are null": partial(settings, channels=None),
 }
+SETTINGS = Settings("eps", "cosine", 50, 0.0, 1.0, "ddim", 4, 2.0, (1, 8, 8))
 PIPELINE = ANY | {
     "unknown key": partial(settings, network={"nonsense": 1}),
-    "unknown setting": lambda f: settings(f, settings=asdict(image=(1, 8, 8), nonsense=1)),
+    "unknown setting": lambda f: settings(f, settings=asdict(SETTINGS) | {"nonsense": 1}),
+    "a setting fewer": lambda f: settings(f, settings={"image": SETTINGS.image}),
     "settings are null": partial(settings, settings=None),
 }
-
-
-def asdict(**values: Any) -> dict[str, Any]:
-    return values
 
 
 class FakeRun:
@@ -151,7 +150,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from diffusion.model import UNet
 
     folder = tmp_path_factory.mktemp("pipeline")
-    Pipeline(UNet(1, 3, 8, [1], 1), Settings(image=(1, 8, 8))).save(folder)
+    Pipeline(UNet(1, 3, 8, [1], 1), SETTINGS).save(folder)
     return folder
 
 
@@ -176,7 +175,7 @@ def test_base(fault: str, language_model: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        ("no tensors", "they lack transformer.h.0."),
+        ("no tensors", "they lack lm_head.weight, transformer.h.0."),
         ("more layers", "they lack transformer.h.1."),
         ("one weight more", "have besides those of the model more."),
         ("another kind", "they lack bert.embeddings"),
