@@ -53,7 +53,7 @@ def test_batches_are_a_pure_function_and_cover_an_epoch() -> None:
         assert len(set(np.concatenate(epoch).tolist())) == 100, "no example twice in an epoch"
     assert (first[0] != first[10]).any(), "epochs differ"
     assert (first[0] != data.batch_indices(103, 10, 0, seed=4)).any(), "seeds differ"
-    with pytest.raises(ValueError, match="from 1 to the 103"):
+    with pytest.raises(UsageError, match="from 1 to the 103"):
         data.batch_indices(103, 104, 0, 0)
 
 
