@@ -145,15 +145,18 @@ def project() -> dict[str, Any]:
 
 
 def check_data() -> Iterator[Finding]:
-    """Where datasets are looked for, and which are there."""
-    from labkit.data import available
+    """Where datasets are looked for, which are there, and which copies are damaged."""
+    from labkit.data import available, damaged
 
     named = os.environ.get("LAB_DATA")
     if named and not paths.data_folders()[0].is_dir():
         yield Finding("LAB_DATA", "broken", f"{named} is no folder; correct it, or: unset LAB_DATA")
     else:
         yield Finding("LAB_DATA", "ok", named or "not set: datasets are downloaded into data/")
-    found = available()
+    faults = damaged()
+    for name, fault in faults.items():
+        yield Finding(name, "broken", fault)
+    found = {name: source for name, source in available().items() if name not in faults}
     here = [name for name, source in found.items() if source and source != "embedded"]
     embedded = [name for name, source in found.items() if source == "embedded"]
     absent = [name for name, source in found.items() if not source]

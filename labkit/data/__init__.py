@@ -6,7 +6,7 @@ so.
 """
 
 from labkit.data.batches import batch_indices, check_batch_size, check_share, epoch_order
-from labkit.data.registry import available, here, load, names
+from labkit.data.registry import available, damaged, here, load, names
 from labkit.data.sets import (
     DataError,
     Dataset,
@@ -35,6 +35,7 @@ __all__ = [
     "batch_indices",
     "check_batch_size",
     "check_share",
+    "damaged",
     "epoch_order",
     "here",
     "load",

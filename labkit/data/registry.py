@@ -101,6 +101,17 @@ def available() -> dict[str, str | None]:
     return dict(sorted(found.items()))
 
 
+def damaged() -> dict[str, str]:
+    """What is wrong with each copy on this machine that is there and cannot be read, by name."""
+    found = {}
+    for name in REAL:
+        try:
+            _local(name)
+        except DataError as error:
+            found[name] = str(error)
+    return found
+
+
 def here(name: str) -> bool:
     """Whether `name` can be read without a download; a damaged copy cannot be."""
     try:

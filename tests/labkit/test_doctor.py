@@ -115,8 +115,9 @@ def test_a_damaged_dataset_is_broken(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         monkeypatch.setattr(doctor, f"check_{name}", lambda: iter(()))
     findings = {finding.check: finding for finding in doctor.examine()}
     assert findings["LAB_DATA"].status == "ok"
-    assert findings["data"].status == "broken"
-    assert "input.txt" in findings["data"].text
+    assert findings["tinyshakespeare"].status == "broken"
+    assert "input.txt" in findings["tinyshakespeare"].text
+    assert "tinyshakespeare" not in findings["datasets"].text
 
 
 @pytest.mark.parametrize("under", ["/proc/lab", "file/lab"])
