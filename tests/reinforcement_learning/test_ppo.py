@@ -188,7 +188,8 @@ def test_a_truncated_step_is_valued_by_the_observation_before_the_reset() -> Non
 
 def test_a_rollout_of_one_transition_has_a_finite_advantage() -> None:
     """Its deviation is that of one number: none. And one step alone may be a restart."""
-    cfg = Config(env="CartPole-v1", ppo_rollout=2, ppo_envs=1)
+    cfg = Config(env="CartPole-v1", ppo_rollout=4, ppo_envs=1)
+    cfg.ppo_rollout = 2  # which Config refuses, since this may come of it
     envs = Environments("CartPole-v1", 1, max_episode_steps=1)
     envs.reset(seed=0)
     agent = PPO(cfg, envs, torch.device("cpu"))
@@ -196,5 +197,6 @@ def test_a_rollout_of_one_transition_has_a_finite_advantage() -> None:
     assert len(rollout.obs) == 1
     assert torch.isfinite(rollout.advantage).all()
     assert np.isfinite([v.item() for v in agent.update(rollout).values()]).all()
+    cfg.ppo_rollout = 1
     with pytest.raises(UsageError, match="ppo_rollout must be > 1"):
-        PPO(Config(env="CartPole-v1", ppo_rollout=1), envs, torch.device("cpu"))
+        PPO(cfg, envs, torch.device("cpu"))
