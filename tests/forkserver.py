@@ -29,7 +29,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 PRELOAD = (
     "torch torch._dynamo torchvision matplotlib.figure matplotlib.backends.backend_agg hydra "
-    "hydra.core.config_store numpy safetensors.torch rich.console"
+    "hydra.core.config_store numpy safetensors.torch rich.console sklearn.datasets "
+    "sklearn.linear_model transformers.models.gpt2.modeling_gpt2 peft pydantic"
 ).split()
 
 
