@@ -73,12 +73,20 @@ def save_grid(
 def _titled_grid(
     path: Path, arrays: Sequence[np.ndarray], columns: int, titles: Sequence[str]
 ) -> None:
-    figure = new_figure(columns * 1.1, -(-len(arrays) // columns) * 1.35)
+    """All pictures in one pair of axes, measured in inches: axes of their own take seconds."""
+    width, height, side = 1.1, 1.35, 1.04  # of a cell, and of the longer side of its picture
+    rows = -(-len(arrays) // columns)
+    figure = new_figure(columns * width, rows * height)
+    figure.set_layout_engine("none")
+    axes = figure.add_axes((0, 0, 1, 1))
     for i, (array, title) in enumerate(zip(arrays, titles, strict=True)):
-        axes = figure.add_subplot(-(-len(arrays) // columns), columns, i + 1)
-        axes.imshow(array, cmap="gray")
-        axes.set_title(title, fontsize=8)
-        axes.axis("off")
+        x, y = i % columns * width + width / 2, (rows - 1 - i // columns) * height
+        half, tall = side * np.array(array.shape[1::-1]) / max(array.shape[:2]) / (2, 1)
+        extent = (x - half, x + half, y, y + tall)
+        axes.imshow(array, cmap="gray", extent=extent, vmin=0, vmax=255, interpolation="nearest")
+        axes.text(x, y + tall + 0.06, title, fontsize=8, ha="center")
+    axes.set(xlim=(0, columns * width), ylim=(-0.03, rows * height), aspect="equal")
+    axes.axis("off")
     save_figure(path, figure)
 
 

@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PRELOAD = (
     "torch torch._dynamo torchvision matplotlib.figure matplotlib.backends.backend_agg hydra "
     "hydra.core.config_store numpy safetensors.torch rich.console sklearn.datasets "
-    "sklearn.linear_model transformers.models.gpt2.modeling_gpt2 peft pydantic"
+    "sklearn.linear_model sklearn.manifold transformers.models.gpt2.modeling_gpt2 peft pydantic"
 ).split()
 
 
