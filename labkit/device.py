@@ -99,7 +99,8 @@ def describe(device_type: str) -> dict[str, Any]:
     """The machine in the words of a record.
 
     `instructions` (see labkit.processor), `cores` (those this process may run on), `threads` (that
-    a matrix product uses) and `ghz` tell how fast a processor is; its name does not.
+    a matrix product uses) and `ghz` tell how fast a processor is; its name does not. Where the
+    libraries are held back to an older instruction set, `held_back` is the processor's own.
     """
     about: dict[str, Any] = {
         "device": device_type,
@@ -107,7 +108,8 @@ def describe(device_type: str) -> dict[str, Any]:
         "cores": processor.logical_cores(),
         "physical_cores": processor.physical_cores(),
         "threads": threads.in_use(),
-        "instructions": processor.instruction_set(),
+        "instructions": (used := processor.instruction_set()),
+        "held_back": own if (own := processor.instruction_set(environment={})) != used else None,
         "ghz": processor.gigahertz(),
     }
     if device_type == "cuda":

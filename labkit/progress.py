@@ -119,7 +119,10 @@ def instructions(record: Record) -> str | None:
     """
     about = record.get("machine") or {}
     if "instructions" in about or about.get("device") != "cpu":
-        return about.get("instructions")
+        held = about.get("held_back")
+        return about.get("instructions") and about["instructions"] + (
+            f" ({held} held back)" if held else ""
+        )
     chosen = record["config"].get("precision") == "auto" and record.get("precision") == "bf16"
     return "bf16" if chosen else None
 

@@ -33,6 +33,7 @@ class Machine(Part):
     physical_cores: int | None = None
     threads: int | None = None
     instructions: str | None = None
+    held_back: str | None = None
     ghz: Number | None = None
 
 

@@ -155,6 +155,11 @@ def test_one_missed_band_holds_the_status_back(clone: Clone) -> None:
             {"processes": 2},
             "Some 3000, amx, 2 cores, 1 thread, 2 processes",
         ),
+        (
+            {"cores": 2, "instructions": "avx2", "held_back": "bf16"},
+            {},
+            "Some 3000, avx2 (bf16 held back), 2 cores",
+        ),
         ({"cores": 2, "instructions": None}, {}, "Some 3000, 2 cores"),
         ({"device": "cuda", "name": "NVIDIA H100", "cores": 9, "instructions": "avx2"}, {},
          "NVIDIA H100"),
