@@ -34,13 +34,13 @@ demo: setup
 	$(BIN)/python -m diffusion.train +size=tiny
 
 test: setup
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --durations=10
 	$(BIN)/lab exercise verify
 	$(BIN)/python -m labkit.progress --check
 
 test-avx2: setup
 	OPENBLAS_CORETYPE=Haswell ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 \
-		$(BIN)/python -m pytest -n 2
+		$(BIN)/python -m pytest -n 2 --durations=10
 
 mutants: setup
 	$(BIN)/lab exercise mutants $(WEEKS)

@@ -5,8 +5,10 @@ own.
 from __future__ import annotations
 
 import atexit
+import hashlib
 import json
 import os
+import pickle
 import random
 import subprocess
 import sys
@@ -22,6 +24,7 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+from filelock import FileLock  # noqa: E402
 
 from tests.forkserver import ForkServer  # noqa: E402
 
@@ -36,6 +39,12 @@ class Finished:
     returncode: int
     output: str
     dir: Path | None
+
+    @property
+    def home(self) -> Path:
+        """The folder with runs/, results/ and artifacts/."""
+        assert self.dir is not None
+        return self.dir.parents[3]
 
     @property
     def record(self) -> dict[str, Any] | None:
@@ -55,8 +64,9 @@ class Lab:
     network.
     """
 
-    def __init__(self, home: Path) -> None:
-        self.home = home
+    def __init__(self, home: Path, shared: Path | None = None) -> None:
+        """`shared` is a folder of all test processes, for `once`."""
+        self.home, self.shared = home, shared
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(("LAB_", "WANDB_"))}
         self.env |= {"LAB_HOME": str(home), "LAB_OFFLINE": "1", "NO_COLOR": "1"}
 
@@ -103,6 +113,19 @@ class Lab:
         new = sorted(set(self.folders()) - before)
         return Finished(code, output, new[-1] if new else None)
 
+    def once(self, week: str, *words: str) -> Finished:
+        """As a call, but the run is made once for all tests that ask for it: leave it as it is."""
+        assert self.shared is not None
+        key = hashlib.sha256("\0".join([week, *words]).encode()).hexdigest()
+        folder = self.shared / "once" / key
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_suffix(".lock")):
+            kept = folder / "finished.pickle"
+            if not kept.exists():
+                kept.write_bytes(pickle.dumps(Lab(folder)(week, *words)))
+            finished: Finished = pickle.loads(kept.read_bytes())
+        return finished
+
     def folders(self) -> list[Path]:
         """All run folders so far."""
         return [path.parent for path in self.home.glob("runs/*/*/*/.hydra")]
@@ -116,9 +139,16 @@ def fork_server() -> ForkServer:
     return server
 
 
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all test processes have in common."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
 @pytest.fixture
-def lab_run(tmp_path: Path) -> Lab:
-    return Lab(tmp_path)
+def lab_run(tmp_path: Path, shared: Path) -> Lab:
+    return Lab(tmp_path, shared)
 
 
 def same(a: Any, b: Any) -> bool:

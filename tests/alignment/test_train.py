@@ -23,7 +23,7 @@ SHORT = ("+size=smoke", "steps=8", "tests=8", "evaluations=2")
 
 
 def test_smoke_learns_measures_and_publishes(lab_run: Any) -> None:
-    done = lab_run("alignment", "+size=smoke")
+    done = lab_run.once("alignment", "+size=smoke")
     assert done.returncode == 0, done.output
     metrics = done.record["metrics"]
     assert metrics["gain"] > 2
@@ -40,7 +40,7 @@ def test_smoke_learns_measures_and_publishes(lab_run: Any) -> None:
     }
     assert "[tuned]" in (done.dir / "samples" / "answers.txt").read_text()
     assert PeftConfig.from_pretrained(str(done.dir / "adapter")).r == 8
-    published = lab_run.home / "artifacts" / "alignment" / "smoke-commands"
+    published = done.home / "artifacts" / "alignment" / "smoke-commands"
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= {
         p.name for p in published.iterdir()
     }

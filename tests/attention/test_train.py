@@ -13,7 +13,7 @@ from labkit import UsageError
 
 
 def test_smoke_learns_the_three_tasks_and_draws(lab_run: Any) -> None:
-    done = lab_run("attention", "+size=smoke")
+    done = lab_run.once("attention", "+size=smoke")
     assert done.returncode == 0, done.output
     metrics = done.record["metrics"]
     assert metrics["exact_match"] > 50

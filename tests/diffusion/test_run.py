@@ -19,8 +19,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def lab_run(home: Path) -> Lab:
-    return Lab(home)
+def lab_run(home: Path, shared: Path) -> Lab:
+    return Lab(home, shared)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from tests.conftest import same
 
 
 def test_smoke_learns_the_digits_and_draws(lab_run: Any) -> None:
-    done = lab_run("neural_networks", "+size=smoke")
+    done = lab_run.once("neural_networks", "+size=smoke")
     assert done.returncode == 0, done.output
     assert done.record["metrics"]["test_accuracy"] > 95
     names = {p.name for p in (done.dir / "samples").iterdir()}

@@ -178,7 +178,7 @@ def test_a_law_turned_around_by_noise_is_still_reported() -> None:
 
 
 def test_smoke_fits_draws_and_records(lab_run: Any) -> None:
-    done = lab_run("pretraining.scaling", "+size=smoke")
+    done = lab_run.once("pretraining.scaling", "+size=smoke")
     assert done.returncode == 0, done.output
     metrics = done.record["metrics"]
     for key in ("alpha", "beta", "slope_n", "slope_d"):

@@ -24,7 +24,7 @@ def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def test_smoke_learns_writes_and_publishes(lab_run: Any) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    done = lab_run("pretraining", "+size=smoke")
+    done = lab_run.once("pretraining", "+size=smoke")
     assert done.returncode == 0, done.output
     metrics = done.record["metrics"]
     assert metrics["val_loss"] < 4.5  # all of 512 tokens equally likely: 6.24

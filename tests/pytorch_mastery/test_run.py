@@ -6,12 +6,12 @@ from pytorch_mastery.train import train
 
 
 def test_smoke_learns_the_digits_and_publishes(lab_run) -> None:
-    done = lab_run("pytorch_mastery", "+size=smoke")
+    done = lab_run.once("pytorch_mastery", "+size=smoke")
     assert done.returncode == 0, done.output
     assert done.record["metrics"]["test_accuracy"] > 90
     names = {p.name for p in (done.dir / "samples").iterdir()}
     assert {"training.png", "learning_rate.png"} <= names
-    folder = lab_run.home / "artifacts" / "pytorch_mastery" / "smoke-digits"
+    folder = done.home / "artifacts" / "pytorch_mastery" / "smoke-digits"
     names = sorted(p.name for p in folder.iterdir())
     assert names == ["config.json", "model.safetensors", "record.json"]
 

@@ -27,7 +27,7 @@ PICTURES = {
 
 def test_smoke_learns_without_labels(lab_run: Any) -> None:
     """Far from chance, which is a loss of ln(2 N - 1) = 4.84 for N = 64, and 0.8 % found."""
-    done = lab_run("representation_learning", "+size=smoke")
+    done = lab_run.once("representation_learning", "+size=smoke")
     assert done.returncode == 0, done.output
     measured(done, "simclr")
     assert done.metrics[0]["train/loss"] > 4.5
@@ -39,7 +39,7 @@ def test_smoke_learns_without_labels(lab_run: Any) -> None:
 def test_every_other_method_is_measured(lab_run: Any, method: str) -> None:
     """On the digits: a third as many images to fit a probe to, and grey ones become coloured."""
     words = ("+size=smoke", "data=digits", f"method={method}", "steps=4")
-    done = lab_run("representation_learning", *words)
+    done = lab_run.once("representation_learning", *words)
     assert done.returncode == 0, done.output
     measured(done, method)
 

@@ -12,7 +12,7 @@ FAST = ("+size=smoke", "epochs_embedded=0.06", "tests=10", "evaluations=2", "log
 
 
 def test_smoke_learns_and_shows_what_it_learned(lab_run: Any) -> None:
-    done = lab_run("transformers_lab", "+size=smoke")
+    done = lab_run.once("transformers_lab", "+size=smoke")
     assert done.returncode == 0, done.output
     metrics = done.record["metrics"]
     assert metrics["test_perplexity"] < 3.5
