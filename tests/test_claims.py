@@ -28,6 +28,12 @@ def recorded() -> list[dict[str, Any]]:
     return [json.loads((ROOT / file).read_text()) for file in files if file.endswith(".json")]
 
 
+def in_time(record: dict[str, Any]) -> bool:
+    """Old records, which name no instruction set, are of a processor with bf16."""
+    fast = (progress.instructions(record) or "bf16") in ("bf16", "amx")
+    return bool(record["train_seconds"] <= (300 if fast else 600))
+
+
 @pytest.mark.parametrize(
     ("unit", "band"),
     [
@@ -43,7 +49,9 @@ def test_records_meet_the_tiny_bands(unit: curriculum.Unit, band: curriculum.Ban
     groups = progress.group_by_seed([r for r in records if r["ended"] == "finished"])
     verdicts = [band.met_by(group.values(band.metric)) for group in groups]
     assert True in verdicts, f"{verdicts} over {len(records)} records"
-    assert all(r["train_seconds"] <= 300 for r in records), "tiny trains for five minutes at most"
+    assert False not in verdicts, "a band holds on every kind of processor that was tried"
+    slow = {r["train_seconds"]: progress.machine(r) for r in records if not in_time(r)}
+    assert not slow, "tiny trains for 5 minutes at most with bf16 in hardware, for 10 without"
     assert all(r["peak_memory_mb"] < 4096 for r in records), "tiny fits into 4 GB"
 
 
