@@ -80,7 +80,7 @@ def find_run(where: str) -> Path:
         models = list((paths.runs() / "diffusion").glob("*/*/model/config.json"))
         if not models:
             raise UsageError(
-                f"no finished run of diffusion is below {paths.runs()}; train one (5 minutes):\n"
+                f"no finished run of diffusion is below {paths.runs()}; train one:\n"
                 "    python -m diffusion.train +size=tiny"
             )
         return runs.newest_first([path.parents[1] for path in models])[0]
