@@ -6,8 +6,8 @@ from typing import Any
 
 from alignment.chat import CHAT_TEMPLATE
 from labkit import Run, UsageError, paths
+from labkit.learning.weights import check_finite, check_loaded, opening
 from labkit.text import short
-from labkit.weights import check_finite, check_loaded, opening
 
 LAB = "lab://"
 BASE_DATA = ("wikitext2", "pydoc")
@@ -172,7 +172,7 @@ def set_dropout(model: Any, dropout: float) -> None:
 
 def check_context(model: Any, context: int) -> int:
     """`context`, or what the model has positions for where that is less, which is then said."""
-    from labkit.console import say
+    from labkit.show.console import say
 
     most = int(model.config.max_position_embeddings)
     if context > most:

@@ -14,7 +14,7 @@ import torch
 from alignment.chat import Example
 from alignment.lora import draw
 from labkit import Run
-from labkit.trainer import stream, train_joined
+from labkit.run.trainer import stream, train_joined
 
 
 def add_peft(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignment.chat import Example, encode
 from labkit import UsageError
-from labkit.console import say
+from labkit.show.console import say
 
 if TYPE_CHECKING:
     from labkit.data import Instruction, InstructionData

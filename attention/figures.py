@@ -8,7 +8,7 @@ from torch import Tensor
 
 from attention.heads import Backend, attend
 from attention.memory import measure
-from labkit.pictures import new_figure
+from labkit.show.pictures import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

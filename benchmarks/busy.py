@@ -21,8 +21,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from labkit import app, processor, threads
 from labkit.errors import ProbeDone
+from labkit.machine import processor, threads
+from labkit.run import entry
 
 SET_HERE = (*threads.OWN, "OMP_NUM_THREADS")
 POLICIES: dict[str, dict[str, str]] = {
@@ -60,7 +61,7 @@ def cell(week: str, words: Sequence[str], seconds: float) -> None:
     """The process of one cell: prints its steps a second as JSON on the last line."""
     timer = Timer(seconds)
     with contextlib.suppress(ProbeDone):
-        app.probe(week, words, timer)
+        entry.probe(week, words, timer)
     print(json.dumps(timer.rate()))
 
 

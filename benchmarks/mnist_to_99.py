@@ -26,8 +26,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from labkit import device
 from labkit.data import ImageData, batch_indices, load
+from labkit.machine import device
 from pytorch_mastery import CNN, accuracy, one_cycle, random_shift
 
 GOAL = 99.0

@@ -31,8 +31,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from labkit import device
 from labkit.data import TextData, load
+from labkit.machine import device
 from pretraining import GPT, Shape, sample_batch, warmup_stable_decay
 from pretraining.optimizer import build_optimizers
 

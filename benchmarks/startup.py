@@ -26,7 +26,7 @@ def first_step(week: str) -> None:
     """In a process of its own: run the week's command until its loop begins, and leave."""
     import runpy
 
-    from labkit.run import Run
+    from labkit.run.run import Run
 
     original = Run.steps
 

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from diffusion.pipeline import Pipeline
 from labkit import Run, UsageError
-from labkit.cadence import Doubling
-from labkit.console import say
 from labkit.data import ImageData, epoch_order
-from labkit.metrics import frechet_distance, gaussian_statistics
+from labkit.learning.metrics import frechet_distance, gaussian_statistics
+from labkit.run.cadence import Doubling
+from labkit.show.console import say
 from pytorch_mastery import CNN, accuracy, load_classifier
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from diffusion.ddpm import DDPM, Trace
 from diffusion.flow import RectifiedFlow
 from diffusion.guidance import guided
 from diffusion.model import UNet
-from labkit.weights import check_finite, opening
+from labkit.learning.weights import check_finite, opening
 
 Autocast = Callable[[], contextlib.AbstractContextManager[Any]]
 

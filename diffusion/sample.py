@@ -9,8 +9,9 @@ import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from labkit import UsageError, paths, runs
-from labkit.config import closest
+from labkit import UsageError, paths
+from labkit.config.config import closest
+from labkit.run import folders
 
 USAGE = """\
 Draw from a finished diffusion run, and write a PNG.
@@ -83,7 +84,7 @@ def find_run(where: str) -> Path:
                 f"no finished run of diffusion is below {paths.runs()}; train one:\n"
                 "    python -m diffusion.train +size=tiny"
             )
-        return runs.newest_first([path.parents[1] for path in models])[0]
+        return folders.newest_first([path.parents[1] for path in models])[0]
     folder = paths.typed(where)
     try:
         found = (folder / "model" / "config.json").is_file()
@@ -120,8 +121,8 @@ def draw(options: Options) -> Path:
     import torch
 
     from diffusion.pipeline import Pipeline
-    from labkit import device
-    from labkit.pictures import save_grid
+    from labkit.machine import device
+    from labkit.show.pictures import save_grid
 
     pipeline = Pipeline.load(folder / "model", device.resolve(options.device))
     settings, process = pipeline.settings, pipeline.process

@@ -93,7 +93,7 @@ def train(cfg: Config, run: Run) -> None:
     from diffusion.model import UNet
     from diffusion.pipeline import Pipeline, Settings, from_pictures
     from labkit.data import ImageData, batch_indices, check_batch_size
-    from labkit.muon import Muon
+    from labkit.learning.muon import Muon
     from pytorch_mastery import one_cycle
 
     data = run.data(cfg.data, ImageData)

@@ -16,13 +16,13 @@ if not (3, 11) <= sys.version_info[:2] < (3, 14):
 
 from typing import TYPE_CHECKING, Any
 
-from labkit.app import lab
-from labkit.config import LabConfig
+from labkit.config.config import LabConfig
 from labkit.errors import RunFailed, UsageError
-from labkit.exercise import exercise
+from labkit.exercises.exercise import exercise
+from labkit.run.entry import lab
 
 if TYPE_CHECKING:
-    from labkit.run import Run
+    from labkit.run.run import Run
 
 __all__ = ["LabConfig", "Run", "RunFailed", "UsageError", "exercise", "lab"]
 
@@ -30,7 +30,7 @@ __all__ = ["LabConfig", "Run", "RunFailed", "UsageError", "exercise", "lab"]
 def __getattr__(name: str) -> Any:
     """`Run` is needed for annotations alone and loads NumPy: imported when first asked for."""
     if name == "Run":
-        from labkit.run import Run
+        from labkit.run.run import Run
 
         return Run
     raise AttributeError(f"module 'labkit' has no attribute '{name}'")

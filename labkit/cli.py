@@ -22,11 +22,12 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from labkit import paths, threads
-from labkit.config import closest
-from labkit.console import fail, outlived
+from labkit import paths
+from labkit.config.config import closest
 from labkit.errors import RunFailed, UsageError, advice
-from labkit.signals import terminate_like_interrupt
+from labkit.machine import threads
+from labkit.machine.signals import terminate_like_interrupt
+from labkit.show.console import fail, outlived
 
 COMMANDS = ("list", "run", "progress", "plan", "doctor", "exercise")
 
@@ -69,11 +70,11 @@ def _main(words: list[str]) -> int:
     if command == "run":
         return _run(rest)
     if command == "progress":
-        from labkit.progress import main as progress
+        from labkit.report.progress import main as progress
 
         return progress(rest)
     if command == "plan":
-        from labkit.plan import plan
+        from labkit.plan.plan import plan
 
         return plan(_built(_first(rest, "plan")), rest[1:])
     if command == "doctor":
@@ -93,7 +94,7 @@ def _list() -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from labkit import curriculum
+    from labkit.course import curriculum
 
     table = Table(box=None, pad_edge=False)
     for column in ("week", "package", "focus", "task", ""):
@@ -131,10 +132,10 @@ VERBS = {
 
 
 def _exercise(rest: list[str]) -> int:
-    from labkit.check import check
-    from labkit.exercise import start
-    from labkit.mutation import mutants
-    from labkit.verify import verify
+    from labkit.exercises.check import check
+    from labkit.exercises.exercise import start
+    from labkit.exercises.mutants.command import mutants
+    from labkit.exercises.verify import verify
 
     verb = _first(rest, "exercise", f"one of {', '.join(VERBS)}")
     if verb not in VERBS:
@@ -177,7 +178,7 @@ def _none(rest: list[str], command: str) -> None:
 
 def _built(key: str) -> str:
     """Module name of a week that can be run here. Raises UsageError."""
-    from labkit import curriculum
+    from labkit.course import curriculum
 
     unit = curriculum.week(key)
     if not unit.built:

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from labkit import device, paths
+from labkit import paths
+from labkit.machine import device
 
 if TYPE_CHECKING:
     import torch

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from labkit.pictures import new_figure
+from labkit.show.pictures import new_figure
 from math_ml.gradient_descent import (
     Method,
     Quadratic,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from labkit.pictures import new_figure
+from labkit.show.pictures import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

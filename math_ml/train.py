@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from labkit import LabConfig, Run, UsageError, lab
-from labkit.console import say
+from labkit.show.console import say
 
 if TYPE_CHECKING:
     import numpy as np

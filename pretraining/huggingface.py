@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from labkit import UsageError, exercise
-from labkit.weights import opening
+from labkit.learning.weights import opening
 from pretraining.model import EPS, GPT, Architecture
 from pretraining.variants import FAMILIES, refuse_other_weights, shape_of
 

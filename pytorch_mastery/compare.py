@@ -87,7 +87,7 @@ def has_fast_bf16(device: str) -> bool:
     """Whether the hardware multiplies bf16 itself instead of by conversion to fp32."""
     import torch
 
-    from labkit.device import has_native_bf16
+    from labkit.machine.device import has_native_bf16
 
     return has_native_bf16(torch.device(device))
 

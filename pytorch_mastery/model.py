@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from labkit.weights import check_finite, opening
+from labkit.learning.weights import check_finite, opening
 
 SIDE = 28
 """Images enter the first convolution with this height and width."""

@@ -92,7 +92,7 @@ def expected_return(mdp: MDP, policy: np.ndarray) -> float:
 
 def picture(env_id: str, **q: np.ndarray) -> Figure | None:
     """Values and greedy policies of named tables (S, A), side by side; None unless it is a grid."""
-    from labkit.pictures import new_figure
+    from labkit.show.pictures import new_figure
 
     desc = getattr(gym.make(env_id).unwrapped, "desc", None)
     if desc is None or any(table.shape != (desc.size, 4) for table in q.values()):

@@ -70,7 +70,7 @@ def tsne_map(h: Tensor, y: Tensor, classes: tuple[str, ...], seed: int) -> "Figu
     """
     from sklearn.manifold import TSNE
 
-    from labkit.pictures import new_figure
+    from labkit.show.pictures import new_figure
 
     tsne = TSNE(
         init="pca",

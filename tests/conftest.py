@@ -172,7 +172,7 @@ def resume_check(lab_run: Lab) -> Iterator[Callable[..., None]]:
     """
 
     def check(week: str, *words: str) -> None:
-        from labkit import checkpoint
+        from labkit.state import checkpoint
 
         whole = lab_run(week, *words)
         assert whole.returncode == 0, whole.output

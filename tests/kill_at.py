@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Iterator
 
-from labkit.run import Run
+from labkit.run.run import Run
 
 
 def main() -> None:

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from labkit import curriculum, progress
-from labkit.app import entrypoint
+from labkit.course import curriculum
+from labkit.report import progress
+from labkit.run.entry import entrypoint
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILT = [unit for unit in curriculum.load().units if unit.built]

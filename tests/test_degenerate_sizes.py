@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from labkit.app import entrypoint
+from labkit.run.entry import entrypoint
 
 CASES = [
     ("math_ml", "validation=0.00001", "of the 1437 training examples is 0"),

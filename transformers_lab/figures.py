@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from labkit.pictures import new_figure
+from labkit.show.pictures import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from labkit.muon import Muon
+from labkit.learning.muon import Muon
 from transformers_lab.model import Transformer
 
 Optimizers = dict[str, torch.optim.Optimizer]

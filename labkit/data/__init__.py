@@ -6,8 +6,7 @@ so.
 """
 
 from labkit.data.batches import batch_indices, check_batch_size, check_share, epoch_order
-from labkit.data.registry import available, damaged, here, load, names
-from labkit.data.sets import (
+from labkit.data.kinds import (
     DataError,
     Dataset,
     ImageData,
@@ -19,6 +18,7 @@ from labkit.data.sets import (
     TableData,
     TextData,
 )
+from labkit.data.registry import available, damaged, here, load, names
 
 __all__ = [
     "DataError",

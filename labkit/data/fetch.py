@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from labkit.data.sets import DataError
+from labkit.data.kinds import DataError
 
 NETWORK_SECONDS = 4.0
 """How long a host may take to answer before the network counts as missing."""

@@ -7,7 +7,7 @@ import json
 import zlib
 from pathlib import Path
 
-from labkit.data.sets import DataError, Instruction
+from labkit.data.kinds import DataError, Instruction
 from labkit.text import short
 
 FIX = "replace or remove it"

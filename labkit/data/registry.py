@@ -8,10 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from labkit import paths
-from labkit.console import warn
-from labkit.data import images, instructions, pairs, tables, text
 from labkit.data.fetch import obtain
-from labkit.data.sets import (
+from labkit.data.kinds import (
     DataError,
     Dataset,
     ImageData,
@@ -20,7 +18,9 @@ from labkit.data.sets import (
     TableData,
     TextData,
 )
+from labkit.data.sets import images, instructions, pairs, tables, text
 from labkit.errors import UsageError
+from labkit.show.console import warn
 from labkit.text import closest
 
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from labkit.pictures import new_figure
+from labkit.show.pictures import new_figure
 from pretraining.powerlaw import PUBLISHED, Law, compute_optimal
 
 if TYPE_CHECKING:

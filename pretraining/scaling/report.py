@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from labkit import Run
-from labkit.console import say
+from labkit.show.console import say
 from pretraining.powerlaw import (
     PUBLISHED,
     Array,

@@ -15,8 +15,9 @@ from alignment.chat import Example, labels
 from alignment.library import train_with_trl
 from alignment.lora import trainable
 from alignment.students import make_optimizer, make_student
-from labkit import LabConfig, Run, UsageError, checkpoint
+from labkit import LabConfig, Run, UsageError
 from labkit.errors import Interrupted
+from labkit.state import checkpoint
 from tests.conftest import same
 
 SHORT = ("+size=smoke", "steps=8", "tests=8", "evaluations=2")

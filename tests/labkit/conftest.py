@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from labkit import paths
-from labkit.app import Entrypoint
+from labkit.run.entry import Entrypoint
 
 TOY = str(Path(__file__).parent / "toy" / "week.py")
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from labkit.check import check
-from labkit.exercise import start
-from labkit.verify import verify
+from labkit.exercises.check import check
+from labkit.exercises.exercise import start
+from labkit.exercises.verify import verify
 
 STATS = '''\
 """Means and the like."""

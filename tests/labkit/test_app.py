@@ -13,9 +13,12 @@ from typing import Any
 
 import pytest
 
-from labkit import app, config, device, paths
+from labkit import paths
+from labkit.config import config
 from labkit.errors import UsageError
-from labkit.run import Run
+from labkit.machine import device
+from labkit.run import entry
+from labkit.run.run import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 TOY = str(ROOT / "tests" / "labkit" / "toy" / "week.py")
@@ -206,8 +209,8 @@ def test_two_runs_of_the_same_second_do_not_collide(monkeypatch: pytest.MonkeyPa
 
             return datetime(2026, 1, 2, 3, 4, 5)
 
-    monkeypatch.setattr(app, "datetime", Stopped)
-    names = {app.new_name() for _ in range(1000)}
+    monkeypatch.setattr(entry, "datetime", Stopped)
+    names = {entry.new_name() for _ in range(1000)}
     assert len(names) == 1000
     assert all(name.startswith("20260102-030405-") for name in names)
 

@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
-from labkit import artifacts, data, paths, signals
+from labkit import data, paths
 from labkit.errors import Interrupted, RunFailed
+from labkit.machine import signals
+from labkit.run import artifacts
 
 WORDS = ["-m", "pretraining.train", "+size=tiny", "data=wikitext2", "fallback=pydoc"]
 

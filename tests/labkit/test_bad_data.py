@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from labkit import data, paths
-from labkit.data import images, instructions, pairs, registry, tables, text
+from labkit.data import registry
+from labkit.data.sets import images, instructions, pairs, tables, text
 
 ROW = {"instruction": " Do. ", "input": "", "output": "Done."}
 WORDS = {"train": 5, "valid": 3, "test": 3}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from labkit.cadence import Doubling
+from labkit.run.cadence import Doubling
 
 
 def looks(cadence: Doubling, times: list[float]) -> list[float]:

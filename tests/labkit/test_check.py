@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from labkit import fill
-from labkit.check import check
-from labkit.exercise import start
+from labkit.exercises import fill
+from labkit.exercises.check import check
+from labkit.exercises.exercise import start
 from tests.labkit.exercise_lab import STATS, Lab
 
 ANSWERS = {  # what a learner wrote, and a piece of what check must say of it

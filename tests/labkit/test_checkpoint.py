@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from labkit import checkpoint
 from labkit.errors import RunFailed
+from labkit.state import checkpoint
 
 
 def round_trip(folder: Path, state: Any) -> Any:

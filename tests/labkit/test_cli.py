@@ -95,7 +95,7 @@ def test_sigterm_to_lab_run_reaches_the_run(lab_run: Any, tmp_path: Path) -> Non
 def test_a_disk_that_refuses_is_a_message(
     code: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from labkit import progress
+    from labkit.report import progress
 
     def refuse(*_: Any, **__: Any) -> int:
         raise OSError(code, os.strerror(code), "/a/file")
@@ -110,7 +110,7 @@ def test_a_disk_that_refuses_is_a_message(
 
 
 def test_an_error_that_may_be_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    from labkit import progress
+    from labkit.report import progress
 
     def broken(*_: Any) -> None:
         raise FileNotFoundError(errno.ENOENT, "No such file or directory", "labkit/typo.yaml")

@@ -18,10 +18,11 @@ import hydra
 import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
-from labkit import config, paths, sweep
-from labkit.app import Entrypoint
+from labkit import paths
+from labkit.config import config, sweep
+from labkit.config.values import checked
 from labkit.errors import UsageError
-from labkit.values import checked
+from labkit.run.entry import Entrypoint
 
 SHARED = {field.name for field in dataclasses.fields(config.LabConfig)}
 WEEKS = sorted(
@@ -149,7 +150,7 @@ def test_seeds_have_one_range(week: str, value: str) -> None:
 def test_numpy_draws_the_line_for_seeds_where_the_lab_does() -> None:
     import numpy as np
 
-    from labkit.values import SEEDS
+    from labkit.config.values import SEEDS
 
     np.random.RandomState(SEEDS - 1)
     with pytest.raises(ValueError, match="Seed must be between"):

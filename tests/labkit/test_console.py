@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from labkit import console, tracking
+from labkit.show import console, tracking
 
 ROOT = Path(__file__).resolve().parents[2]
 

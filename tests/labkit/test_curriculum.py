@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import yaml
 
-from labkit import curriculum, data
-from labkit.curriculum import Band, Broken
+from labkit import data
+from labkit.course import curriculum
+from labkit.course.curriculum import Band, Broken
 from labkit.data import ImageData, TextData
 from labkit.errors import UsageError
 

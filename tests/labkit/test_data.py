@@ -20,7 +20,8 @@ import pytest
 import sklearn.datasets
 
 from labkit import data, paths
-from labkit.data import fetch, images, registry, shapes, text
+from labkit.data import fetch, registry
+from labkit.data.sets import images, shapes, text
 from labkit.errors import UsageError
 
 LAB_DATA = os.environ.get("LAB_DATA")

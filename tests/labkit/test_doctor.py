@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 import torch
 
-from labkit import data, device, doctor, paths
+from labkit import data, doctor, paths
 from labkit.data import fetch
 from labkit.doctor import Finding
+from labkit.machine import device
 
 
 def found(check: Any) -> dict[str, Finding]:

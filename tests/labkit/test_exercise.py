@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from labkit import blanks
-from labkit.blanks import blank
 from labkit.errors import UsageError
-from labkit.exercise import exercise, list_exercises, start
+from labkit.exercises import blanks
+from labkit.exercises.blanks import blank
+from labkit.exercises.exercise import exercise, list_exercises, start
 from tests.labkit.exercise_lab import STATS, TESTS, Lab
 
 REPOSITORY = Path(__file__).resolve().parents[2]

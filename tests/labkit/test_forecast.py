@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from labkit import forecast, results
-from labkit.forecast import Forecast
+from labkit.records import store
+from labkit.run import forecast
+from labkit.run.forecast import Forecast
 from tests.conftest import TOY, Lab
 
 CONFIG = {"steps": 2600, "width": 16, "seed": 3, "precision": "fp32", "lr": 1e-3}
@@ -26,7 +27,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was said; with a clock that stands still and no records."""
     lines: list[str] = []
     monkeypatch.setattr(forecast, "say", lambda text: lines.extend(text.splitlines()))
-    monkeypatch.setattr(results, "read_all", lambda: ([record(270.0)], []))
+    monkeypatch.setattr(store, "read_all", lambda: ([record(270.0)], []))
     return lines
 
 

@@ -18,8 +18,13 @@ import numpy as np
 import pytest
 import torch
 
-from labkit import Run, artifacts, checkpoint, curriculum, machine, progress, results, runs
+from labkit import Run
+from labkit.course import curriculum
 from labkit.errors import UsageError
+from labkit.records import store
+from labkit.report import progress
+from labkit.run import artifacts, folders
+from labkit.state import arithmetic, checkpoint
 
 MAKE = ["+size=smoke"]
 
@@ -73,7 +78,7 @@ def test_a_run_holds_its_folder_from_the_first_moment_to_the_last(
     seen: list[int] = []
 
     def train(cfg: Any, run: Run) -> None:
-        assert runs.in_use(run.dir)
+        assert folders.in_use(run.dir)
         seen.append(week(quick).main([f"resume={run.dir}"]))
         seen.append(week(quick).main(["resume=latest"]))
         quick(cfg, run)
@@ -84,7 +89,7 @@ def test_a_run_holds_its_folder_from_the_first_moment_to_the_last(
     assert "is in use: its run goes on in another process" in said
     assert "is still running" in said
     (folder,) = folders(tmp_path)
-    assert not runs.in_use(folder)
+    assert not folders.in_use(folder)
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 30
 
 
@@ -93,7 +98,7 @@ def test_a_resumed_run_holds_its_folder_too(week: Any, tmp_path: Path) -> None:
     held: list[bool] = []
 
     def train(cfg: Any, run: Run) -> None:
-        held.append(runs.in_use(run.dir))
+        held.append(folders.in_use(run.dir))
         quick(cfg, run)
 
     assert week(train).main(["resume=latest"]) == 0
@@ -194,7 +199,7 @@ def test_a_malformed_record_fails_no_run_and_is_named(
     value = {**GOOD, "week": "neural_networks", **change} if isinstance(change, dict) else change
     place.write_text(json.dumps(value))
     with pytest.raises(ValueError, match=r"tiny-bad\.json is not a result record"):
-        results.read(place)
+        store.read(place)
     assert progress.main([]) == 0
     message = capsys.readouterr().err
     assert f"{place} is not a result record: {said}" in message
@@ -208,7 +213,7 @@ def test_a_malformed_record_fails_no_run_and_is_named(
 
 
 def test_old_records_fit_the_schema() -> None:
-    found, damaged = results.read_all(Path(__file__).resolve().parents[2] / "results")
+    found, damaged = store.read_all(Path(__file__).resolve().parents[2] / "results")
     assert damaged == []
     assert len(found) > 30
 
@@ -301,7 +306,7 @@ def test_a_full_disk_at_the_result_leaves_the_run_resumable(
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr(results, "write_json", full)
+        patch.setattr(store, "write_json", full)
         assert week(quick).main(MAKE) == 1
     assert "No space left on device. Free some space" in capsys.readouterr().err
     (folder,) = folders(tmp_path)
@@ -386,36 +391,36 @@ def test_a_signal_that_comes_twice_still_saves(
 def test_a_resumed_run_computes_in_the_threads_it_began_with(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    before, blas = torch.get_num_threads(), machine.state()["blas_threads"]
+    before, blas = torch.get_num_threads(), arithmetic.state()["blas_threads"]
     try:
         torch.set_num_threads(2)
-        saved = machine.state()
+        saved = arithmetic.state()
         assert saved["threads"] == 2
         torch.set_num_threads(1)
-        machine.restore({"machine": saved})
+        arithmetic.restore({"machine": saved})
         assert torch.get_num_threads() == 2
         assert "computing in 2 threads, as before the stop" in capsys.readouterr().err
-        machine.restore({"machine": saved})
-        machine.restore({})  # of an older version
+        arithmetic.restore({"machine": saved})
+        arithmetic.restore({})  # of an older version
         assert capsys.readouterr().err == ""
-        machine.restore({"machine": {**saved, "blas_threads": (blas or 1) + 1}})
+        arithmetic.restore({"machine": {**saved, "blas_threads": (blas or 1) + 1}})
         if blas is not None:
-            assert machine.state()["blas_threads"] == blas + 1
-        machine.restore({"machine": {**saved, "processes": 4, "instructions": "ABACUS"}})
+            assert arithmetic.state()["blas_threads"] == blas + 1
+        arithmetic.restore({"machine": {**saved, "processes": 4, "instructions": "ABACUS"}})
         said = capsys.readouterr().err
         assert "another processes (1, before the stop 4)" in said
         assert "before the stop ABACUS" in said
     finally:
         torch.set_num_threads(before)
         if blas is not None:
-            machine.restore({"machine": {**machine.state(), "blas_threads": blas}})
+            arithmetic.restore({"machine": {**arithmetic.state(), "blas_threads": blas}})
 
 
 def test_the_checkpoint_of_a_run_names_its_threads(week: Any, tmp_path: Path) -> None:
     assert week(stopped_at(5)).main(MAKE) == 130
     state = checkpoint.load_latest(folders(tmp_path)[0] / "checkpoint")
     assert state is not None
-    assert state["machine"] == machine.state()
+    assert state["machine"] == arithmetic.state()
 
 
 def test_tensorboard_shows_every_point_of_a_resumed_run(week: Any, tmp_path: Path) -> None:
@@ -459,12 +464,12 @@ def test_only_a_sizes_own_settings_publish_under_its_name(
     free = ["seed=3", "checkpoint_seconds=1", "precision=fp32", "device=cpu"]
     assert week(quick).main([*MAKE, *free]) == 0
     assert sorted(path.name for path in folder.iterdir()) == ["record.json", "weights"]
-    found = results.read(folder / "record.json")
+    found = store.read(folder / "record.json")
     assert (found["seed"], found["ended"], found["config"]["steps"]) == (3, "finished", 30)
     assert found["metrics"].keys() == {"sum"}
     assert artifacts.fault(folder) is None
     assert week(quick).main(["-m", *MAKE, "seed=4,5"]) == 0, "inside a sweep as well"
-    assert results.read(folder / "record.json")["seed"] == 5
+    assert store.read(folder / "record.json")["seed"] == 5
     assert [path.name for path in folder.parent.iterdir()] == ["smoke-letters"]
 
 

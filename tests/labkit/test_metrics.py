@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from labkit.metrics import frechet_distance, gaussian_statistics
+from labkit.learning.metrics import frechet_distance, gaussian_statistics
 
 
 def random_covariance(rng: np.random.Generator, d: int, rank: int) -> np.ndarray:

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from labkit import muon
-from labkit.muon import Muon
+from labkit.learning import muon
+from labkit.learning.muon import Muon
 
 A, B, C = 3.4445, -4.7750, 2.0315  # of the quintic, as published
 SHAPES = [(8, 8), (24, 8), (8, 32), (8, 8), (1, 5), (5, 1)]

@@ -7,8 +7,8 @@ import pytest
 
 from labkit.cli import main
 from labkit.errors import UsageError
-from labkit.mutants import excused, generate, sample, wrong_entry
-from labkit.mutation import mutants
+from labkit.exercises.mutants.command import mutants
+from labkit.exercises.mutants.make import excused, generate, sample, wrong_entry
 from tests.labkit.exercise_lab import Lab
 
 KINDS = {  # a function's arguments and statement: what must be made of that statement

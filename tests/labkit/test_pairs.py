@@ -10,16 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from labkit.data import (
-    DataError,
-    Instruction,
-    InstructionData,
-    ParallelData,
-    instructions,
-    load,
-    pairs,
-    registry,
-)
+from labkit.data import DataError, Instruction, InstructionData, ParallelData, load, registry
+from labkit.data.sets import instructions, pairs
 
 LAB_DATA = os.environ.get("LAB_DATA")
 needs_data = pytest.mark.skipif(

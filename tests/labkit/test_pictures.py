@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from labkit import pictures
+from labkit.show import pictures
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (1, 5, 7), (5, 7, 1)])

@@ -16,9 +16,11 @@ import pytest
 import torch
 from torch import nn
 
-from labkit import curriculum, plan, processor
+from labkit.course import curriculum
 from labkit.errors import ProbeDone, RunFailed, UsageError
-from labkit.plan import Counts, Measured, Probe, count_parameters, counting
+from labkit.machine import processor
+from labkit.plan import plan
+from labkit.plan.plan import Counts, Measured, Probe, count_parameters, counting
 
 IN, HIDDEN, OUT, BATCH = 12, 32, 5, 64
 

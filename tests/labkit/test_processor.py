@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from labkit import processor
+from labkit.machine import processor
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

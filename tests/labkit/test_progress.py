@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from labkit import progress
+from labkit.report import progress
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from labkit import checkpoint
 from labkit.errors import RunFailed
+from labkit.state import checkpoint
 
 TOY = str(Path(__file__).parent / "toy" / "week.py")
 

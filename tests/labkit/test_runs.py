@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from labkit import paths, runs
+from labkit import paths
 from labkit.errors import UsageError
+from labkit.run import folders
 
 MakeRun = Callable[..., Path]
 
@@ -49,25 +50,25 @@ def test_job_10_of_a_sweep_is_newer_than_job_9(make_run: MakeRun) -> None:
     now = time.time()
     for file in (file for folder in folders for file in folder.rglob("*")):
         os.utime(file, (now, now))
-    assert runs.newest_first(folders) == folders[::-1]
-    assert runs.latest("toy") == folders[-1]
+    assert folders.newest_first(folders) == folders[::-1]
+    assert folders.latest("toy") == folders[-1]
 
 
 def test_what_was_written_last_counts_not_the_name(make_run: MakeRun) -> None:
     old = make_run("20991231-235959-00000000", 500)
     new = make_run("20200101-000000-00000000", 400)
-    assert runs.latest("toy") == new
+    assert folders.latest("toy") == new
     (old / "checkpoint").mkdir()
     (old / "checkpoint" / "step-000000010.safetensors").touch()
-    assert runs.latest("toy") == old, "a checkpoint of just now"
+    assert folders.latest("toy") == old, "a checkpoint of just now"
 
 
 def test_a_wrong_clock_hides_nothing(make_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
     future = make_run("20991231-235959-00000000", -1e6)
     with_right_clock = make_run("20260101-000000-00000000", 100)
-    assert runs.latest("toy") == with_right_clock
+    assert folders.latest("toy") == with_right_clock
     (with_right_clock / "result.json").write_text(finished())
-    assert runs.latest("toy") == future
+    assert folders.latest("toy") == future
     assert "in the future" in capsys.readouterr().err
 
 
@@ -77,22 +78,22 @@ def test_finished_and_running_ones_are_passed_over_and_named(
     cut = make_run("a", 30, result='{"metrics": {}}')  # without `ended`: it tells nothing
     make_run("b", 20, result=finished())
     running = make_run("c", 10)
-    with runs.locked(running):
-        assert runs.latest("toy") == cut
+    with folders.locked(running):
+        assert folders.latest("toy") == cut
     said = capsys.readouterr().err
     assert f"latest is {cut}" in said
     assert "tiny/c is still running, tiny/b has finished" in said
-    assert runs.latest("toy") == running, "its process is gone"
+    assert folders.latest("toy") == running, "its process is gone"
 
 
 def test_a_size_is_kept_to_and_nothing_left_is_said(make_run: MakeRun) -> None:
     make_run("a", 30, size="smoke")
     make_run("b", 20, result=finished())
-    assert runs.latest("toy", "smoke").name == "a"
+    assert folders.latest("toy", "smoke").name == "a"
     with pytest.raises(UsageError, match="left to resume: tiny/b has finished"):
-        runs.latest("toy", "tiny")
+        folders.latest("toy", "tiny")
     with pytest.raises(UsageError, match="there is no run of other"):
-        runs.latest("other")
+        folders.latest("other")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from labkit import curriculum, processor, threads
+from labkit.course import curriculum
+from labkit.machine import processor, threads
 from tests.conftest import ROOT, TOY, Lab
 
 OURS = (*threads.OWN, "OMP_NUM_THREADS")

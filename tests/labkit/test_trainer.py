@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from labkit import LabConfig, Run, checkpoint
+from labkit import LabConfig, Run
 from labkit.errors import Interrupted
-from labkit.trainer import stream, train_joined
+from labkit.run.trainer import stream, train_joined
+from labkit.state import checkpoint
 
 STEPS = 6
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from labkit.verify import verify
+from labkit.exercises.verify import verify
 from tests.labkit.exercise_lab import Lab
 
 

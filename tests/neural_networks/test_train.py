@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from labkit import UsageError, checkpoint
+from labkit import UsageError
 from labkit.data import batch_indices, load
+from labkit.state import checkpoint
 from neural_networks import inputs, losses, mlp, optim
 from neural_networks.train import Config
 from tests.conftest import same

@@ -23,7 +23,7 @@ class Outcome:
     """What one run left behind."""
 
     def __init__(self, home: Path) -> None:
-        from labkit import checkpoint
+        from labkit.state import checkpoint
 
         (self.folder,) = (path.parent for path in home.glob("runs/*/*/*/.hydra"))
         self.record = json.loads((self.folder / "result.json").read_text())

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from labkit.muon import Muon
+from labkit.learning.muon import Muon
 from pretraining import GPT, Shape, newton_schulz, optimizer
 from pretraining.optimizer import build_optimizers
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from labkit import UsageError, checkpoint
+from labkit import UsageError
+from labkit.state import checkpoint
 from pretraining.powerlaw import Law
 from pretraining.scaling.train import train
 from tests.conftest import same

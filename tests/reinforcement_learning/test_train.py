@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from labkit import Run, checkpoint
+from labkit import Run
+from labkit.state import checkpoint
 from reinforcement_learning.train import train
 from tests.conftest import Lab, same
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from labkit import checkpoint
+from labkit.state import checkpoint
 from representation_learning.model import make_encoder
 from representation_learning.train import Config, make_optimizer, objective, train
 from tests.conftest import Finished, same

@@ -44,7 +44,7 @@ def train(cfg: Config, run: Run) -> None:
     from torch import nn
 
     from labkit.data import ImageData, batch_indices
-    from labkit.muon import Muon
+    from labkit.learning.muon import Muon
 
     data = run.data(cfg.data, ImageData)
     x, y = data.train.tensors(run.device)

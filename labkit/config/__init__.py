@@ -1,0 +1,1 @@
+"""Settings: from command-line words to a typed config."""

@@ -1,0 +1,1 @@
+"""The course: weeks, electives and what each must reach."""

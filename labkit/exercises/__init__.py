@@ -1,0 +1,1 @@
+"""Exercises: started from the solution, graded, and the graders graded."""

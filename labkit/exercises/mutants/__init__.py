@@ -1,0 +1,1 @@
+"""Mechanical mistakes that the tests of an exercise must notice."""

@@ -1,0 +1,188 @@
+"""Grades the graders: `lab exercise verify` proves that the tests of each exercise grade.
+
+For every exercise the solution passes, also when it is all that a learner has written (every other
+exercise of the week still blank), the blank fails, every bug planted in tests/<week>/bugs.yaml
+fails, and no test asks for words that the exercise's docstring does not give.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from labkit.errors import UsageError
+from labkit.exercises import blanks, wording
+from labkit.exercises.blanks import blank
+from labkit.exercises.exercise import (
+    NAME,
+    Exercise,
+    exercises_of,
+    module_of,
+    show,
+    weeks_with_exercises,
+)
+from labkit.exercises.gradable import graders_of, job_of, preload_of, progress
+from labkit.exercises.gradecache import grade_cached
+from labkit.exercises.grader import Grade, Job
+from labkit.paths import ROOT
+
+VERIFY_SECONDS = 30.0
+"""How long the tests of one exercise may take."""
+
+BUGS_PER_EXERCISE = 2
+"""An exercise with fewer planted bugs does not show that its tests grade."""
+
+CANNOT_RUN = {"ImportError", "ModuleNotFoundError", "NameError", "SyntaxError", "UnboundLocalError"}
+"""Exceptions that say a planted bug does not run at all, rather than that a test caught it."""
+
+ALONE = "solution among blanks"
+
+
+@dataclass
+class _Variant:
+    """One copy of a week that must pass (the solution) or fail (the blank, a planted bug)."""
+
+    exercise: Exercise
+    kind: str
+    job: Job
+    grade: Grade = field(default_factory=Grade)
+
+    def fault(self) -> str:
+        """Why the tests did not judge this copy as they should; empty when they did."""
+        failed, passed = self.grade.having("failed"), self.grade.having("passed")
+        broken = self.grade.having("error")
+        if self.grade.problem:
+            return f"{self.kind}: {self.grade.problem}"
+        if broken:
+            return f"{self.kind}: {broken[0].test} broke outside the test: {broken[0].message}"
+        if self.kind in ("solution", ALONE):
+            if failed:
+                return f"the {self.kind} fails {failed[0].test}: {failed[0].message}"
+            if self.grade.hung:
+                return f"the {self.kind} did not end {self.grade.hung} in {VERIFY_SECONDS:.0f} s"
+            return "" if passed else "no test ran (all skipped?)"
+        if self.kind == "blank":
+            if passed:
+                return f"{passed[0].test} passes although the body is blank: it does not grade"
+            return "" if failed else "no test ran on the blank"
+        if self.grade.hung or any(outcome.error not in CANNOT_RUN for outcome in failed):
+            return ""
+        if failed:
+            return f"{self.kind} cannot run: {failed[0].message}"
+        return f"{self.kind} survives: no test failed"
+
+
+def verify(week: str | None = None, *, fresh: bool = False, root: Path = ROOT) -> int:
+    """Prove that the tests grade, for one week or for all. Returns 0 when they do, else 1.
+
+    Grades are kept from run to run (labkit.gradecache) unless `fresh`.
+    Raises UsageError for an unknown week.
+    """
+    begun = time.monotonic()
+    weeks = [week] if week else weeks_with_exercises(root)
+    faults: dict[str, list[str]] = {}
+    variants: list[_Variant] = []
+    for name in weeks:
+        variants += _variants(name, root, faults)
+    preload = dict.fromkeys(line for name in weeks for line in preload_of(name, root))
+    jobs = [v.job for v in variants]
+    grades, taken = grade_cached(jobs, preload, progress(len(variants)), fresh)
+    for variant, result in zip(variants, grades, strict=True):
+        variant.grade = result
+        if fault := variant.fault():
+            faults[f"{variant.job.week}.{variant.exercise.name}"].append(fault)
+    for name in weeks:
+        print(f"{name:{NAME + 2}} {'solution':9} {'alone':9} {'blank':9} bugs")
+        for e in exercises_of(name, root):
+            _print_row(e, [v for v in variants if v.exercise == e], faults[f"{name}.{e.name}"])
+        for fault in faults.get(name, []):
+            print(f"    FAULT {fault}")
+    count = sum(map(len, faults.values()))
+    verdict = f"{count} faults" if count else "the tests grade"
+    known = f" ({taken} of them known from before)" if taken else ""
+    seconds = time.monotonic() - begun
+    print(f"{len(variants)} copies graded in {seconds:.0f} s{known}: {verdict}")
+    return 1 if count else 0
+
+
+def _print_row(e: Exercise, variants: list[_Variant], faults: list[str]) -> None:
+    good = [v for v in variants if not v.fault()]
+    kinds = {v.kind for v in good}
+    solution, alone = ("passes" if kind in kinds else "FAULT" for kind in ("solution", ALONE))
+    empty = "fails" if "blank" in kinds else "FAULT"
+    bugs = [v for v in variants if v.kind.startswith("bug")]
+    caught = f"{sum(v in good for v in bugs)} of {len(bugs)} fail"
+    print(f"  {e.name:{NAME}} {solution:9} {alone:9} {empty:9} {caught}")
+    for v in bugs:
+        if v.grade.hung:
+            print(f"    {v.kind} was only caught by the time limit, in {v.grade.hung}")
+    for fault in faults:
+        print(f"    FAULT {fault}")
+
+
+def _variants(week: str, root: Path, faults: dict[str, list[str]]) -> list[_Variant]:
+    """The copies of a week to be graded; what is wrong with its bugs goes to `faults`."""
+    exercises, tests, bugs = exercises_of(week, root), graders_of(week, root), _bugs(week, root)
+    names = {e.name for e in exercises}
+    strays = [f"a test is marked for {name}" for name in sorted(tests.keys() - names)]
+    strays += [f"bugs.yaml names {name}" for name in sorted(bugs.keys() - names)]
+    faults[week] = [f"{stray}, which is no exercise" for stray in strays]
+    variants = []
+    for e in exercises:
+        fault = faults[f"{week}.{e.name}"] = []
+        if e.name not in tests:
+            fault.append("it has no test")
+            continue
+        fault += wording.unannounced(e, tests[e.name], root)
+        source, file = blanks.read(e.file), str(e.file.relative_to(root / week))
+        edits = {"solution": {}, "blank": {file: blank(source, [e.function])}}
+        for number, bug in enumerate(bugs.get(e.name, [])):
+            try:
+                name, text = _planted(source, e.function, bug)
+                edits[f"bug {number + 1} ({name})"] = {file: text}
+            except ValueError as error:
+                fault.append(f"bug {number + 1} in bugs.yaml: {error}")
+        if len(edits) - 2 < BUGS_PER_EXERCISE:
+            fault.append(f"usable bugs: {len(edits) - 2}; plant {BUGS_PER_EXERCISE} or more")
+        job = job_of(e, week, root / week, tests, root, VERIFY_SECONDS)
+        variants += [_Variant(e, kind, replace(job, edits=each)) for kind, each in edits.items()]
+        variants.append(_Variant(e, ALONE, _alone(job, e, exercises, root / week)))
+    return variants
+
+
+def _alone(job: Job, e: Exercise, exercises: list[Exercise], week_dir: Path) -> Job:
+    """The solution of one exercise, in a workspace where all the others are blank."""
+    others: dict[Path, list[str]] = {}
+    for other in exercises:
+        if other != e:
+            others.setdefault(other.file, []).append(other.function)
+    edits = {
+        str(file.relative_to(week_dir)): blank(blanks.read(file), names, module_of(file, week_dir))
+        for file, names in others.items()
+    }
+    solved = {str(file.relative_to(week_dir)): names for file, names in others.items()}
+    return replace(job, edits=edits, solved=solved)
+
+
+def _bugs(week: str, root: Path) -> dict[str, list[Any]]:
+    import yaml
+
+    file = root / "tests" / week / "bugs.yaml"
+    bugs = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else {}
+    bugs = bugs or {}
+    if not isinstance(bugs, dict) or not all(isinstance(each, list) for each in bugs.values()):
+        raise UsageError(f"{show(file, root)} must map each exercise to a list of bugs")
+    return bugs
+
+
+def _planted(source: str, function: str, bug: Any) -> tuple[str, str]:
+    """Name of one entry of bugs.yaml, and the source with that bug in it. Raises ValueError."""
+    if not isinstance(bug, dict) or set(bug) not in ({"name", "replace", "with"}, {"name", "body"}):
+        raise ValueError("it must have exactly the keys name, replace, with, or name, body")
+    if not all(isinstance(value, str) for value in bug.values()):
+        raise ValueError("its values must be text: put numbers in quotes")
+    if "body" in bug:
+        return bug["name"], blanks.replace_body(source, function, bug["body"])
+    return bug["name"], blanks.mutate(source, function, bug["replace"], bug["with"])

@@ -1,0 +1,1 @@
+"""What a run would take, here and on rented machines."""

@@ -1,0 +1,1 @@
+"""Result records: what a run was, on what, and what came out."""

@@ -1,0 +1,1 @@
+"""Tables of measured results, made from records."""

@@ -1,0 +1,182 @@
+"""What finished runs publish for later weeks: artifacts/<week>/<size>-<data>[-<experiment>]/.
+
+A name such as `tiny-mnist` is a claim: these are the weights that size tiny gives. So only a run
+with that size's own settings may publish under it, its record lies in the folder, and who takes it
+holds that record against the bands.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labkit import paths
+from labkit.config import config
+from labkit.config.config import LabConfig
+from labkit.course import curriculum
+from labkit.errors import Interrupted, RunFailed
+from labkit.machine import signals
+from labkit.records import store
+from labkit.show.console import say, warn
+
+if TYPE_CHECKING:
+    from labkit.run.run import Run
+
+FREE = config.RESUMABLE_CHANGES | {
+    "seed", "fallback", "precision", "detect_anomaly", "log_every", "data",
+}  # fmt: skip
+"""Settings in which a published run may differ from its size: where and how it was computed and
+logged, and the data, which stand in the artifact's name. That the result is none the worse for it
+is what the band says."""
+
+RECORD = "record.json"
+STAGED = "artifact"
+"""Folder inside the run's own in which an artifact waits until the run has finished."""
+
+
+def own_settings(week: str, kind: type[LabConfig], size: str, experiment: str | None) -> LabConfig:
+    """The config of a size (and experiment) as its files state it."""
+    words = [] if size == "full" else [f"+size={size}"]
+    words += [f"+experiment={experiment}"] if experiment else []
+    return config.compose(week, kind, words).config
+
+
+def changes(cfg: LabConfig, own: LabConfig) -> dict[str, tuple[Any, Any]]:
+    """Settings, other than the free ones, in which `cfg` differs: name to (own, asked)."""
+    pairs = {
+        field.name: (getattr(own, field.name), getattr(cfg, field.name))
+        for field in dataclasses.fields(cfg)
+        if field.name not in FREE
+    }
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def stage(run: Run, save: Callable[[Path], None]) -> None:
+    """Let `save` fill the run's staging folder, unless its settings are not those of its size."""
+    kind = type(run.cfg)
+    found = changes(run.cfg, own_settings(run.week, kind, run.size, run.experiment))
+    if found:
+        differing = ", ".join(f"{key}={new} instead of {old}" for key, (old, new) in found.items())
+        say(f"not published as {run.week}/{run.size}: this run has {differing}")
+        return
+    folder = run.dir / STAGED
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    save(folder)
+
+
+def release(run: Run, record: Mapping[str, Any]) -> None:
+    """Move what a finished run staged to its place, with its record; an earlier one is replaced.
+
+    Raises OSError.
+    """
+    staged = run.dir / STAGED
+    if not staged.is_dir():
+        return
+    store.write_json(staged / RECORD, dict(record))
+    name = "-".join(filter(None, (run.size, record["data"]["name"], run.experiment)))
+    folder = paths.artifacts() / run.week / name
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    old = folder.with_name(f".{name}-{run.dir.name}")
+    with suppress(FileNotFoundError):
+        folder.rename(old)
+    try:
+        staged.rename(folder)
+    except OSError:
+        with suppress(OSError):
+            old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def fault(folder: Path) -> str | None:
+    """Why the artifact in `folder` will not do; None when it will.
+
+    It will when it carries the record of a finished run that missed no band. Where no band is about
+    its data there is nothing to miss.
+    """
+    try:
+        record = store.read(folder / RECORD)
+    except ValueError:
+        return "it has no record of the run that made it, as those published by older versions"
+    if record["ended"] != "finished":
+        return "its run did not finish"
+    missed = [entry for entry in curriculum.verdicts(record) if not entry["met"]]
+    if missed:
+        return "; ".join(f"{entry['text']} was missed: {entry['value']:g}" for entry in missed)
+    return None
+
+
+def obtain(
+    week: str,
+    data: str,
+    fallback: str | None = None,
+    experiment: str | None = None,
+    size: str = "tiny",
+) -> Path:
+    """The folder published by `week` at `size` on the dataset `data`, by that experiment or by the
+    week as it is; its run is started when there is none, or when it missed a band.
+
+    Where `data` is not on this machine, what was published on `fallback` will do, which is that
+    week's own fallback for such data. Raises RunFailed when that run does not finish, or misses its
+    band as well, and Interrupted when it was stopped.
+    """
+    from labkit.data import here
+
+    ending = f"-{experiment}" if experiment else ""
+
+    def published(*names: str | None) -> Path | None:
+        folders = [paths.artifacts() / week / f"{size}-{name}{ending}" for name in names if name]
+        return next((folder for folder in folders if folder.is_dir()), None)
+
+    found = published(data, None if here(data) else fallback)
+    if found is not None and (why := fault(found)) is None:
+        return found
+    words = [f"+size={size}", f"data={data}"]
+    words += [f"fallback={fallback}"] if fallback else []
+    words += [f"+experiment={experiment}"] if experiment else []
+    if found is not None:
+        words += _another_seed(found)
+        warn(f"{found} cannot be relied on ({why}); it is trained anew.")
+    command = ["-m", f"{week}.train", *words]
+    say(
+        f"This week needs what week {week} publishes: running it first"
+        f"{_expected(week, size, data, experiment)}."
+    )
+    by_hand = f"python {' '.join(command)}"
+    say(f"  {by_hand}")
+    code = signals.finish([sys.executable, *command])
+    if code == 130:
+        raise Interrupted(f"stopped while week {week} was running, which this week needs")
+    found = published(data, fallback)
+    if code != 0 or found is None:
+        raise RunFailed(f"the prerequisite failed (exit {code}); run it by hand: {by_hand}")
+    if (why := fault(found)) is not None:
+        raise RunFailed(
+            f"what week {week} published in {found} cannot be relied on: {why}.\n"
+            f"See what its own run says (lab doctor checks this machine): {by_hand}"
+        )
+    return found
+
+
+def _another_seed(folder: Path) -> list[str]:
+    """The word that makes a run differ from the one whose result was not good enough."""
+    try:
+        return [f"seed={store.read(folder / RECORD)['seed'] + 1}"]
+    except ValueError:
+        return []
+
+
+def _expected(week: str, size: str, data: str, experiment: str | None) -> str:
+    """` (it took 60 s when last recorded)`, from results/; empty without such a record."""
+    for record in reversed(store.read_all()[0]):
+        name = (record.get("data") or {}).get("name")
+        found = (record["week"], record["size"], name, record.get("experiment"))
+        if found == (week, size, data, experiment) and record.get("wall_seconds"):
+            return f" (it took {record['wall_seconds']:.0f} s when last recorded)"
+    return ""

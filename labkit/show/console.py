@@ -1,0 +1,116 @@
+"""Short messages to the person at the terminal, on stderr, from the first process only."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from labkit.errors import UsageError
+from labkit.machine.device import rank
+
+
+def say(text: str) -> None:
+    """A line of information."""
+    if _first():
+        print(text, file=sys.stderr, flush=True)
+
+
+def warn(text: str) -> None:
+    """Something that changes what the numbers mean; meant to be seen."""
+    _marked("WARNING:", "33", text, all_bold=True)
+
+
+def fail(text: str) -> None:
+    """The one-screen message with which a command gives up."""
+    _marked("error:", "31", text, all_bold=False)
+
+
+def _marked(word: str, colour: str, text: str, all_bold: bool) -> None:
+    if not _first():
+        return
+    if sys.stderr.isatty() and "NO_COLOR" not in os.environ:
+        bold, plain = f"\033[1;{colour}m", "\033[0m"
+        text = f"{bold}{word} {text}{plain}" if all_bold else f"{bold}{word}{plain} {text}"
+    else:
+        text = f"{word} {text}"
+    print(text, file=sys.stderr, flush=True)
+
+
+def _first() -> bool:
+    try:
+        return rank() == 0
+    except UsageError:  # RANK is no number: the message that says so must get out
+        return True
+
+
+class Outliving:
+    """A text stream that may lose its other end. What is written after that goes nowhere."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Like the stream's own, but never fails for want of a reader."""
+        try:
+            written: int = self._stream.write(text)
+        except UnicodeEncodeError:
+            encoding = self._stream.encoding or "ascii"
+            return self.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        except (OSError, ValueError):  # a broken pipe, a terminal that is gone, a closed file
+            self._let_go()
+            return len(text)
+        return written
+
+    def writelines(self, lines: Any) -> None:
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except (OSError, ValueError):
+            self._let_go()
+
+    def isatty(self) -> bool:
+        try:
+            return bool(self._stream.isatty())
+        except ValueError:  # closed
+            return False
+
+    def _let_go(self) -> None:
+        """Point the descriptor at nothing, so that what is still buffered, and what libraries write
+        past this stream, has a place to go.
+        """
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+
+
+@contextlib.contextmanager
+def outlived() -> Iterator[None]:
+    """In here stdout and stderr may go away (`| head -1`, a dead `tee`, a closed terminal) without
+    ending the run that writes to them.
+    """
+    before = sys.stdout, sys.stderr
+    nowhere = None
+    if None in before:  # as under pythonw, or when started with closed descriptors
+        nowhere = open(os.devnull, "w")  # noqa: SIM115  (closed below)
+    mine = tuple(Outliving(nowhere if stream is None else stream) for stream in before)
+    sys.stdout, sys.stderr = mine  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for stream in mine:
+            stream.flush()
+        # What a library put in place of ours stays; ours does not.
+        sys.stdout = before[0] if sys.stdout is mine[0] else sys.stdout  # type: ignore[assignment]
+        sys.stderr = before[1] if sys.stderr is mine[1] else sys.stderr  # type: ignore[assignment]
+        if nowhere is not None:
+            nowhere.close()

@@ -1,0 +1,1 @@
+"""What a stopped run is restored from."""
