@@ -33,7 +33,7 @@ def case(backend: Any, length: int, heads: int, dim: int, threads: int) -> dict[
 
     from attention.heads import attend
     from attention.memory import measure
-    from labkit.machine.device import process_memory_mb
+    from labkit.machine.memory import process_memory_mb
 
     torch.set_num_threads(threads)
 

@@ -21,9 +21,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from labkit.errors import ProbeDone
 from labkit.machine import processor, threads
-from labkit.run import entry
+from labkit.plan import probe
 
 SET_HERE = (*threads.OWN, "OMP_NUM_THREADS")
 POLICIES: dict[str, dict[str, str]] = {
@@ -60,8 +59,7 @@ class Timer:
 def cell(week: str, words: Sequence[str], seconds: float) -> None:
     """The process of one cell: prints its steps a second as JSON on the last line."""
     timer = Timer(seconds)
-    with contextlib.suppress(ProbeDone):
-        entry.probe(week, words, timer)
+    probe.watch(week, words, timer)
     print(json.dumps(timer.rate()))
 
 

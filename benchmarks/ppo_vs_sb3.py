@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 import torch
 
-from labkit.config.config import compose
+from labkit.config.compose import compose
 from reinforcement_learning import PPO, Environments, evaluate
 from reinforcement_learning.train import Config
 

@@ -16,9 +16,10 @@ if not (3, 11) <= sys.version_info[:2] < (3, 14):
 
 from typing import TYPE_CHECKING, Any
 
-from labkit.config.config import LabConfig
+from labkit.config.schema import LabConfig
 from labkit.errors import RunFailed, UsageError
-from labkit.exercises.exercise import exercise
+from labkit.exercises.mark import exercise
+from labkit.run import entry
 from labkit.run.entry import lab
 
 if TYPE_CHECKING:
@@ -34,3 +35,12 @@ def __getattr__(name: str) -> Any:
 
         return Run
     raise AttributeError(f"module 'labkit' has no attribute '{name}'")
+
+
+def _refresh() -> None:
+    from labkit.report import pages
+
+    pages.refresh()
+
+
+entry.listeners.append(_refresh)  # a run tells that it has finished; it knows nothing of reports

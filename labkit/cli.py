@@ -1,19 +1,4 @@
-"""The `lab` command.
-
-    lab list                                  the weeks, and what this clone can run
-    lab run <week> [overrides]                the same as python -m <week>.train [overrides]
-    lab progress [--check]                    regenerate PROGRESS.md and all tables from results/
-    lab plan <week> [overrides]               parameters, memory, time and cost, here and rented
-    lab doctor                                is this machine ready, and does it compute correctly
-    lab exercise start <week> [--force]       copy a week into workspace/ with the exercises blank
-    lab exercise check <week> [exercise]      grade what is in workspace/
-    lab exercise verify [week] [--fresh]      grade the graders: solutions pass, blanks and planted
-                                              bugs fail; --fresh forgets what is known from before
-    lab exercise mutants [weeks | week exercise] [--list] [--fresh]
-                                              do the tests notice mistakes that nobody planted?
-
-<week> is a number (10), a name (diffusion) or the beginning of one (diff).
-"""
+"""The `lab` command. WEEK is a number (10), a name (diffusion) or the beginning of one (diff)."""
 
 from __future__ import annotations
 
@@ -21,26 +6,57 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from typing import Annotated, Any
 
-from labkit import paths
-from labkit.config.config import closest
+import typer
+
+from labkit import course, paths
 from labkit.errors import RunFailed, UsageError, advice
 from labkit.machine import threads
 from labkit.machine.signals import terminate_like_interrupt
 from labkit.show.console import fail, outlived
 
-COMMANDS = ("list", "run", "progress", "plan", "doctor", "exercise")
+PLAIN = {"help_option_names": ["-h", "--help"]}
+PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True}
+
+app = typer.Typer(
+    help=__doc__,
+    no_args_is_help=True,
+    context_settings=PLAIN,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+exercise = typer.Typer(
+    help="Start, check and compare exercises; and grade their graders.",
+    no_args_is_help=True,
+    context_settings=PLAIN,
+    rich_markup_mode=None,
+)
+app.add_typer(exercise, name="exercise")
+
+Mistake: Any = typer.BadParameter.__base__
+"""What Typer raises for a command line that it cannot read (in it, `ctx` is the command)."""
+
+Week = Annotated[str, typer.Argument(metavar="WEEK", help="number, name or beginning of a name")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="forget the grades kept from before")]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Carry out one command; returns the exit code."""
+    """Carry out one command; returns the exit code: 0 done, 1 failed, 2 bad usage."""
     if argv is None:  # this process is the command, and its children inherit what it chooses
         threads.choose()
-    words = list(sys.argv[1:] if argv is None else argv)
     with outlived():
         try:
             with terminate_like_interrupt():
-                return _main(words)
+                words = list(sys.argv[1:] if argv is None else argv)
+                code = app(words, prog_name="lab", standalone_mode=False)
+                return code if isinstance(code, int) else 0
+        except Mistake as error:
+            if type(error).__name__ == "NoArgsIsHelpError":
+                print(error.ctx.get_help())
+            else:
+                fail(f"{error.format_message()}\nType: {error.ctx.command_path} --help")
+            return 2
         except UsageError as error:
             fail(str(error))
             return 2
@@ -52,67 +68,42 @@ def main(argv: Sequence[str] | None = None) -> int:
                 raise
             fail(text)
             return 1
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, typer.Abort):
             return 130
 
 
-def _main(words: list[str]) -> int:
-    if not words or words[0] in ("-h", "--help", "help"):
-        print(__doc__)
-        return 0 if words else 2
-    command, rest = words[0], words[1:]
-    if any(word in ("-h", "--help") for word in rest) and command != "run":
-        print(__doc__)
-        return 0
-    if command == "list":
-        _none(rest, "list")
-        return _list()
-    if command == "run":
-        return _run(rest)
-    if command == "progress":
-        from labkit.report.progress import main as progress
-
-        return progress(rest)
-    if command == "plan":
-        from labkit.plan.plan import plan
-
-        return plan(_built(_first(rest, "plan")), rest[1:])
-    if command == "doctor":
-        from labkit.doctor import doctor
-
-        _none(rest, "doctor")
-        return doctor()
-    if command == "exercise":
-        return _exercise(rest)
-    raise UsageError(
-        f"unknown command '{command}'{closest(command, COMMANDS)}\nCommands: lab --help"
-    )
-
-
-def _list() -> int:
-    """Print the weeks as a table."""
+@app.command("list")
+def list_weeks() -> None:
+    """The weeks, and what this clone can run."""
     from rich.console import Console
     from rich.table import Table
-
-    from labkit.course import curriculum
 
     table = Table(box=None, pad_edge=False)
     for column in ("week", "package", "focus", "task", ""):
         table.add_column(column, overflow="fold")
-    for unit in curriculum.load().units:
-        number = str(unit.number) if isinstance(unit, curriculum.Week) else "e"
-        table.add_row(
-            number, unit.path, unit.focus, unit.task, "ready" if unit.built else "to come"
-        )
+    for unit in course.load().units:
+        number = str(unit.number) if isinstance(unit, course.Week) else "e"
+        ready = "ready" if unit.built else "to come"
+        table.add_row(number, unit.path, unit.focus, unit.task, ready)
     Console().print(table)
-    return 0
 
 
-def _run(rest: list[str]) -> int:
-    """Become the week's own command: signals then reach the run itself, and it ends as it ends."""
-    week = _built(_first(rest, "run"))
+@app.command(
+    context_settings={**PASSED_ON, "help_option_names": []}, add_help_option=False,
+    options_metavar="", short_help="Run a week: the same as python -m WEEK.train [overrides].",
+)  # fmt: skip
+def run(context: typer.Context, week: Week) -> int:
+    """Run a week: the same as python -m WEEK.train [overrides], whose own --help this shows.
+
+    The process becomes the week's command: signals then reach the run itself, and it ends as it
+    ends.
+    """
+    if week in ("-h", "--help"):
+        print(context.get_help())
+        return 0
+    module = _built(week)
     # Without -P a folder that the caller stands in, such as workspace/, could pass for the week.
-    command = [sys.executable, "-P", "-m", f"{week}.train", *rest[1:]]
+    command = [sys.executable, "-P", "-m", f"{module}.train", *context.args]
     found = [str(paths.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(found)}
     sys.stdout.flush()
@@ -122,37 +113,109 @@ def _run(rest: list[str]) -> int:
     return subprocess.run(command, env=env).returncode  # there exec returns to the shell at once
 
 
-VERBS = {
-    "start": {"--force"},
-    "check": set[str](),
-    "verify": {"--fresh"},
-    "mutants": {"--list", "--fresh"},
-}
-"""What can be done with exercises, and the options of each."""
+@app.command()
+def progress(
+    check: Annotated[bool, typer.Option("--check", help="exit 1 when something is stale")] = False,
+) -> int:
+    """Regenerate PROGRESS.md and all tables from results/."""
+    from labkit.report import pages
+
+    root = paths.home()
+    if check:
+        for fault in (faults := pages.check(root)):
+            fail(fault)
+        return 1 if faults else 0
+    for path in pages.refresh(root):
+        print(f"wrote {path.relative_to(root)}")
+    return 0
 
 
-def _exercise(rest: list[str]) -> int:
-    from labkit.exercises.check import check
-    from labkit.exercises.exercise import start
-    from labkit.exercises.mutants.command import mutants
-    from labkit.exercises.verify import verify
+@app.command(context_settings=PASSED_ON)
+def plan(context: typer.Context, week: Week) -> int:
+    """Parameters, memory, time and cost of a run, here and on rented GPUs. Takes overrides."""
+    from labkit.plan import show
 
-    verb = _first(rest, "exercise", f"one of {', '.join(VERBS)}")
-    if verb not in VERBS:
-        hint = closest(verb, tuple(VERBS))
-        raise UsageError(f"unknown command 'exercise {verb}'{hint}\nCommands: lab --help")
-    words = [word for word in rest[1:] if not word.startswith("-")]
-    flags = set(rest[1:]) - set(words)
-    if unknown := flags - VERBS[verb]:
-        raise UsageError(f"unknown option {' '.join(sorted(unknown))}\nCommands: lab --help")
-    if verb == "start":
-        return start(_built(_first(words, "exercise start")), force="--force" in flags)
-    if verb == "check":
-        return check(_built(_first(words, "exercise check")), words[1] if len(words) > 1 else None)
-    if verb == "verify":
-        return verify(_built(words[0]) if words else None, fresh="--fresh" in flags)
-    weeks, only = _weeks_or_exercise(words)
-    return mutants(weeks, only, listed="--list" in flags, fresh="--fresh" in flags)
+    return show.plan(_built(week), context.args)
+
+
+@app.command()
+def doctor() -> int:
+    """Is this machine ready, and does it compute correctly?"""
+    from labkit import doctor
+
+    return doctor.doctor()
+
+
+@exercise.command()
+def start(
+    week: Week,
+    force: Annotated[bool, typer.Option("--force", help="move your earlier files aside")] = False,
+) -> int:
+    """Copy a week into workspace/ with the bodies of its exercises removed."""
+    from labkit.exercises import start
+
+    return start.start(_built(week), force=force)
+
+
+@exercise.command()
+def check(
+    week: Week,
+    exercise: Annotated[str | None, typer.Argument(help="one exercise; all when left out")] = None,
+) -> int:
+    """Grade what is in workspace/."""
+    from labkit.exercises import check
+
+    return check.check(_built(week), exercise)
+
+
+@exercise.command()
+def hint(
+    week: Week,
+    exercise: Annotated[
+        str | None, typer.Argument(help="one exercise; lists when left out")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="all hints at once")] = False,
+) -> int:
+    """A hint for an exercise; at each call one more."""
+    from labkit.exercises import hint
+
+    return hint.hint(_built(week), exercise, every)
+
+
+@exercise.command()
+def diff(
+    week: Week,
+    exercise: Annotated[str, typer.Argument(help="one exercise")],
+    give_up: Annotated[bool, typer.Option("--give-up", help="although it does not pass")] = False,
+) -> int:
+    """Your function beside the solution, once it passes."""
+    from labkit.exercises import diff
+
+    return diff.diff(_built(week), exercise, give_up)
+
+
+@exercise.command()
+def verify(
+    week: Annotated[str | None, typer.Argument(help="one week; all when left out")] = None,
+    fresh: Fresh = False,
+) -> int:
+    """Grade the graders: solutions pass, blanks and planted bugs fail."""
+    from labkit.exercises import verify
+
+    return verify.verify(_built(week) if week else None, fresh=fresh)
+
+
+@exercise.command()
+def mutants(
+    weeks: Annotated[list[str] | None, typer.Argument(help="weeks; or a week, exercise")] = None,
+    listed: Annotated[bool, typer.Option("--list", help="show each mutant")] = False,
+    fresh: Fresh = False,
+) -> int:
+    """Do the tests notice mistakes that nobody planted?"""
+    from labkit.exercises.mutants import command
+
+    chosen, only = _weeks_or_exercise(weeks or [])
+    return command.mutants(chosen, only, listed=listed, fresh=fresh)
 
 
 def _weeks_or_exercise(words: list[str]) -> tuple[list[str], str | None]:
@@ -165,22 +228,9 @@ def _weeks_or_exercise(words: list[str]) -> tuple[list[str], str | None]:
     return [_built(word) for word in words], None
 
 
-def _first(rest: list[str], command: str, what: str = "a week, e.g. diffusion or 10") -> str:
-    if not rest:
-        raise UsageError(f"lab {command} needs {what}\nWeeks: lab list")
-    return rest[0]
-
-
-def _none(rest: list[str], command: str) -> None:
-    if rest:
-        raise UsageError(f"lab {command} takes nothing more, got {' '.join(rest)}")
-
-
 def _built(key: str) -> str:
     """Module name of a week that can be run here. Raises UsageError."""
-    from labkit.course import curriculum
-
-    unit = curriculum.week(key)
+    unit = course.week(key)
     if not unit.built:
         raise UsageError(f"week {unit.package} is not built yet; `lab list` shows which are")
     return unit.module

@@ -16,3 +16,19 @@ def short(value: object, most: int = 60) -> str:
     """A value as it is shown in a message: on one line, and cut when it is long."""
     text = " ".join(str(value).split())
     return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def duration(seconds: float) -> str:
+    """`4.2 s`, `57 s`, `4 min 30 s`, `2 h 05 min`, `17 h`, `9 days`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 120:
+        return f"{whole} s"
+    if whole < 600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 7200:
+        return f"{whole // 60} min"
+    if whole < 36_000:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{seconds / 3600:.0f} h" if seconds < 360_000 else f"{seconds / 86_400:,.0f} days"

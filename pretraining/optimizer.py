@@ -4,8 +4,8 @@
 
 msign(M) = U Vᵀ for M = U S Vᵀ: all singular values become 1, so that directions which the gradient
 hardly mentions are learned as fast as the loud ones. A few matrix products approximate it well
-enough (`newton_schulz`). Embeddings, head, gains and biases stay with AdamW. `labkit.muon` does
-the rest of a step, for weeks 6 and 10 too.
+enough (`newton_schulz`). Embeddings, head, gains and biases stay with AdamW. The rest of a
+step is `labkit.learning.muon`, for weeks 6 and 10 too.
 
 Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/
 """

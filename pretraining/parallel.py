@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from labkit import UsageError
-from labkit.machine.device import rank, world_size
+from labkit.machine.ranks import rank, world_size
 
 
 class DataParallel:

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from labkit.machine.device import rank, world_size
+from labkit.machine.ranks import rank, world_size
 from pretraining.kernels import fast_attention, gelu, relu_squared, rms_norm
 from pretraining.model import Shape
 

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from labkit import UsageError
 from labkit.data import TextData
-from labkit.machine.device import rank
+from labkit.machine.ranks import rank
 
 END, PAD, MASK = "<|endoftext|>", "<|pad|>", "<|mask|>"
 BY_CHARACTER = ("tinyshakespeare",)

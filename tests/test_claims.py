@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from labkit.course import curriculum
-from labkit.report import progress
+from labkit import course
+from labkit.records import machines
+from labkit.report import grouping
 from labkit.run.entry import entrypoint
 
 ROOT = Path(__file__).resolve().parent.parent
-BUILT = [unit for unit in curriculum.load().units if unit.built]
+BUILT = [unit for unit in course.load().units if unit.built]
 VARIANTS = ("algo", "env", "method", "objective", "sampler")
 """Settings that a broken experiment may share with its healthy counterpart."""
 
@@ -31,7 +32,7 @@ def recorded() -> list[dict[str, Any]]:
 
 def in_time(record: dict[str, Any]) -> bool:
     """Old records, which name no instruction set, are of a processor with bf16."""
-    fast = (progress.instructions(record) or "bf16") in ("bf16", "amx")
+    fast = (machines.instructions(record) or "bf16") in ("bf16", "amx")
     return bool(record["train_seconds"] <= (300 if fast else 600))
 
 
@@ -44,14 +45,14 @@ def in_time(record: dict[str, Any]) -> bool:
         if band.size == "tiny"
     ],
 )
-def test_records_meet_the_tiny_bands(unit: curriculum.Unit, band: curriculum.Band) -> None:
-    ours = [r for r in recorded() if curriculum.package_of(r["week"]) == unit.package]
+def test_records_meet_the_tiny_bands(unit: course.Unit, band: course.Band) -> None:
+    ours = [r for r in recorded() if course.package_of(r["week"]) == unit.package]
     records = [r for r in ours if band.applies(r)]
-    groups = progress.group_by_seed([r for r in records if r["ended"] == "finished"])
+    groups = grouping.group_by_seed([r for r in records if r["ended"] == "finished"])
     verdicts = [band.met_by(group.values(band.metric)) for group in groups]
     assert True in verdicts, f"{verdicts} over {len(records)} records"
     assert False not in verdicts, "a band holds on every kind of processor that was tried"
-    slow = {r["train_seconds"]: progress.machine(r) for r in records if not in_time(r)}
+    slow = {r["train_seconds"]: machines.machine(r) for r in records if not in_time(r)}
     assert not slow, "tiny trains for 5 minutes at most with bf16 in hardware, for 10 without"
     assert all(r["peak_memory_mb"] < 4096 for r in records), "tiny fits into 4 GB"
 
@@ -66,7 +67,7 @@ def test_records_meet_the_tiny_bands(unit: curriculum.Unit, band: curriculum.Ban
     ],
 )
 def test_broken_experiment_shows_its_symptom(
-    lab_run: Any, unit: curriculum.Unit, broken: curriculum.Broken
+    lab_run: Any, unit: course.Unit, broken: course.Broken
 ) -> None:
     """The symptom is there with the experiment, and not without it."""
     ill = lab_run(unit.module, "+size=smoke", f"+experiment={broken.experiment}")
@@ -82,7 +83,7 @@ def test_broken_experiment_shows_its_symptom(
 
 
 @pytest.mark.parametrize("unit", BUILT, ids=lambda unit: unit.package)
-def test_every_built_week_has_two_broken_experiments(unit: curriculum.Unit) -> None:
+def test_every_built_week_has_two_broken_experiments(unit: course.Unit) -> None:
     files = {p.stem for p in (ROOT / "configs" / unit.package).glob("experiment/broken_*.yaml")}
     assert len(files) >= 2
     assert files == {broken.experiment for broken in unit.broken}, "each with its symptom on record"

@@ -1,6 +1,6 @@
 """Who moves the weights: AdamW, or AdamW and Muon together.
 
-Muon (Jordan et al. 2024; `labkit.muon`) makes every update of a weight matrix nearly
+Muon (Jordan et al. 2024; `labkit.learning.muon`) makes every update of a weight matrix nearly
 orthogonal: all directions move by the same amount. It needs fewer steps than AdamW and is for the
 matrices inside the layers only; embeddings, norms and biases stay with AdamW. Week 7 writes it by
 hand and says why it works.

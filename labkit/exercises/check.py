@@ -4,7 +4,7 @@ Each exercise is graded for itself. Some rest on others of their week (`extend` 
 a learner may begin anywhere, so:
 
 1. What is still blank is filled in from the lab's solution while another exercise is graded
-   (labkit.fill). A right answer passes although nothing else is written yet.
+   (labkit.exercises.fill). A right answer passes although nothing else is written yet.
 2. An exercise that fails beside the learner's own other answers is graded once more with all
    others from the solution. When it passes then, it is right and the fault is in another: the
    verdict is "passed", and a note tells what fails and where to look. When it fails again, that
@@ -22,9 +22,9 @@ from pathlib import Path
 
 from labkit.errors import UsageError
 from labkit.exercises import blanks
-from labkit.exercises.exercise import NAME, Exercise, choose, exercises_of, python_files, show
 from labkit.exercises.gradable import graders_of, job_of, preload_of
 from labkit.exercises.grader import Grade, Job, Outcome, grade
+from labkit.exercises.listing import NAME, Exercise, choose, exercises_of, python_files, show
 from labkit.paths import ROOT
 from labkit.paths import workspace as default_workspace
 

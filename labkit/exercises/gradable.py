@@ -9,8 +9,8 @@ from pathlib import Path
 
 from labkit.errors import UsageError
 from labkit.exercises import blanks
-from labkit.exercises.exercise import Exercise, python_files, show
 from labkit.exercises.grader import Job
+from labkit.exercises.listing import Exercise, python_files, show
 
 
 def job_of(

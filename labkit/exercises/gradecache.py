@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from labkit.exercises import blanks
-from labkit.exercises.exercise import python_files
 from labkit.exercises.grader import Grade, Job, Outcome, grade
+from labkit.exercises.listing import python_files
 
 DAYS = 30
 """Grades that nobody asked for in so many days are dropped."""
@@ -37,8 +37,8 @@ KERNELS = ("OPENBLAS_CORETYPE", "ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "LA
 Entries = dict[str, tuple[int, Grade]]
 """Day of last use and grade, by key."""
 
-PLANTED = {"bugs.yaml", "equivalent.yaml"}
-"""What these plant is in each job's own edits."""
+LEFT_OUT = {"bugs.yaml", "equivalent.yaml", "hints.yaml"}
+"""What the first two plant is in each job's own edits; hints grade nothing."""
 
 
 def grade_cached(
@@ -117,9 +117,10 @@ class _Repository:
     def sources(self, week: str, tests: Sequence[str]) -> list[str]:
         """Names and hashes of all files that grading an exercise of these tests may read."""
         folder = self.root / "tests" / week
-        data = [f for f in _files(folder) if f.suffix != ".py" and f.name not in PLANTED]
+        data = [f for f in _files(folder) if f.suffix != ".py" and f.name not in LEFT_OUT]
         begin = {self.root / "tests" / "conftest.py", *folder.rglob("conftest.py")}
-        begin |= {*data, *map(Path, tests), *_files(self.root / week)}
+        week_files = {f for f in _files(self.root / week) if f.name not in LEFT_OUT}
+        begin |= {*data, *map(Path, tests), *week_files}
         begin.add(Path(__file__).with_name("grading_job.py"))
         seen, waiting = set[Path](), [file for file in begin if file.is_file()]
         while waiting:

@@ -1,6 +1,6 @@
 """Runs the tests of one exercise against one copy of a week, each time in a process of its own.
 
-`grade` starts one interpreter (see labkit.grading_server). It imports the libraries that the tests
+`grade` starts one interpreter (see grading_server.py). It imports the libraries that the tests
 need (torch takes seconds) once, and forks a process for every job, as many at a time as there are
 cores, so that a job costs what its tests cost. Where fork is missing (Windows) each job starts
 afresh.
@@ -101,7 +101,7 @@ def grade(
     with tempfile.TemporaryDirectory(prefix="lab-grade-") as folder:
         plan = {"preload": list(preload), "jobs": [asdict(job) for job in jobs]}
         Path(folder, "plan.json").write_text(json.dumps(plan), encoding="utf-8")
-        labkit_home = str(Path(__file__).resolve().parent.parent)
+        labkit_home = str(Path(__file__).resolve().parents[2])
         paths = dict.fromkeys([labkit_home, *(job.root for job in jobs)])
         threads = ("OMP", "OPENBLAS", "MKL", "VECLIB_MAXIMUM", "NUMEXPR")
         environment = os.environ | {
@@ -111,7 +111,7 @@ def grade(
             "HYPOTHESIS_STORAGE_DIRECTORY": str(Path(folder, "hypothesis")),
             "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES",  # macOS forbids fork after some imports
         }
-        command = [sys.executable, "-m", "labkit.grading_server", folder]
+        command = [sys.executable, "-m", "labkit.exercises.grading_server", folder]
         pipe = subprocess.PIPE
         grades: dict[int, Grade] = {}
         with subprocess.Popen(

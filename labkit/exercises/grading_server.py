@@ -1,6 +1,8 @@
 """The grader's own interpreter: loads the libraries once, then forks a process for every job.
 
-    python -m labkit.grading_server FOLDER        FOLDER holds plan.json; a line of JSON a job comes
+    python -m labkit.exercises.grading_server FOLDER
+
+FOLDER holds plan.json; for each job a line of JSON comes.
 
 It outlives every job and whatever a job started: on Linux processes that left their job's group
 (`setsid`, daemons) come to this one as their parent dies, and are ended with the job.

@@ -15,7 +15,10 @@ from typing import Any
 from labkit.errors import UsageError
 from labkit.exercises import blanks, wording
 from labkit.exercises.blanks import blank
-from labkit.exercises.exercise import (
+from labkit.exercises.gradable import graders_of, job_of, preload_of, progress
+from labkit.exercises.gradecache import grade_cached
+from labkit.exercises.grader import Grade, Job
+from labkit.exercises.listing import (
     NAME,
     Exercise,
     exercises_of,
@@ -23,9 +26,6 @@ from labkit.exercises.exercise import (
     show,
     weeks_with_exercises,
 )
-from labkit.exercises.gradable import graders_of, job_of, preload_of, progress
-from labkit.exercises.gradecache import grade_cached
-from labkit.exercises.grader import Grade, Job
 from labkit.paths import ROOT
 
 VERIFY_SECONDS = 30.0
@@ -77,7 +77,7 @@ class _Variant:
 def verify(week: str | None = None, *, fresh: bool = False, root: Path = ROOT) -> int:
     """Prove that the tests grade, for one week or for all. Returns 0 when they do, else 1.
 
-    Grades are kept from run to run (labkit.gradecache) unless `fresh`.
+    Grades are kept from run to run (labkit.exercises.gradecache) unless `fresh`.
     Raises UsageError for an unknown week.
     """
     begun = time.monotonic()

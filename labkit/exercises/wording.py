@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from labkit.exercises import blanks
-from labkit.exercises.exercise import Exercise, show
+from labkit.exercises.listing import Exercise, show
 
 
 def unannounced(e: Exercise, files: Sequence[str], root: Path) -> list[str]:

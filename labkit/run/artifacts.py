@@ -13,21 +13,18 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from labkit import paths
-from labkit.config import config
-from labkit.config.config import LabConfig
-from labkit.course import curriculum
+from labkit import course, files, paths
+from labkit.config import compose, schema
+from labkit.config.schema import LabConfig
 from labkit.errors import Interrupted, RunFailed
 from labkit.machine import signals
 from labkit.records import store
+from labkit.run.steps import Steps
 from labkit.show.console import say, warn
 
-if TYPE_CHECKING:
-    from labkit.run.run import Run
-
-FREE = config.RESUMABLE_CHANGES | {
+FREE = schema.RESUMABLE_CHANGES | {
     "seed", "fallback", "precision", "detect_anomaly", "log_every", "data",
 }  # fmt: skip
 """Settings in which a published run may differ from its size: where and how it was computed and
@@ -43,7 +40,7 @@ def own_settings(week: str, kind: type[LabConfig], size: str, experiment: str | 
     """The config of a size (and experiment) as its files state it."""
     words = [] if size == "full" else [f"+size={size}"]
     words += [f"+experiment={experiment}"] if experiment else []
-    return config.compose(week, kind, words).config
+    return compose.compose(week, kind, words).config
 
 
 def changes(cfg: LabConfig, own: LabConfig) -> dict[str, tuple[Any, Any]]:
@@ -56,7 +53,7 @@ def changes(cfg: LabConfig, own: LabConfig) -> dict[str, tuple[Any, Any]]:
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
-def stage(run: Run, save: Callable[[Path], None]) -> None:
+def stage(run: Steps, save: Callable[[Path], None]) -> None:
     """Let `save` fill the run's staging folder, unless its settings are not those of its size."""
     kind = type(run.cfg)
     found = changes(run.cfg, own_settings(run.week, kind, run.size, run.experiment))
@@ -70,7 +67,7 @@ def stage(run: Run, save: Callable[[Path], None]) -> None:
     save(folder)
 
 
-def release(run: Run, record: Mapping[str, Any]) -> None:
+def release(run: Steps, record: Mapping[str, Any]) -> None:
     """Move what a finished run staged to its place, with its record; an earlier one is replaced.
 
     Raises OSError.
@@ -78,7 +75,7 @@ def release(run: Run, record: Mapping[str, Any]) -> None:
     staged = run.dir / STAGED
     if not staged.is_dir():
         return
-    store.write_json(staged / RECORD, dict(record))
+    files.write_json(staged / RECORD, dict(record))
     name = "-".join(filter(None, (run.size, record["data"]["name"], run.experiment)))
     folder = paths.artifacts() / run.week / name
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -106,7 +103,7 @@ def fault(folder: Path) -> str | None:
         return "it has no record of the run that made it, as those published by older versions"
     if record["ended"] != "finished":
         return "its run did not finish"
-    missed = [entry for entry in curriculum.verdicts(record) if not entry["met"]]
+    missed = [entry for entry in course.verdicts(record) if not entry["met"]]
     if missed:
         return "; ".join(f"{entry['text']} was missed: {entry['value']:g}" for entry in missed)
     return None

@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -167,3 +168,22 @@ def latest(week: str, size: str | None = None) -> Path:
 def _some(names: Sequence[str], most: int = 3) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def new_name() -> str:
+    """A folder name that sorts by time and is unique even among runs started in the same second."""
+    return f"{datetime.now():%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:8]}"
+
+
+def writable(folder: Path) -> None:
+    """Raises UsageError when `folder` cannot be made and written to."""
+    trial = folder / f".{uuid.uuid4().hex}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        raise UsageError(
+            f"runs are written to {folder}, which cannot be done: {error.strerror or error}.\n"
+            "Set LAB_HOME to a folder that you can write to."
+        ) from error

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from labkit.records import store
-from labkit.report.progress import duration, machine
+from labkit.records.machines import machine
 from labkit.show.console import say
+from labkit.text import duration
 
 WARM_STEPS = 2
 """First steps, which load, allocate and often evaluate: they say nothing of the later ones."""

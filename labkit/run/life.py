@@ -3,56 +3,64 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shlex
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from labkit import paths
-from labkit.config.config import LabConfig
-from labkit.course import curriculum
+from labkit import course, files, paths
+from labkit.config.schema import LabConfig
 from labkit.errors import Interrupted, ProbeDone, RunFailed, UsageError, advice
-from labkit.machine import device
+from labkit.machine import device, ranks
 from labkit.machine.signals import terminate_like_interrupt
-from labkit.run import folders
+from labkit.run import artifacts, ending, folders, steps
+from labkit.run.program import Program
+from labkit.run.run import Run
 from labkit.show.console import fail, say, warn
 
-if TYPE_CHECKING:
-    from labkit.run.entry import Entrypoint
-    from labkit.run.run import Run, StepProbe
+Told = Callable[[], None]
+"""What is called when a run has finished and its record stands in results/."""
 
 
-def execute(
-    entry: Entrypoint[Any],
-    cfg: LabConfig,
-    folder: Path,
-    choices: dict[str, str],
-    files: Mapping[str, str] | None = None,
-    resumed: bool = False,
-    probe: StepProbe | None = None,
-) -> tuple[int, float | None]:
+@dataclass(frozen=True)
+class Start:
+    """What one run is started with.
+
+    `choices` are the config groups chosen (size, experiment, debug), and `files` what `.hydra/` is
+    to hold, so that the run can be resumed.
+    """
+
+    cfg: LabConfig
+    folder: Path
+    choices: Mapping[str, str]
+    files: Mapping[str, str] = field(default_factory=dict)
+    resumed: bool = False
+
+    @property
+    def size(self) -> str:
+        return self.choices.get("size", "full")
+
+
+def execute(program: Program, start: Start, told: Told) -> tuple[int, float | None]:
     """One run from first to last: exit code, and the headline metric if it finished.
 
-    `files` are what `.hydra/` is to hold, so that the run can be resumed. The folder is locked for
-    as long as the run lasts. A run's own faults are told to the person and recorded, never raised.
-    Raises ProbeDone when a probe has seen enough.
+    The folder is locked for as long as the run lasts. A run's own faults are told to the person and
+    recorded, never raised. Raises ProbeDone when an observer has seen enough.
     """
     with contextlib.ExitStack() as stack:
         try:
-            curriculum.load()  # a fault in it is to be found now, not after training
-            folder.mkdir(parents=True, exist_ok=True)
-            if device.rank() == 0 and probe is None:
-                stack.enter_context(folders.locked(folder))
-                _write_config(folder, files or {})
+            course.load()  # a fault in it is to be found now, not after training
+            start.folder.mkdir(parents=True, exist_ok=True)
+            if ranks.rank() == 0 and not steps.watched():
+                stack.enter_context(folders.locked(start.folder))
+                _write_config(start.folder, start.files)
         except (UsageError, OSError) as error:
             fail((isinstance(error, OSError) and advice(error)) or str(error))
-            if not resumed:
-                shutil.rmtree(folder, ignore_errors=True)
+            if not start.resumed:
+                shutil.rmtree(start.folder, ignore_errors=True)
             return 2 if isinstance(error, UsageError) else 1, None
-        return _execute(entry, cfg, folder, choices, resumed, probe)
+        return _execute(program, start, told)
 
 
 def _write_config(folder: Path, files: Mapping[str, str]) -> None:
@@ -63,22 +71,15 @@ def _write_config(folder: Path, files: Mapping[str, str]) -> None:
         place.write_text(files[name], encoding="utf-8")
 
 
-def _execute(
-    entry: Entrypoint[Any],
-    cfg: LabConfig,
-    folder: Path,
-    choices: dict[str, str],
-    resumed: bool,
-    probe: StepProbe | None,
-) -> tuple[int, float | None]:
+def _execute(program: Program, start: Start, told: Told) -> tuple[int, float | None]:
     run, headline = None, None
-    command = resume_command(entry.week, folder)
+    command = ending.resume_command(program.week, start.folder)
     ended, code = "failed", 1
     with terminate_like_interrupt():  # the step loop has a gentler way
         try:
-            run = _start(entry, cfg, folder, choices, resumed, probe)
-            entry.function(cfg, run)
-            headline = headline_of(entry.week, run.metrics)
+            run = _start(program, start)
+            program.train(start.cfg, run)
+            headline = ending.headline_of(program.week, run.metrics)
             ended, code = "finished", 0
         except ProbeDone:
             if run is not None:
@@ -106,49 +107,44 @@ def _execute(
             import traceback
 
             traceback.print_exc()
-            fail(f"the run failed; its files are in {show_path(folder)}")
-    if run is None or (code == 2 and not run.began_steps and not resumed):
+            fail(f"the run failed; its files are in {ending.show_path(start.folder)}")
+    if run is None or (code == 2 and not run.began_steps and not start.resumed):
         if run is not None:
             run.close()
-        if not resumed and device.rank() == 0:
-            shutil.rmtree(folder, ignore_errors=True)
+        if not start.resumed and ranks.rank() == 0:
+            shutil.rmtree(start.folder, ignore_errors=True)
         return code, None
     run.close()
     _leave_process_group()
-    if run.is_main and not _write_record(run, ended):
+    if run.is_main and not _write_record(run, ended, told):
         return 1, None
     return code, headline
 
 
-def _start(
-    entry: Entrypoint[Any],
-    cfg: LabConfig,
-    folder: Path,
-    choices: dict[str, str],
-    resumed: bool,
-    probe: StepProbe | None,
-) -> Run:
+def _start(program: Program, start: Start) -> Run:
     """Refuse what cannot be run here (UsageError), then make the Run."""
-    size = choices.get("size", "full")
-    if resumed and folders.has_finished(folder):
+    if start.resumed and folders.has_finished(start.folder):
         raise UsageError(
-            f"{folder} has finished; there is nothing to resume. Start a new run without resume=."
+            f"{start.folder} has finished; there is nothing to resume. "
+            "Start a new run without resume=."
         )
-    if entry.backend == "numpy" and cfg.device not in ("auto", "cpu"):
+    if program.backend == "numpy" and start.cfg.device not in ("auto", "cpu"):
         raise UsageError(
-            f"device={cfg.device}: week {entry.week} computes in NumPy, on the CPU; "
+            f"device={start.cfg.device}: week {program.week} computes in NumPy, on the CPU; "
             "leave device= out"
         )
-    if entry.backend == "torch":
+    if program.backend == "torch":
         import torch  # noqa: F401  (loaded before Run seeds it)
 
-        device.resolve(cfg.device)
-        if size == "full" and entry.needs_gpu and cfg.device == "auto" and probe is None:
-            _refuse_without_accelerator(entry.week)
-    from labkit.run.run import Run
-
-    experiment = choices.get("experiment")
-    return Run(entry.week, cfg, folder, size, experiment, entry.backend, resumed, probe)
+        device.resolve(start.cfg.device)
+        asks_full = start.size == "full" and start.cfg.device == "auto"
+        if asks_full and program.needs_gpu and not steps.watched():
+            _refuse_without_accelerator(program.week)
+    experiment = start.choices.get("experiment")
+    return Run(
+        program.week, start.cfg, start.folder, start.size, experiment, program.backend,
+        start.resumed,
+    )  # fmt: skip
 
 
 def _refuse_without_accelerator(week: str) -> None:
@@ -161,40 +157,35 @@ def _refuse_without_accelerator(week: str) -> None:
         )
 
 
-def _write_record(run: Run, ended: str) -> bool:
+def _write_record(run: Run, ended: str, told: Told) -> bool:
     """Write the record, into results/ first if the run finished. On failure: message, False.
 
-    What was published goes to its place with the record. That the tables cannot be refreshed, for
-    whatever reason, is no fault of this run.
+    What was published goes to its place with the record. That who is told then fails, for whatever
+    reason, is no fault of this run.
     """
-    from labkit.records import store
-    from labkit.run import artifacts
-
     record = run.record(ended)
     finished = ended == "finished"
     try:
         if finished and run.cfg.max_steps is None:
             artifacts.release(run, record)
             name = f"{run.size}-{run.dir.name}.json"
-            store.write_json(paths.results() / run.week / name, record)
-            _refresh_tables()
-        store.write_json(run.dir / "result.json", record)
+            files.write_json(paths.results() / run.week / name, record)
+            _tell(told)
+        files.write_json(run.dir / "result.json", record)
     except OSError as error:
         fail(
             f"the result could not be written: {advice(error) or error}\nThen type:\n"
-            f"  {resume_command(run.week, run.dir)}"
+            f"  {ending.resume_command(run.week, run.dir)}"
         )
         return False
     if finished:
-        say(summary(record, run.dir))
+        say(ending.summary(record, run.dir))
     return True
 
 
-def _refresh_tables() -> None:
-    from labkit.report import progress
-
+def _tell(told: Told) -> None:
     try:
-        progress.refresh(paths.home())
+        told()
     except Exception as error:
         warn(
             f"the result is recorded, but the tables could not be refreshed: {error}\n"
@@ -204,48 +195,8 @@ def _refresh_tables() -> None:
 
 def _leave_process_group() -> None:
     """Under torchrun, let the other processes know that this one is done."""
-    if device.world_size() > 1 and "torch.distributed" in sys.modules:
+    if ranks.world_size() > 1 and "torch.distributed" in sys.modules:
         import torch.distributed as dist
 
         if dist.is_initialized():
             dist.destroy_process_group()
-
-
-def headline_of(week: str, metrics: dict[str, float] | None) -> float:
-    """The metric that a sweep returns: the first of the curriculum's metrics for the week that was
-    reported.
-
-    Raises RunFailed when there is none: a run without its headline number is not a finished run.
-    """
-    if not metrics:
-        raise RunFailed("the run ended without its metrics: run.result({...}) was never called")
-    unit = next((unit for unit in curriculum.load().units if unit.module == week), None)
-    known = [metric.name for metric in unit.metrics] if unit else list(metrics)
-    reported = [name for name in known if name in metrics]
-    if not reported:
-        raise RunFailed(f"none of the headline metrics of {week} ({', '.join(known)}) was reported")
-    return metrics[reported[0]]
-
-
-def resume_command(week: str, folder: Path | str) -> str:
-    """What to type to go on with a run, fit for a shell."""
-    where = show_path(folder) if isinstance(folder, Path) else folder
-    return f"python -m {week}.train {shlex.quote(f'resume={where}')}"
-
-
-def show_path(folder: Path) -> str:
-    """A path as one would type it from here."""
-    return os.path.relpath(folder) if folder.is_relative_to(Path.cwd()) else str(folder)
-
-
-def summary(record: dict[str, Any], folder: Path) -> str:
-    """What a person reads at the end of a run."""
-    title = f"{record['week']} {record['size']}"
-    seconds = record["train_seconds"]
-    lines = [f"\n{title}: finished {record['steps']} steps in {seconds:.1f} s of training"]
-    lines += [f"  {name:<24} {value:.6g}" for name, value in record["metrics"].items()]
-    for band in record["bands"]:
-        met = "met" if band["met"] else "NOT met"
-        several = f" (one of {band['seeds']} seeds needed)" if band["seeds"] > 1 else ""
-        lines.append(f"  band: {band['metric']} {band['text']}: {met}{several}")
-    return "\n".join([*lines, f"  files: {show_path(folder)}"])

@@ -15,8 +15,8 @@ from typing import Any
 
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
-from labkit import Run
-from labkit.state import checkpoint
+from labkit.run.run import Run
+from labkit.state import rng
 
 NAMES = {"learning_rate": "lr"}
 """Keys of the Trainer that the lab calls otherwise."""
@@ -47,12 +47,12 @@ class RunCallback(TrainerCallback):
         state.global_step = self.run.step
         self.trainer._globalstep_last_logged = self.run.step  # it divides the summed loss by these
         # The loader draws a seed after this and before the first step; see `on_step_begin`.
-        self.rng = checkpoint.rng_state()
+        self.rng = rng.rng_state()
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """The step before is complete, its logs included: now is the time to save or to stop."""
         if self.rng is not None:
-            checkpoint.set_rng_state(self.rng)
+            rng.set_rng_state(self.rng)
             self.rng = None
         else:
             self._advance()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from labkit.errors import UsageError
-from labkit.machine.device import rank
+from labkit.machine.ranks import rank
 
 
 def say(text: str) -> None:

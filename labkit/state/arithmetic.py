@@ -10,13 +10,13 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from labkit.machine import device
+from labkit.machine import ranks
 from labkit.show.console import say, warn
 
 
 def state() -> dict[str, Any]:
     """Threads and processes that compute here, and the instructions that PyTorch's kernels use."""
-    found: dict[str, Any] = {"blas_threads": _blas_threads(), "processes": device.world_size()}
+    found: dict[str, Any] = {"blas_threads": _blas_threads(), "processes": ranks.world_size()}
     if (torch := sys.modules.get("torch")) is not None:
         found["threads"] = torch.get_num_threads()
         found["instructions"] = torch.backends.cpu.get_cpu_capability()

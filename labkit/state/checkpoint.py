@@ -13,108 +13,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import shutil
-import sys
 import zlib
-from collections import Counter, OrderedDict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from labkit.errors import RunFailed
+from labkit.state.pack import _is_tensor, pack, unpack
 
 KEPT = 2
 """Checkpoints kept: the newest, and one to fall back on."""
-
-MAPPINGS = (dict, OrderedDict, Counter)
-"""Kinds of dict that come back as what they were; a defaultdict's factory could not."""
-
-
-def pack(value: Any, tensors: dict[str, Any], path: str = "state") -> Any:
-    """Split nested state into JSON (returned) and tensors (put into `tensors` under their path).
-
-    What comes back is of the same types and bits. Raises TypeError, naming the place, for anything
-    of which that cannot be said.
-    """
-    kind = type(value)
-    if value is None or kind in (bool, int, float, str):
-        return value
-    if isinstance(value, np.generic):
-        return {"__scalar__": _keep(np.asarray(value), tensors, path)}
-    if kind in (np.ndarray, np.memmap):
-        columns = value.flags.f_contiguous and not value.flags.c_contiguous
-        name = _keep(value, tensors, path)
-        return {
-            "__array__": name,
-            "shape": list(value.shape),
-            **({"order": "F"} if columns else {}),
-        }
-    if _is_tensor(value):
-        return {"__tensor__": _keep(value.detach(), tensors, path)}
-    if kind is tuple or _is_size(value):
-        return {"__tuple__": [pack(v, tensors, f"{path}.{i}") for i, v in enumerate(value)]}
-    if kind is list:
-        return [pack(v, tensors, f"{path}.{i}") for i, v in enumerate(value)]
-    if kind in MAPPINGS:
-        pairs = [
-            [_pack_key(k, tensors, path), pack(v, tensors, f"{path}.{k}")] for k, v in value.items()
-        ]
-        return {"__dict__": pairs, **({"type": kind.__name__} if kind is not dict else {})}
-    raise TypeError(
-        f"{path} is a {kind.__name__}: checkpoints hold tensors, arrays, numbers, text "
-        "and lists, tuples and dicts of them"
-    )
-
-
-def _keep(value: Any, tensors: dict[str, Any], path: str) -> str:
-    """Put a tensor or array under a name of its own: 1 and "1" are two keys of a dict, but make one
-    path. Raises TypeError for what the file format cannot hold.
-    """
-    if isinstance(value, np.ndarray):
-        held = value.dtype.kind in "biuf" and value.dtype.isnative and value.dtype.itemsize <= 8
-    else:
-        held = str(value.layout) == "torch.strided" and not value.is_quantized
-        held = held and str(value.dtype) != "torch.complex128"
-    if not held:
-        what = f"{value.dtype} {'array' if isinstance(value, np.ndarray) else 'tensor'}"
-        raise TypeError(f"{path} is a {what}, which a checkpoint cannot hold")
-    name, count = path, 1
-    while name in tensors:
-        count += 1
-        name = f"{path}#{count}"
-    tensors[name] = value
-    return name
-
-
-def _pack_key(key: Any, tensors: dict[str, Any], path: str) -> Any:
-    """A key of a dict: text, a number or a tuple of them. Raises TypeError for others."""
-    if isinstance(key, np.ndarray) or _is_tensor(key):
-        raise TypeError(
-            f"{path} has a {type(key).__name__} as a key, which a checkpoint cannot hold"
-        )
-    return pack(key, tensors, f"{path}.key")
-
-
-def unpack(value: Any, tensors: dict[str, Any]) -> Any:
-    """The inverse of `pack`."""
-    if isinstance(value, list):
-        return [unpack(v, tensors) for v in value]
-    if not isinstance(value, dict):
-        return value
-    if "__scalar__" in value:
-        return np.asarray(tensors[value["__scalar__"]]).reshape(())[()]
-    if "__array__" in value:
-        array = np.array(tensors[value["__array__"]]).reshape(value["shape"])
-        return np.asfortranarray(array) if value.get("order") == "F" else array
-    if "__tensor__" in value:
-        return tensors[value["__tensor__"]]
-    if "__tuple__" in value:
-        return tuple(unpack(v, tensors) for v in value["__tuple__"])
-    pairs = {unpack(k, tensors): unpack(v, tensors) for k, v in value["__dict__"]}
-    kind = next((m for m in MAPPINGS if m.__name__ == value.get("type")), dict)
-    return kind(pairs)
 
 
 def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
@@ -221,126 +131,6 @@ def load_latest(folder: Path, warn: Any = print) -> dict[str, Any] | None:
             "Start the run again without resume=, or delete the files to resume from step 0."
         )
     return None
-
-
-def rng_state() -> dict[str, Any]:
-    """States of the global generators: Python's, NumPy's legacy one and, when torch is loaded,
-    torch's.
-    """
-    version, numbers, gauss = random.getstate()
-    kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # type: ignore[misc]  # noqa: NPY002
-    state: dict[str, Any] = {
-        "python": (version, np.asarray(numbers, dtype=np.int64), gauss),
-        "numpy": (kind, np.asarray(keys), int(position), int(has_gauss), float(cached)),
-    }
-    if (torch := sys.modules.get("torch")) is not None:
-        state["torch"] = torch.get_rng_state()
-        if torch.cuda.is_available():
-            state["cuda"] = list(torch.cuda.get_rng_state_all())
-    return state
-
-
-def set_rng_state(state: dict[str, Any]) -> None:
-    """Put back what `rng_state` took."""
-    version, numbers, gauss = state["python"]
-    random.setstate((version, tuple(int(n) for n in numbers), gauss))
-    np.random.set_state(state["numpy"])  # noqa: NPY002
-    if (torch := sys.modules.get("torch")) is not None and "torch" in state:
-        torch.set_rng_state(state["torch"])
-        if torch.cuda.is_available() and len(state.get("cuda", [])) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(state["cuda"])
-
-
-def get_state(thing: Any) -> Any:
-    """State of a tracked thing: its state_dict(), a generator's state, or the plain container
-    itself.
-    """
-    if isinstance(thing, np.random.Generator):
-        return thing.bit_generator.state
-    if (torch := sys.modules.get("torch")) is not None and isinstance(thing, torch.Generator):
-        return thing.get_state()
-    if hasattr(thing, "state_dict"):
-        return thing.state_dict()
-    if isinstance(thing, dict):
-        return dict(thing)  # restored in place: the thing itself keeps its kind
-    return thing
-
-
-def set_state(thing: Any, state: Any, name: str) -> None:
-    """Restore a tracked thing in place. Raises RunFailed when the state does not fit it."""
-    try:
-        if isinstance(thing, np.random.Generator):
-            thing.bit_generator.state = state
-        elif (torch := sys.modules.get("torch")) is not None and isinstance(thing, torch.Generator):
-            thing.set_state(state)
-        elif hasattr(thing, "load_state_dict"):
-            thing.load_state_dict(state)
-            if hasattr(thing, "param_groups"):
-                _match_layout(thing)
-        else:
-            _restore_container(thing, state)
-    except (KeyError, RuntimeError, ValueError, TypeError) as error:
-        raise RunFailed(f"the checkpoint does not fit this code: {name}: {error}") from error
-
-
-def _match_layout(optimizer: Any) -> None:
-    """Give an optimizer's state the memory layout of its parameters.
-
-    A file keeps values, not strides, and fused kernels walk parameter and state side by side: with
-    channels-last weights and contiguous moments they would pair the wrong numbers, silently.
-    """
-    import torch
-
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            for name, value in optimizer.state.get(parameter, {}).items():
-                if _is_tensor(value) and value.shape == parameter.shape:
-                    laid_out = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False)
-                    optimizer.state[parameter][name] = laid_out.copy_(value)
-
-
-def _restore_container(target: Any, state: Any) -> None:
-    """Fill dicts, lists and arrays with saved values; the objects stay the same ones."""
-    if isinstance(target, np.ndarray):
-        if target.shape != state.shape:
-            raise ValueError(f"shape {state.shape} saved, {target.shape} expected")
-        target[...] = state
-    elif isinstance(target, dict):
-        old = dict(target)
-        target.clear()  # filled anew in the saved order, which a loop over it will follow
-        for key, value in state.items():
-            target[key] = _restored(old.get(key), value)
-    elif isinstance(target, list):
-        target[:] = [
-            _restored(target[i] if i < len(target) else None, v) for i, v in enumerate(state)
-        ]
-    else:
-        raise TypeError(f"a {type(target).__name__} cannot be restored in place")
-
-
-def _restored(old: Any, value: Any) -> Any:
-    """`value`, written into `old` where that is a container or array of its kind and shape."""
-    if _is_tensor(old) and _is_tensor(value) and old.shape == value.shape:
-        old.detach().copy_(value)
-        return old
-    if isinstance(old, np.ndarray):
-        same_kind = isinstance(value, np.ndarray) and old.dtype == value.dtype
-        fits = same_kind and old.shape == value.shape
-    else:
-        fits = any(isinstance(old, k) and isinstance(value, k) for k in (dict, list))
-    if fits:
-        _restore_container(old, value)
-    return old if fits else value
-
-
-def _is_tensor(value: Any) -> bool:
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.Tensor)
-
-
-def _is_size(value: Any) -> bool:
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.Size)
 
 
 def _save_file(tensors: dict[str, Any], path: Path, metadata: dict[str, str]) -> None:

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from labkit.exercises.check import check
-from labkit.exercises.exercise import start
+from labkit.exercises.start import start
 from labkit.exercises.verify import verify
 
 STATS = '''\
 """Means and the like."""
 
-from labkit.exercise import exercise
+from labkit.exercises.mark import exercise
 
 
 @exercise(minutes=5)

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from labkit import paths
-from labkit.config import config
+from labkit.config import schema
 from labkit.errors import UsageError
 from labkit.machine import device
-from labkit.run import entry
+from labkit.run import folders
 from labkit.run.run import Run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,7 +79,7 @@ def test_hydra_alone_would_swallow_the_unknown_key(toy: Any) -> None:
     """The trap that strict keys exist for; should Hydra ever close it, this says so."""
     from hydra import compose, initialize_config_dir
 
-    config.register("toy", toy.config_class)
+    schema.register("toy", toy.config_class)
     with initialize_config_dir(str(paths.CONFIGS / "toy"), version_base="1.3"):
         assert compose("config", ["+stepz=3"]).stepz == 3
 
@@ -209,8 +209,8 @@ def test_two_runs_of_the_same_second_do_not_collide(monkeypatch: pytest.MonkeyPa
 
             return datetime(2026, 1, 2, 3, 4, 5)
 
-    monkeypatch.setattr(entry, "datetime", Stopped)
-    names = {entry.new_name() for _ in range(1000)}
+    monkeypatch.setattr(folders, "datetime", Stopped)
+    names = {folders.new_name() for _ in range(1000)}
     assert len(names) == 1000
     assert all(name.startswith("20260102-030405-") for name in names)
 
@@ -308,12 +308,12 @@ def test_cfg_job_shows_the_config_and_runs_nothing(lab_run: Any) -> None:
 
 
 def test_max_steps_and_stop_bound_the_loop(tmp_path: Path) -> None:
-    cfg = config.LabConfig(max_steps=4)
+    cfg = schema.LabConfig(max_steps=4)
     (tmp_path / "a").mkdir()
     run = Run("toy", cfg, tmp_path / "a", "smoke")
     assert list(run.steps(10)) == [0, 1, 2, 3]
     (tmp_path / "b").mkdir()
-    run = Run("toy", config.LabConfig(), tmp_path / "b", "smoke")
+    run = Run("toy", schema.LabConfig(), tmp_path / "b", "smoke")
     seen = []
     for step in run.steps(10):
         seen.append(step)
@@ -321,5 +321,5 @@ def test_max_steps_and_stop_bound_the_loop(tmp_path: Path) -> None:
             run.stop()
     run.save()
     assert seen == [0, 1, 2]
-    again = Run("toy", config.LabConfig(), tmp_path / "b", "smoke", resumed=True)
+    again = Run("toy", schema.LabConfig(), tmp_path / "b", "smoke", resumed=True)
     assert list(again.steps(10)) == [], "a stopped loop stays stopped"

@@ -12,7 +12,7 @@ import pytest
 
 from labkit.exercises import fill
 from labkit.exercises.check import check
-from labkit.exercises.exercise import start
+from labkit.exercises.start import start
 from tests.labkit.exercise_lab import STATS, Lab
 
 ANSWERS = {  # what a learner wrote, and a piece of what check must say of it
@@ -74,7 +74,9 @@ def module(body: Callable[[str], str]) -> str:
         f'\n\n@exercise(minutes=5)\ndef {name}(x):\n    """2 x."""\n    {body(name)}\n'
         for name in ANSWERS
     )
-    return f"from labkit.exercise import exercise\n\nSOLUTION = 'SOLUTION'\n{''.join(functions)}"
+    return (
+        f"from labkit.exercises.mark import exercise\n\nSOLUTION = 'SOLUTION'\n{''.join(functions)}"
+    )
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from labkit.errors import RunFailed
-from labkit.state import checkpoint
+from labkit.state import checkpoint, tracked
 
 
 def round_trip(folder: Path, state: Any) -> Any:
@@ -94,10 +94,10 @@ def test_what_would_come_back_as_something_else_is_refused(
 
 def test_a_tracked_dict_keeps_its_kind_and_takes_the_saved_order() -> None:
     """Sums over a dict follow its order, so the order is part of the state."""
-    saved = checkpoint.get_state(defaultdict(list, {"b": [1.0], "a": [2.0]}))
+    saved = tracked.get_state(defaultdict(list, {"b": [1.0], "a": [2.0]}))
     thing = defaultdict(list, {"a": [], "b": []})
     inner = thing["a"]
-    checkpoint.set_state(thing, saved, "thing")
+    tracked.set_state(thing, saved, "thing")
     assert (type(thing), list(thing.items())) == (defaultdict, [("b", [1.0]), ("a", [2.0])])
     assert thing["a"] is inner, "who holds the list sees what was restored"
     assert thing["new"] == []

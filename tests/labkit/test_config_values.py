@@ -19,12 +19,12 @@ import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
 from labkit import paths
-from labkit.config import config, sweep
+from labkit.config import schema, sweep
 from labkit.config.values import checked
 from labkit.errors import UsageError
 from labkit.run.entry import Entrypoint
 
-SHARED = {field.name for field in dataclasses.fields(config.LabConfig)}
+SHARED = {field.name for field in dataclasses.fields(schema.LabConfig)}
 WEEKS = sorted(
     ".".join(file.relative_to(paths.ROOT).parts[:-1])
     for pattern in ("*/train.py", "*/*/train.py")
@@ -65,7 +65,7 @@ def quick_hydra(monkeypatch: pytest.MonkeyPatch) -> None:
         from hydra.core.global_hydra import GlobalHydra
 
         words = [sweep.parse(word) for word in overrides]
-        if any(word.is_sweep_override() or word.key_or_group in config.GROUPS for word in words):
+        if any(word.is_sweep_override() or word.key_or_group in schema.GROUPS for word in words):
             return whole(name, overrides)
         key = str([s.path for s in GlobalHydra.instance().config_loader().get_sources()])
         if key not in known:
@@ -96,20 +96,20 @@ def test_any_value_of_any_setting_is_taken_or_refused(week: str) -> None:
     fields = dataclasses.fields(entry.config_class)
     own = [f for f in fields if f.name not in SHARED or week == WEEKS[0]]
     for field in own:
-        near = f"{config.default_of(field)}x"  # a choice, misspelt
+        near = f"{schema.default_of(field)}x"  # a choice, misspelt
         for value in (*BAD, near):
             word = f"{field.name}={value}"
             said = outcome(lambda word=word: entry.compose([word]))  # type: ignore[misc]
             assert len(said) < 2000, (word, "a message is to be read")
             said.encode("ascii", errors="backslashreplace")
             assert said, word
-    numbers = [f for f in own if isinstance(config.default_of(f), (int, float))]
+    numbers = [f for f in own if isinstance(schema.default_of(f), (int, float))]
     assert numbers
     for field in numbers:
         assert "has no value" in outcome(lambda f=field: entry.compose([f"{f.name}=???"]))  # type: ignore[misc]
         for value in ("nan", "1e400", "9" * 400):
             said = outcome(lambda w=f"{field.name}={value}": entry.compose([w]))  # type: ignore[misc]
-            assert field.name in said or isinstance(config.default_of(field), bool), (field, said)
+            assert field.name in said or isinstance(schema.default_of(field), bool), (field, said)
 
 
 @pytest.mark.usefixtures("quick_hydra")
@@ -232,13 +232,13 @@ def test_values_read_back_from_a_run_folder_are_checked_too() -> None:
     """They were never through OmegaConf: someone may have edited the file."""
     cls = entrypoint("pretraining").config_class
     good = dataclasses.asdict(cls())
-    assert config.instantiate(cls, good) == cls()
+    assert schema.instantiate(cls, good) == cls()
     for name, value in (
         ("lr", "fast"), ("steps", 1.5), ("steps", True), ("prompts", "one"), ("prompts", [1]),
         ("seed", None), ("data", 3), ("compile", "yes"), ("objective", ["next"]), ("top_k", {}),
     ):  # fmt: skip
         with pytest.raises(UsageError, match=name):
-            config.instantiate(cls, {**good, name: value})
+            schema.instantiate(cls, {**good, name: value})
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 import yaml
 
-from labkit import data
-from labkit.course import curriculum
-from labkit.course.curriculum import Band, Broken
+from labkit import course, data
+from labkit.course import Band, Broken
 from labkit.data import ImageData, TextData
 from labkit.errors import UsageError
 
@@ -54,7 +53,7 @@ AUTHORS = {
     22: ["Goodfellow et al. 2015", "Ribeiro"], 23: ["Mildenhall", "Jumper"],
 }  # fmt: skip
 
-UNITS = curriculum.load().units
+UNITS = course.load().units
 BUILT = [unit for unit in UNITS if unit.built]
 
 
@@ -70,21 +69,21 @@ def test_weeks_are_those_of_the_syllabus() -> None:
             start=1,
         )
     ]
-    weeks = curriculum.load().weeks
+    weeks = course.load().weeks
     assert [(w.number, w.month_title, w.week, w.package, w.focus) for w in weeks] == expected
     assert [w.month for w in weeks] == sorted(list(range(1, 7)) * 4)
-    assert [unit.package for unit in curriculum.load().electives] == ELECTIVES
+    assert [unit.package for unit in course.load().electives] == ELECTIVES
 
 
 def test_papers_are_those_of_the_syllabus() -> None:
-    for week in curriculum.load().weeks[:-1]:
+    for week in course.load().weeks[:-1]:
         wanted = AUTHORS.get(week.number, [])
         assert len(week.papers) == len(wanted), week.package
         assert all(paper.startswith(name) for paper, name in zip(week.papers, wanted, strict=True))
 
 
 @pytest.mark.parametrize("unit", BUILT, ids=lambda unit: unit.package)
-def test_a_built_week_makes_a_claim_and_can_be_run(unit: curriculum.Unit) -> None:
+def test_a_built_week_makes_a_claim_and_can_be_run(unit: course.Unit) -> None:
     assert any(band.size == "tiny" for band in unit.bands), "no tiny band"
     assert unit.baseline, "no trivial baseline"
     config = ROOT / "configs" / unit.path
@@ -100,7 +99,7 @@ def test_a_built_week_makes_a_claim_and_can_be_run(unit: curriculum.Unit) -> Non
 
 
 @pytest.mark.parametrize("unit", [u for u in UNITS if not u.built], ids=lambda unit: unit.package)
-def test_an_unbuilt_week_only_plans(unit: curriculum.Unit) -> None:
+def test_an_unbuilt_week_only_plans(unit: course.Unit) -> None:
     assert not unit.bands, "a band is a claim, and there is nothing here to hold it against"
     assert unit.planned.get("tiny")
 
@@ -136,7 +135,7 @@ def test_baselines_of_image_sets_are_the_most_frequent_class(
 
 
 def test_baseline_of_shakespeare_is_the_entropy_of_its_alphabet() -> None:
-    guess = curriculum.week("pretraining").baseline[0]
+    guess = course.week("pretraining").baseline[0]
     assert guess.value == pytest.approx(math.log(65), abs=1e-3)
     if data.available()["tinyshakespeare"] is not None:
         loaded = data.load("tinyshakespeare")
@@ -158,7 +157,7 @@ def test_baseline_of_cartpole_is_what_random_actions_get() -> None:
         over = terminated | truncated
         lengths.extend(length[over].tolist())
     error = np.std(lengths) / math.sqrt(len(lengths))
-    stated = {g.value for g in curriculum.week(13).baseline if g.data == "CartPole-v1"}
+    stated = {g.value for g in course.week(13).baseline if g.data == "CartPole-v1"}
     assert stated.pop() == pytest.approx(np.mean(lengths), abs=4 * error)
 
 
@@ -166,12 +165,12 @@ def test_baseline_of_cartpole_is_what_random_actions_get() -> None:
     "key", [10, "10", "week10", "diffusion", "diff", "Diffusion", "diffusion/"]
 )
 def test_a_week_is_found_by_number_name_or_beginning(key: str | int) -> None:
-    assert curriculum.week(key).package == "diffusion"
+    assert course.week(key).package == "diffusion"
 
 
 @pytest.mark.parametrize("key", ["electives/theory", "electives.theory", "theory", "theo"])
 def test_an_elective_is_found_as_well(key: str) -> None:
-    assert curriculum.week(key).module == "electives.theory"
+    assert course.week(key).module == "electives.theory"
 
 
 @pytest.mark.parametrize(
@@ -188,7 +187,7 @@ def test_an_elective_is_found_as_well(key: str) -> None:
 )
 def test_an_unknown_week_is_refused_with_what_to_type(key: str | int, said: str) -> None:
     with pytest.raises(UsageError) as error:
-        curriculum.week(key)
+        course.week(key)
     assert said in str(error.value)
 
 
@@ -229,22 +228,22 @@ def test_bands_over_seeds() -> None:
 
 
 def test_verdicts_of_a_record() -> None:
-    (verdict,) = curriculum.verdicts(record())
+    (verdict,) = course.verdicts(record())
     assert verdict["met"] is True
     assert "≤ 8" in verdict["text"]
-    assert curriculum.verdicts(record(metrics={"fid_ratio": 8.5}))[0]["met"] is False
-    assert curriculum.verdicts(record(experiment="broken_ema")) == []
-    assert curriculum.verdicts(record(week="no_such_week")) == []
+    assert course.verdicts(record(metrics={"fid_ratio": 8.5}))[0]["met"] is False
+    assert course.verdicts(record(experiment="broken_ema")) == []
+    assert course.verdicts(record(week="no_such_week")) == []
 
 
 def changed(tmp_path: Path, change: Any) -> str:
     """The message with which a changed curriculum is refused."""
-    raw = yaml.safe_load(curriculum.FILE.read_text(encoding="utf-8"))
+    raw = yaml.safe_load(course.FILE.read_text(encoding="utf-8"))
     change(raw["months"][0]["weeks"])
     file = tmp_path / "changed.yaml"
     file.write_text(yaml.safe_dump(raw, allow_unicode=True), encoding="utf-8")
     with pytest.raises(UsageError) as error:
-        curriculum.load(file)
+        course.load(file)
     return str(error.value)
 
 
@@ -292,7 +291,7 @@ def test_a_file_that_is_no_curriculum_is_refused(tmp_path: Path, text: bytes, sa
     file = tmp_path / "curriculum.yaml"
     file.write_bytes(text)
     with pytest.raises(UsageError) as error:
-        curriculum.load(file)
+        course.load(file)
     assert said in str(error.value)
 
 
@@ -306,11 +305,11 @@ def test_a_broken_experiment_states_its_symptom_in_numbers() -> None:
 
 def test_reading_is_quick() -> None:
     start = time.process_time()  # of this process: others that compute beside it do not count
-    curriculum.load.__wrapped__(curriculum.FILE)
+    course.load.__wrapped__(course.FILE)
     assert time.process_time() - start < 0.5
 
 
 def test_a_part_of_a_week_is_judged_with_it() -> None:
-    assert curriculum.package_of("pretraining") == "pretraining"
-    assert curriculum.package_of("pretraining.scaling") == "pretraining"
-    assert curriculum.package_of("electives.autograd") == "autograd"
+    assert course.package_of("pretraining") == "pretraining"
+    assert course.package_of("pretraining.scaling") == "pretraining"
+    assert course.package_of("electives.autograd") == "autograd"

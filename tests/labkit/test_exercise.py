@@ -11,7 +11,9 @@ import pytest
 from labkit.errors import UsageError
 from labkit.exercises import blanks
 from labkit.exercises.blanks import blank
-from labkit.exercises.exercise import exercise, list_exercises, start
+from labkit.exercises.listing import list_exercises
+from labkit.exercises.mark import exercise
+from labkit.exercises.start import start
 from tests.labkit.exercise_lab import STATS, TESTS, Lab
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -304,7 +306,7 @@ def test_check_fails_on_a_function_taken_away(toy: Lab, capsys: pytest.CaptureFi
 def test_check_stops_an_endless_loop(
     toy: Lab, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("labkit.check.CHECK_SECONDS", 2.0)
+    monkeypatch.setattr("labkit.exercises.check.CHECK_SECONDS", 2.0)
     toy.start()
     toy.solve(text=STATS.replace("total = sum(x)", "while True: pass"))
     assert toy.check() == 1

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from labkit.exercises.exercise import exercises_of
 from labkit.exercises.gradable import graders_of, job_of
 from labkit.exercises.gradecache import grade_cached, keys_of
 from labkit.exercises.grader import Job
+from labkit.exercises.listing import exercises_of
 from tests.labkit.exercise_lab import Lab
 
 

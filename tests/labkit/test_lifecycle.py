@@ -18,11 +18,10 @@ import numpy as np
 import pytest
 import torch
 
-from labkit import Run
-from labkit.course import curriculum
+from labkit import Run, course, files
 from labkit.errors import UsageError
 from labkit.records import store
-from labkit.report import progress
+from labkit.report import pages
 from labkit.run import artifacts, folders
 from labkit.state import arithmetic, checkpoint
 
@@ -60,7 +59,7 @@ def stopped_at(step: int, number: int = signal.SIGTERM) -> Any:
     return train
 
 
-def folders(home: Path) -> list[Path]:
+def run_folders(home: Path) -> list[Path]:
     return sorted(path.parent for path in home.glob("runs/*/*/*/.hydra"))
 
 
@@ -88,7 +87,7 @@ def test_a_run_holds_its_folder_from_the_first_moment_to_the_last(
     said = capsys.readouterr().err
     assert "is in use: its run goes on in another process" in said
     assert "is still running" in said
-    (folder,) = folders(tmp_path)
+    (folder,) = run_folders(tmp_path)
     assert not folders.in_use(folder)
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 30
 
@@ -123,7 +122,7 @@ def test_any_folder_name_will_do_and_the_printed_command_finds_it(
     home = tmp_path / name
     monkeypatch.setenv("LAB_HOME", str(home))
     assert week(stopped_at(5)).main(MAKE) == 130
-    (folder,) = folders(home)
+    (folder,) = run_folders(home)
     assert {p.name for p in (folder / ".hydra").iterdir()} == {
         "config.yaml", "hydra.yaml", "overrides.yaml",
     }  # fmt: skip
@@ -136,16 +135,16 @@ def test_any_folder_name_will_do_and_the_printed_command_finds_it(
     assert week(quick).main(words[3:]) == 0
     assert record(folder)["ended"] == "finished"
     assert week(quick).main(["-m", "+size=smoke", "steps=2", "seed=1,2"]) == 0
-    assert len(folders(home)) == 3
+    assert len(run_folders(home)) == 3
 
 
 def test_each_job_of_a_sweep_over_sizes_is_where_its_size_belongs(
     week: Any, tmp_path: Path
 ) -> None:
     assert week(quick).main(["-m", "size=smoke,tiny", "steps=2", "device=cpu"]) == 0
-    found = {folder.parent.name: folder.name.rpartition("-")[2] for folder in folders(tmp_path)}
+    found = {folder.parent.name: folder.name.rpartition("-")[2] for folder in run_folders(tmp_path)}
     assert found == {"smoke": "0", "tiny": "1"}
-    sizes = {folder.parent.name: record(folder)["size"] for folder in folders(tmp_path)}
+    sizes = {folder.parent.name: record(folder)["size"] for folder in run_folders(tmp_path)}
     assert sizes == {"smoke": "smoke", "tiny": "tiny"}
     assert [path.name for path in tmp_path.glob("runs/toy/sweeps/*/*")] == ["multirun.yaml"]
 
@@ -200,16 +199,16 @@ def test_a_malformed_record_fails_no_run_and_is_named(
     place.write_text(json.dumps(value))
     with pytest.raises(ValueError, match=r"tiny-bad\.json is not a result record"):
         store.read(place)
-    assert progress.main([]) == 0
+    assert pages.main([]) == 0
     message = capsys.readouterr().err
     assert f"{place} is not a result record: {said}" in message
     assert "not started" in (tmp_path / "PROGRESS.md").read_text()
-    assert progress.main(["--check"]) == 1
+    assert pages.main(["--check"]) == 1
     assert artifacts._expected("toy", "tiny", "digits", None) == ""
     if change in ({"config": None}, [GOOD]):
         assert week(quick).main(MAKE) == 0
         assert "tiny-bad.json is not a result record" in capsys.readouterr().err
-        assert record(folders(tmp_path)[0])["ended"] == "finished"
+        assert record(run_folders(tmp_path)[0])["ended"] == "finished"
 
 
 def test_old_records_fit_the_schema() -> None:
@@ -224,7 +223,7 @@ def test_tables_that_cannot_be_made_fail_no_run(
     def broken(root: Path) -> None:
         raise KeyError("ended")
 
-    monkeypatch.setattr(progress, "refresh", broken)
+    monkeypatch.setattr(pages, "refresh", broken)
     assert week(quick).main(MAKE) == 0
     assert "the result is recorded, but the tables" in capsys.readouterr().err
     assert len(list(tmp_path.glob("results/toy/*.json"))) == 1
@@ -236,17 +235,17 @@ def test_a_fault_in_the_curriculum_is_found_before_the_first_step(
     def faulty() -> None:
         raise UsageError("curriculum.yaml: week 3: metrics 1: digits: expected int, got 'two'")
 
-    monkeypatch.setattr(curriculum, "load", faulty)
+    monkeypatch.setattr(course, "load", faulty)
     steps: list[int] = []
     assert week(lambda cfg, run: steps.extend(run.steps(3))).main(MAKE) == 2
     assert "curriculum.yaml: week 3" in capsys.readouterr().err
     assert steps == []
-    assert folders(tmp_path) == []
+    assert run_folders(tmp_path) == []
 
 
 def test_a_result_that_tells_no_end_can_be_resumed(week: Any, tmp_path: Path) -> None:
     assert week(stopped_at(5)).main(MAKE) == 130
-    (folder,) = folders(tmp_path)
+    (folder,) = run_folders(tmp_path)
     (folder / "result.json").write_text('{"schema": 1}')
     assert week(quick).main([f"resume={folder}"]) == 0
 
@@ -268,15 +267,15 @@ def file_limit(size: int) -> Iterator[None]:
 def test_a_full_disk_at_the_metrics_ends_the_run_and_it_resumes_exactly(
     week: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("labkit.run.FLUSH_SECONDS", -1.0)
+    monkeypatch.setattr("labkit.run.run.FLUSH_SECONDS", -1.0)
     assert week(quick).main([*MAKE, "steps=2000"]) == 0
-    (whole,) = folders(tmp_path)
+    (whole,) = run_folders(tmp_path)
     with file_limit(60_000):
         assert week(quick).main([*MAKE, "steps=2000", "checkpoint_seconds=0.01"]) == 1
     said = capsys.readouterr().err
     assert "Traceback" not in said
     assert "File too large. Free some space" in said
-    (cut,) = (folder for folder in folders(tmp_path) if folder != whole)
+    (cut,) = (folder for folder in run_folders(tmp_path) if folder != whole)
     assert f"resume={cut}" in said
     lines = (cut / "metrics.jsonl").read_bytes()
     assert lines.endswith(b"\n"), "no half line stays"
@@ -306,10 +305,10 @@ def test_a_full_disk_at_the_result_leaves_the_run_resumable(
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "write_json", full)
+        patch.setattr(files, "write_json", full)
         assert week(quick).main(MAKE) == 1
     assert "No space left on device. Free some space" in capsys.readouterr().err
-    (folder,) = folders(tmp_path)
+    (folder,) = run_folders(tmp_path)
     assert week(quick).main([f"resume={folder}"]) == 0
     assert record(folder)["ended"] == "finished"
 
@@ -318,7 +317,7 @@ def test_a_read_only_folder_is_said_on_resume_and_nothing_is_touched(
     week: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert week(stopped_at(5)).main(MAKE) == 130
-    (folder,) = folders(tmp_path)
+    (folder,) = run_folders(tmp_path)
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     access = os.access
     with monkeypatch.context() as patch:
@@ -341,7 +340,7 @@ def test_metrics_that_lost_their_end_are_not_padded(
     week: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert week(stopped_at(5)).main(MAKE) == 130
-    (folder,) = folders(tmp_path)
+    (folder,) = run_folders(tmp_path)
     (folder / "metrics.jsonl").write_bytes(b"")
     assert week(quick).main([f"resume={folder}"]) == 0
     assert "has lost its end" in capsys.readouterr().err
@@ -381,7 +380,7 @@ def test_a_signal_that_comes_twice_still_saves(
 
     assert week(train).main(MAKE) == 130
     assert f"stopped by {signal.Signals(number).name} after step 6" in capsys.readouterr().err
-    assert (folders(tmp_path)[0] / "second").exists()
+    assert (run_folders(tmp_path)[0] / "second").exists()
     assert signal.getsignal(number) == signal.SIG_DFL
 
 
@@ -418,7 +417,7 @@ def test_a_resumed_run_computes_in_the_threads_it_began_with(
 
 def test_the_checkpoint_of_a_run_names_its_threads(week: Any, tmp_path: Path) -> None:
     assert week(stopped_at(5)).main(MAKE) == 130
-    state = checkpoint.load_latest(folders(tmp_path)[0] / "checkpoint")
+    state = checkpoint.load_latest(run_folders(tmp_path)[0] / "checkpoint")
     assert state is not None
     assert state["machine"] == arithmetic.state()
 
@@ -441,7 +440,7 @@ def test_tensorboard_shows_every_point_of_a_resumed_run(week: Any, tmp_path: Pat
         run.result({"return": 1.0})
 
     assert week(train).main([*MAKE, "logger=tensorboard"]) == 1
-    (folder,) = folders(tmp_path)
+    (folder,) = run_folders(tmp_path)
     assert week(train).main([f"resume={folder}", "logger=tensorboard"]) == 0
     events = EventAccumulator(str(folder / "tensorboard"))
     events.Reload()

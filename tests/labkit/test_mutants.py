@@ -163,7 +163,7 @@ def test_mutants_names_what_survives_and_excuses_what_is_equivalent(
 def test_mutants_that_only_the_time_limit_ends_are_told_apart(
     toy: Lab, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("labkit.mutation.SECONDS", 1.0)
+    monkeypatch.setattr("labkit.exercises.mutants.command.SECONDS", 1.0)
     toy.edit(
         "toy/stats.py", "    total = sum(x)\n", "    total = sum(x)\n    while x is None: pass\n"
     )

@@ -16,11 +16,12 @@ import pytest
 import torch
 from torch import nn
 
-from labkit.course import curriculum
+from labkit import course
 from labkit.errors import ProbeDone, RunFailed, UsageError
 from labkit.machine import processor
-from labkit.plan import plan
-from labkit.plan.plan import Counts, Measured, Probe, count_parameters, counting
+from labkit.plan import gpus, probe, show
+from labkit.plan.counts import Counts, count_parameters, counting
+from labkit.plan.probe import Measured, Probe
 
 IN, HIDDEN, OUT, BATCH = 12, 32, 5, 64
 
@@ -96,19 +97,19 @@ def made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_probe_of_a_week_at_full_size(made_up: Path) -> None:
-    found = plan.measure("made_up", [])
+    found = probe.measure("made_up", [])
     assert found.steps == 1000
     assert found.batch_size == BATCH
     assert found.parameters == IN * HIDDEN + HIDDEN + HIDDEN * OUT + OUT
     assert found.flops == linear_flops(BATCH, IN, HIDDEN, OUT)
     assert found.uses_torch
-    assert found.timed >= plan.TIMED_STEPS
+    assert found.timed >= probe.TIMED_STEPS
     assert 0 < found.seconds < 1
     assert 50 < found.setup_memory_mb <= found.peak_memory_mb < 4000
 
 
 def test_a_probe_leaves_nothing_behind(made_up: Path) -> None:
-    assert plan.measure("made_up", ["+size=tiny"]).steps == 7
+    assert probe.measure("made_up", ["+size=tiny"]).steps == 7
     left = [path for name in ("home", "scratch") for path in (made_up / name).rglob("*")]
     assert [path for path in left if path.is_file()] == []
     assert not (made_up / "home" / "results").exists()
@@ -117,7 +118,7 @@ def test_a_probe_leaves_nothing_behind(made_up: Path) -> None:
 
 @pytest.mark.parametrize(("word", "steps"), [("stop_after=3", 1000), ("steps=1", 1)])
 def test_a_loop_shorter_than_the_probe_is_measured(made_up: Path, word: str, steps: int) -> None:
-    found = plan.measure("made_up", [word])
+    found = probe.measure("made_up", [word])
     assert found.parameters == IN * HIDDEN + HIDDEN + HIDDEN * OUT + OUT
     assert found.steps == steps
     assert not (made_up / "home" / "results").exists()
@@ -125,7 +126,7 @@ def test_a_loop_shorter_than_the_probe_is_measured(made_up: Path, word: str, ste
 
 def test_overrides_are_checked_as_for_a_run(made_up: Path) -> None:
     with pytest.raises(UsageError, match="did you mean batch_size"):
-        plan.measure("made_up", ["batchsize=3"])
+        probe.measure("made_up", ["batchsize=3"])
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -219,7 +220,7 @@ def test_steps_are_timed_without_the_slow_first_ones(monkeypatch: pytest.MonkeyP
     probe = Probe(budget=5.0)
     taken = loop(probe, 1000, lambda: clock.pass_by(next(waits)))
     found = probe.result()
-    assert found.timed == taken - 2 >= plan.TIMED_STEPS
+    assert found.timed == taken - 2 >= probe.TIMED_STEPS
     assert found.seconds == pytest.approx(0.01)
     assert not found.uses_torch
     assert found.host_seconds == found.seconds
@@ -266,11 +267,11 @@ def test_a_batch_too_large_to_probe_is_scaled_up_from_a_smaller_one(
         batch = 1024 if len(asked) == 1 else int(words[-1].removeprefix("batch_size="))
         began: dict[str, Any] = {"batch_size": batch, "steps": 3600}
         if batch > 4:
-            return [began], "killed", -9 if len(asked) == 1 else plan.TOO_SLOW
+            return [began], "killed", -9 if len(asked) == 1 else probe.TOO_SLOW
         return [began, dataclasses.asdict(MEASURED)], "", 0
 
-    monkeypatch.setattr(plan, "_probe_process", process)
-    found = plan.measure("made_up", ["+size=tiny", "batch_size=1024"])
+    monkeypatch.setattr(probe, "_probe_process", process)
+    found = probe.measure("made_up", ["+size=tiny", "batch_size=1024"])
     assert asked[1:] == [["+size=tiny", "batch_size=64"], ["+size=tiny", "batch_size=4"]]
     assert (found.batch_size, found.probed_batch_size) == (1024, 4)
     assert found.seconds == 2.0 * 256
@@ -284,13 +285,13 @@ def test_a_failure_that_no_smaller_batch_would_mend_is_reported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     began = {"batch_size": 64, "steps": 10}
-    monkeypatch.setattr(plan, "_probe_process", lambda *_: ([began], "ValueError: shapes", 1))
+    monkeypatch.setattr(probe, "_probe_process", lambda *_: ([began], "ValueError: shapes", 1))
     with pytest.raises(RunFailed, match="ValueError: shapes"):
-        plan.measure("made_up", [])
+        probe.measure("made_up", [])
 
 
-def gpu(name: str) -> plan.GPU:
-    return next(gpu for gpu in plan.prices().gpus if gpu.name == name)
+def gpu(name: str) -> gpus.GPU:
+    return next(gpu for gpu in gpus.prices().gpus if gpu.name == name)
 
 
 @pytest.mark.parametrize(
@@ -313,7 +314,7 @@ def test_a_step_lasts_as_long_as_its_slowest_part(
 
 
 def test_the_price_table_is_dated_and_holds_the_four_cards() -> None:
-    table = plan.prices()
+    table = gpus.prices()
     assert time.strptime(table.date, "%Y-%m")
     assert table.source
     # The makers' data sheets: memory in GB and memory bandwidth in GB/s.
@@ -326,7 +327,7 @@ def test_the_price_table_is_dated_and_holds_the_four_cards() -> None:
 def test_the_report_states_time_and_cost(capsys: pytest.CaptureFixture[str]) -> None:
     # One second a step on the A100, for an hour.
     probe = dataclasses.replace(MEASURED, flops=round(0.35 * 312e12), seconds=20.0)
-    plan.report("made_up", ["+size=tiny"], probe, ["shorter: steps=9"])
+    show.report("made_up", ["+size=tiny"], probe, ["shorter: steps=9"])
     said = " ".join(capsys.readouterr().out.split())
     assert "made_up +size=tiny: 3,600 steps of batch 4" in said
     assert "parameters 1,000,000" in said
@@ -334,7 +335,7 @@ def test_the_report_states_time_and_cost(capsys: pytest.CaptureFixture[str]) -> 
     price = gpu("A100 80GB").usd_per_hour
     assert f"A100 80GB {price:.2f} 80 GB yes 1 s 60 min ${price:.2f} arithmetic" in said
     assert "estimate" in said
-    assert plan.prices().date in said
+    assert gpus.prices().date in said
 
 
 @pytest.mark.parametrize(
@@ -345,18 +346,18 @@ def test_the_report_states_time_and_cost(capsys: pytest.CaptureFixture[str]) -> 
     ],
 )  # fmt: skip
 def test_estimates_claim_no_more_digits_than_they_have(seconds: float, text: str) -> None:
-    assert plan._rough(seconds) == text
+    assert show._rough(seconds) == text
 
 
 def test_the_report_of_a_numpy_week_offers_no_gpu(capsys: pytest.CaptureFixture[str]) -> None:
-    plan.report("made_up", [], dataclasses.replace(MEASURED, uses_torch=False))
+    show.report("made_up", [], dataclasses.replace(MEASURED, uses_torch=False))
     said = " ".join(capsys.readouterr().out.split())
     assert "computes in NumPy" in said
     assert "H100" not in said
 
 
 def test_what_does_not_fit_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    plan.report("made_up", [], dataclasses.replace(MEASURED, peak_memory_mb=20_000.0))
+    show.report("made_up", [], dataclasses.replace(MEASURED, peak_memory_mb=20_000.0))
     rows = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     fits = {row.split()[0]: " yes " in row for row in rows if " GB " in row and "." in row}
     assert (fits["T4"], fits["RTX"], fits["A100"]) == (False, True, True)
@@ -364,17 +365,17 @@ def test_what_does_not_fit_is_said(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_week_that_is_not_there_is_refused() -> None:
     with pytest.raises(UsageError, match="did you mean diffusion"):
-        plan.plan("difusion")
-    unbuilt = next((u.package for u in curriculum.load().units if not u.built), None)
+        show.plan("difusion")
+    unbuilt = next((u.package for u in course.load().units if not u.built), None)
     if unbuilt:
         with pytest.raises(UsageError, match="not built yet"):
-            plan.plan(unbuilt)
+            show.plan(unbuilt)
 
 
 def test_memory_is_that_of_this_process_alone() -> None:
-    before = plan.memory_mb("VmHWM")
+    before = probe.memory_mb("VmHWM")
     block = np.ones(60_000_000 // 8)
-    assert plan.memory_mb("VmRSS") > 60
-    assert plan.memory_mb("VmHWM") >= before
-    assert plan.memory_mb("VmHWM") >= block.nbytes / 1e6
+    assert probe.memory_mb("VmRSS") > 60
+    assert probe.memory_mb("VmHWM") >= before
+    assert probe.memory_mb("VmHWM") >= block.nbytes / 1e6
     assert json.dumps(before)

@@ -59,7 +59,7 @@ def test_libraries_can_be_held_back(environment: dict[str, str], expected: str) 
 def test_bf16_is_not_used_where_onednn_emulates_it() -> None:
     """PyTorch's own list of capabilities goes on to name avx512_bf16 then."""
     code = (
-        "import torch; from labkit.device import describe, resolve_precision\n"
+        "import torch; from labkit.machine.device import describe, resolve_precision\n"
         "print(resolve_precision('auto', torch.device('cpu')), describe('cpu')['instructions'])"
     )
     held_back = {"ONEDNN_MAX_CPU_ISA": "SSE41", "PYTHONPATH": str(ROOT)}

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from labkit.errors import RunFailed
-from labkit.state import checkpoint
+from labkit.state import checkpoint, tracked
 
 TOY = str(Path(__file__).parent / "toy" / "week.py")
 
@@ -174,7 +174,7 @@ def test_optimizer_state_keeps_the_layout_of_channels_last_weights(tmp_path: Pat
     loaded = checkpoint.load(checkpoint.save(tmp_path, 3, state))
     resumed = begin()
     for thing, name in zip(resumed, ("conv", "optimizer"), strict=True):
-        checkpoint.set_state(thing, loaded[name], name)
+        tracked.set_state(thing, loaded[name], name)
     steps(*resumed, range(3, 6))
     assert torch.equal(resumed[0].weight, whole[0].weight)
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from labkit.course import curriculum
+from labkit import course
 from labkit.machine import processor, threads
 from tests.conftest import ROOT, TOY, Lab
 
@@ -61,7 +61,7 @@ def test_openmp_has_read_it(lab_run: Lab, env: dict[str, str], spins: str) -> No
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_no_week_loads_openmp_before_its_command_line_is_read() -> None:
     """Where the module of a week loads it, the choice would come too late."""
-    modules = [f"{unit.module}.train" for unit in curriculum.load().units if unit.built]
+    modules = [f"{unit.module}.train" for unit in course.load().units if unit.built]
     assert modules
     code = (
         "import importlib, json\n"

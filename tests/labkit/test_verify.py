@@ -142,7 +142,7 @@ def test_verify_finds_graders_that_do_not_grade(verdicts: Callable[[str], str], 
 def test_verify_reports_a_bug_caught_only_by_the_time_limit_and_does_not_keep_that(
     toy: Lab, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("labkit.verify.VERIFY_SECONDS", 3.0)
+    monkeypatch.setattr("labkit.exercises.verify.VERIFY_SECONDS", 3.0)
     toy.edit("tests/toy/bugs.yaml", "with: total\n", 'with: "[*iter(int, 1)]"\n')
     assert toy.verify() == 0
     assert "bug 2 (forgets to divide) was only caught by the time limit" in capsys.readouterr().out

@@ -8,7 +8,7 @@ import pytest
 
 from labkit import UsageError
 from labkit.data import batch_indices, load
-from labkit.state import checkpoint
+from labkit.state import checkpoint, tracked
 from neural_networks import inputs, losses, mlp, optim
 from neural_networks.train import Config
 from tests.conftest import same
@@ -44,8 +44,8 @@ def test_an_optimizer_goes_on_from_a_checkpoint_to_the_same_bits(kind: Any, tmp_
     saved = checkpoint.load_latest(tmp_path)
     assert saved is not None
     resumed = kind({"w": np.zeros((3, 2), np.float32)})
-    checkpoint.set_state(resumed.params, saved["params"], "params")
-    checkpoint.set_state(resumed.state, saved["opt"], "opt")
+    tracked.set_state(resumed.params, saved["params"], "params")
+    tracked.set_state(resumed.state, saved["opt"], "opt")
     go(resumed, grads[3:])
     assert same(resumed.params, whole.params)
     assert same(resumed.state, whole.state)

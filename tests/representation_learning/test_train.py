@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from labkit.state import checkpoint
+from labkit.state import checkpoint, tracked
 from representation_learning.model import make_encoder
 from representation_learning.train import Config, make_optimizer, objective, train
 from tests.conftest import Finished, same
@@ -91,13 +91,13 @@ def test_every_method_goes_on_from_a_checkpoint_to_the_same_bits(
 
     one = make(0)
     go(one, range(2))
-    states = {name: checkpoint.get_state(thing) for name, thing in one.items()}
+    states = {name: tracked.get_state(thing) for name, thing in one.items()}
     checkpoint.save(tmp_path, 2, states)
     saved = checkpoint.load_latest(tmp_path)
     assert saved is not None
     other = make(1)
     for name, thing in other.items():
-        checkpoint.set_state(thing, saved[name], name)
+        tracked.set_state(thing, saved[name], name)
     assert go(one, range(2, 4)) == go(other, range(2, 4))
     assert same(*(things["model"].state_dict() for things in (one, other)))
 

@@ -9,7 +9,10 @@ from pathlib import Path
 
 from labkit.errors import UsageError
 from labkit.exercises import blanks
-from labkit.exercises.exercise import (
+from labkit.exercises.gradable import graders_of, job_of, preload_of, progress
+from labkit.exercises.gradecache import grade_cached
+from labkit.exercises.grader import Grade
+from labkit.exercises.listing import (
     NAME,
     Exercise,
     choose,
@@ -17,9 +20,6 @@ from labkit.exercises.exercise import (
     show,
     weeks_with_exercises,
 )
-from labkit.exercises.gradable import graders_of, job_of, preload_of, progress
-from labkit.exercises.gradecache import grade_cached
-from labkit.exercises.grader import Grade
 from labkit.exercises.mutants.make import Entry, Mutant, excused, generate, sample, wrong_entry
 from labkit.paths import ROOT
 
@@ -62,7 +62,7 @@ def mutants(
 ) -> int:
     """Try the mutants of some weeks (of all when none is named), or of the exercise `only`.
 
-    Grades are kept from run to run (labkit.gradecache) unless `fresh`.
+    Grades are kept from run to run (labkit.exercises.gradecache) unless `fresh`.
     Returns 0 when at least 99 % of those that are not equivalent are killed in each week, else 1.
     Raises UsageError for an unknown week or exercise and for a malformed equivalent.yaml.
     """

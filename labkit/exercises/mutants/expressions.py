@@ -1,4 +1,4 @@
-"""Mutation operators on expressions (see labkit.mutators)."""
+"""Mutation operators on expressions (see operators.py)."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@
     lab exercise mutants attention causal_mask           one
     lab exercise mutants attention --list                show them, run nothing
 
-Each exercise's syntax tree is changed in one place (see labkit.mutators) and the tests that are
+Each exercise's syntax tree is changed in one place (see operators.py) and the tests that are
 marked for the exercise run on the result; a mutant is killed when one of them fails. What survives
 is either a test that is missing or a mutant that computes the same. The second kind is reviewed by
 a person and stands in tests/<week>/equivalent.yaml, each with its reason:

@@ -1,0 +1,48 @@
+"""What code a run was: versions of libraries, commit of the clone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import metadata
+from typing import Any
+
+from labkit import paths
+
+PACKAGES = (
+    "numpy",
+    "torch",
+    "torchvision",
+    "scikit-learn",
+    "gymnasium",
+    "diffusers",
+    "transformers",
+)
+
+_MODULES = {"scikit-learn": "sklearn"}
+
+GENERATED = ("results", "PROGRESS.md", "README.md", "*/README.md")
+"""What finished runs themselves change; it does not make the code dirty."""
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of those libraries that this process has really loaded."""
+    loaded = {n: metadata.version(n) for n in PACKAGES if _MODULES.get(n, n) in sys.modules}
+    return {"python": ".".join(map(str, sys.version_info[:3])), **loaded}
+
+
+def git_state() -> dict[str, Any]:
+    """Commit of the clone, and whether code differs from it; nulls outside a git checkout."""
+    try:
+        commit = _git("rev-parse", "HEAD")
+        changes = _git("status", "--porcelain", "--", ".", *(f":!{path}" for path in GENERATED))
+        return {"commit": commit, "dirty": bool(changes)}
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "dirty": None}
+
+
+def _git(*words: str) -> str:
+    done = subprocess.run(
+        ["git", *words], cwd=paths.ROOT, capture_output=True, text=True, timeout=10, check=True
+    )
+    return done.stdout.strip()

@@ -1,0 +1,115 @@
+"""PROGRESS.md and all tables of measured results, made from the records in results/ alone.
+
+Only the Notes column of PROGRESS.md is typed by hand, and it survives. In each week's README.md
+the table between `<!-- results:begin -->` and `<!-- results:end -->` is made here, and so is the
+table of weeks between `<!-- weeks:begin -->` and `<!-- weeks:end -->` in the clone's README.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from labkit import course, paths
+from labkit.report.grouping import group_by_seed, read_records
+from labkit.report.markdown import between
+from labkit.report.notes import read_notes
+from labkit.report.tables import progress_table, results_table, weeks_table
+from labkit.show.console import warn
+
+
+def render(root: Path) -> tuple[dict[Path, str], list[str]]:
+    """Every generated file's proper text, and a message for each record or sheet that could not be
+    read. Such a sheet is left as it is: a note in it could be lost otherwise.
+    """
+    records, faults = read_records(root)
+    files: dict[Path, str] = {}
+
+    def make(path: Path, text: Callable[[str], str], create: bool = False) -> None:
+        try:
+            before = _read(path)
+        except (OSError, ValueError) as error:
+            faults.append(f"{path} is left as it is: {_why_unreadable(error)}")
+            return
+        if before or create:
+            files[path] = text(before)
+
+    make(
+        root / "PROGRESS.md",
+        lambda before: progress_table(root, records, read_notes(before)),
+        create=True,
+    )
+    for unit in course.load().units:
+        body = results_table(unit, group_by_seed(records.get(unit.package, [])))
+        make(root / unit.path / "README.md", partial(between, name="results", body=body))
+    make(root / "README.md", partial(between, name="weeks", body=weeks_table(root, records)))
+    return files, faults
+
+
+def _why_unreadable(error: OSError | ValueError) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return f"it is not UTF-8 text (byte {error.start}); save it as UTF-8 in your editor"
+    return str(error)
+
+
+def refresh(root: Path | None = None) -> list[Path]:
+    """Bring all generated files under `root` up to date; the ones that changed are returned.
+
+    Each is written whole or not at all. Files that cannot be read are named in a warning and left
+    out: they are no reason for another run to fail.
+    """
+    root = root or paths.home()
+    with _alone(root):
+        files, damaged = render(root)
+        for message in damaged:
+            warn(message)
+        changed = [path for path, text in files.items() if text != _read(path)]
+        for path in changed:
+            _write(path, files[path])
+    return changed
+
+
+@contextlib.contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Hold off other processes: the slower of two runs must not write what it read before."""
+    try:
+        import fcntl
+
+        handle = os.open(root / "results", os.O_RDONLY)
+    except (ImportError, OSError):  # Windows, or no record yet
+        yield
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _read(path: Path) -> str:
+    """Text of a file with plain newlines; empty when it is not there."""
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def _write(path: Path, text: str) -> None:
+    """Write atomically, with the newlines that the file had."""
+    windows = path.is_file() and b"\r\n" in path.read_bytes()
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        unfinished.write_text(text, encoding="utf-8", newline="\r\n" if windows else "\n")
+        os.replace(unfinished, path)
+    finally:
+        with contextlib.suppress(OSError):  # a read-only folder has told so already
+            unfinished.unlink(missing_ok=True)
+
+
+def check(root: Path) -> list[str]:
+    """What is wrong with the generated files under `root`, a line each; nothing is written."""
+    files, damaged = render(root)
+    stale = [str(p.relative_to(root)) for p, text in files.items() if text != _read(p)]
+    if stale:
+        damaged.append(f"out of date: {', '.join(stale)}\nType: python -m labkit.progress")
+    return damaged

@@ -1,0 +1,54 @@
+"""How a run is spoken of when it ends: its headline, and what to type next."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labkit import course
+from labkit.errors import RunFailed
+
+if TYPE_CHECKING:
+    pass
+
+
+def headline_of(week: str, metrics: dict[str, float] | None) -> float:
+    """The metric that a sweep returns: the first of the curriculum's metrics for the week that was
+    reported.
+
+    Raises RunFailed when there is none: a run without its headline number is not a finished run.
+    """
+    if not metrics:
+        raise RunFailed("the run ended without its metrics: run.result({...}) was never called")
+    unit = next((unit for unit in course.load().units if unit.module == week), None)
+    known = [metric.name for metric in unit.metrics] if unit else list(metrics)
+    reported = [name for name in known if name in metrics]
+    if not reported:
+        raise RunFailed(f"none of the headline metrics of {week} ({', '.join(known)}) was reported")
+    return metrics[reported[0]]
+
+
+def resume_command(week: str, folder: Path | str) -> str:
+    """What to type to go on with a run, fit for a shell."""
+    where = show_path(folder) if isinstance(folder, Path) else folder
+    return f"python -m {week}.train {shlex.quote(f'resume={where}')}"
+
+
+def show_path(folder: Path) -> str:
+    """A path as one would type it from here."""
+    return os.path.relpath(folder) if folder.is_relative_to(Path.cwd()) else str(folder)
+
+
+def summary(record: dict[str, Any], folder: Path) -> str:
+    """What a person reads at the end of a run."""
+    title = f"{record['week']} {record['size']}"
+    seconds = record["train_seconds"]
+    lines = [f"\n{title}: finished {record['steps']} steps in {seconds:.1f} s of training"]
+    lines += [f"  {name:<24} {value:.6g}" for name, value in record["metrics"].items()]
+    for band in record["bands"]:
+        met = "met" if band["met"] else "NOT met"
+        several = f" (one of {band['seeds']} seeds needed)" if band["seeds"] > 1 else ""
+        lines.append(f"  band: {band['metric']} {band['text']}: {met}{several}")
+    return "\n".join([*lines, f"  files: {show_path(folder)}"])
