@@ -154,7 +154,7 @@ def start(
     """Copy a week into workspace/ with the bodies of its exercises removed."""
     from labkit.exercises import start
 
-    return start.start(_built(week), force=force)
+    return start.start(_week(week), force=force)
 
 
 @exercise.command()
@@ -165,7 +165,7 @@ def check(
     """Grade what is in workspace/."""
     from labkit.exercises import check
 
-    return check.check(_built(week), exercise)
+    return check.check(_week(week), exercise)
 
 
 @exercise.command()
@@ -179,7 +179,7 @@ def hint(
     """A hint for an exercise; at each call one more."""
     from labkit.exercises import hint
 
-    return hint.hint(_built(week), exercise, every)
+    return hint.hint(_week(week), exercise, every)
 
 
 @exercise.command()
@@ -191,7 +191,7 @@ def diff(
     """Your function beside the solution, once it passes."""
     from labkit.exercises import diff
 
-    return diff.diff(_built(week), exercise, give_up)
+    return diff.diff(_week(week), exercise, give_up)
 
 
 @exercise.command()
@@ -202,7 +202,7 @@ def verify(
     """Grade the graders: solutions pass, blanks and planted bugs fail."""
     from labkit.exercises import verify
 
-    return verify.verify(_built(week) if week else None, fresh=fresh)
+    return verify.verify(_week(week) if week else None, fresh=fresh)
 
 
 @exercise.command()
@@ -222,18 +222,21 @@ def _weeks_or_exercise(words: list[str]) -> tuple[list[str], str | None]:
     """Weeks; or one week and one of its exercises."""
     if len(words) == 2:
         try:
-            return [_built(word) for word in words], None
+            return [_week(word) for word in words], None
         except UsageError:
-            return [_built(words[0])], words[1]
-    return [_built(word) for word in words], None
+            return [_week(words[0])], words[1]
+    return [_week(word) for word in words], None
 
 
 def _built(key: str) -> str:
     """Module name of a week that can be run here. Raises UsageError."""
-    unit = course.week(key)
-    if not unit.built:
-        raise UsageError(f"week {unit.package} is not built yet; `lab list` shows which are")
-    return unit.module
+    return course.program(key)
+
+
+def _week(key: str) -> str:
+    """Module name of the week itself, whose exercises are meant. Raises UsageError."""
+    course.program(key)  # refuses what is not built
+    return course.week(key).module
 
 
 if __name__ == "__main__":

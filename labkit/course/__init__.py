@@ -18,7 +18,7 @@ from labkit.course.model import (
     Unit,
     Week,
 )
-from labkit.course.reader import load, packages, week
+from labkit.course.reader import load, packages, program, week
 
 __all__ = [
     "SIZES",
@@ -32,6 +32,7 @@ __all__ = [
     "load",
     "package_of",
     "packages",
+    "program",
     "verdicts",
     "week",
 ]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from labkit import paths
 from labkit.errors import UsageError
@@ -17,21 +17,26 @@ SIZES = ("smoke", "tiny", "full")
 """The ladder of sizes, smallest first."""
 
 Size = Literal["smoke", "tiny", "full"]
+T = TypeVar("T")
+List = Annotated[tuple[T, ...], Field(strict=False)]
+"""A list in a file, which cannot be altered here."""
+Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Metric:
+class Part(BaseModel):
+    """An entry of the course's files: no key that is not listed, no type turned into another."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+
+class Metric(Part):
     """A number that a week reports: `name` in records, `title` and `unit` for people."""
 
     name: str
     title: str
     unit: str
     better: Literal["higher", "lower"]
-    digits: int = 2
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.digits <= 10:
-            raise ValueError(f"digits: {self.digits} is not from 0 to 10")
+    digits: Annotated[int, Field(ge=0, le=10)] = 2
 
     def show(self, value: float, deviation: float | None = None) -> str:
         """`98.40 %`, or with a standard deviation `98.40 ± 0.05 %`."""
@@ -41,16 +46,17 @@ class Metric:
         return f"{number} {self.unit}".rstrip()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Limit:
+class Limit(Part):
     """One side of a number line: `at_least` or `at_most`, exactly one of them."""
 
-    at_least: float | None = None
-    at_most: float | None = None
+    at_least: Number | None = None
+    at_most: Number | None = None
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _one_side(self) -> Limit:
         if (self.at_least is None) == (self.at_most is None):
             raise ValueError("give either at_least or at_most")
+        return self
 
     def verdict(self, value: float) -> bool:
         """Whether `value` is inside. NaN never is."""
@@ -64,7 +70,6 @@ class Limit:
         return f"≥ {self.at_least:g}" if self.at_least is not None else f"≤ {self.at_most:g}"
 
 
-@dataclass(frozen=True, kw_only=True)
 class Band(Limit):
     """What a metric must reach at one size on one dataset (the one really used).
 
@@ -75,14 +80,9 @@ class Band(Limit):
     size: Size
     data: str
     metric: str
-    where: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    seeds: int = 1
+    where: Mapping[str, Any] = Field(default_factory=dict)
+    seeds: Annotated[int, Field(ge=1)] = 1
     over: Literal["mean", "every"] = "mean"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.seeds < 1:
-            raise ValueError(f"seeds: {self.seeds} must be at least 1")
 
     def applies(self, record: Mapping[str, Any]) -> bool:
         """Whether this band is a claim about that record: its size, data and settings."""
@@ -102,27 +102,24 @@ class Band(Limit):
         return self.verdict(math.fsum(values.values()) / len(values))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Baseline:
+class Baseline(Part):
     """What guessing gets on one dataset, and how one guesses."""
 
     metric: str
     data: str
-    value: float
+    value: Number
     how: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Paper:
+class Paper(Part):
     """A published number and where it stands."""
 
     metric: str
     data: str
-    value: float
+    value: Number
     source: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class Broken(Limit):
     """An experiment that fails on purpose: the symptom in words, and in numbers at one size."""
 
@@ -132,21 +129,22 @@ class Broken(Limit):
     size: Size
 
 
-@dataclass(frozen=True, kw_only=True)
-class Unit:
+class Unit(Part):
     """What weeks and electives have in common."""
 
     package: str
     focus: str
     task: str
-    prerequisites: tuple[str, ...]
-    metrics: tuple[Metric, ...]
-    papers: tuple[str, ...] = ()
-    baseline: tuple[Baseline, ...] = ()
-    bands: tuple[Band, ...] = ()
-    planned: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    paper: tuple[Paper, ...] = ()
-    broken: tuple[Broken, ...] = ()
+    prerequisites: List[str]
+    metrics: List[Metric]
+    papers: List[str] = ()
+    baseline: List[Baseline] = ()
+    bands: List[Band] = ()
+    planned: Mapping[Size, str] = Field(default_factory=dict)
+    paper: List[Paper] = ()
+    broken: List[Broken] = ()
+    parts: List[str] = ()
+    """Further entrypoints: `scaling` is started as `python -m <module>.scaling.train`."""
 
     @property
     def path(self) -> str:
@@ -157,6 +155,11 @@ class Unit:
     def module(self) -> str:
         """Name under which Python imports it."""
         return self.path.replace("/", ".")
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """Names of all its entrypoints, its own first: `python -m <name>.train`."""
+        return (self.module, *(f"{self.module}.{part}" for part in self.parts))
 
     @property
     def folder(self) -> Path:
@@ -175,14 +178,6 @@ class Unit:
                 return metric
         return Metric(name=name, title=name.replace("_", " "), unit="", better="higher", digits=3)
 
-    def headline(self, metrics: Mapping[str, float]) -> float | None:
-        """The value of the first listed metric that was reported."""
-        return next((metrics[m.name] for m in self.metrics if m.name in metrics), None)
-
-    def missing(self, metrics: Mapping[str, float]) -> list[str]:
-        """The headline's name, when a run reported none of the listed metrics; else nothing."""
-        return [] if self.headline(metrics) is not None else [self.metrics[0].name]
-
     def goal(self, band: Band) -> str:
         """A band in words: `test accuracy ≥ 98.3 % (mean of 3 seeds)`."""
         metric = self.metric(band.metric)
@@ -191,13 +186,12 @@ class Unit:
         return f"{metric.title} {f'{band.text} {metric.unit}'.rstrip()}{seeds}"
 
 
-@dataclass(frozen=True, kw_only=True)
 class Week(Unit):
     """One week: its number from 1 to 24, and its place in its month."""
 
     number: int
-    month: int
-    month_title: str
+    month: int = 0
+    month_title: str = ""
 
     @property
     def week(self) -> int:
@@ -205,7 +199,6 @@ class Week(Unit):
         return (self.number - 1) % 4 + 1
 
 
-@dataclass(frozen=True, kw_only=True)
 class Elective(Unit):
     """A subject beside the weeks, in electives/<package>/."""
 
@@ -214,12 +207,11 @@ class Elective(Unit):
         return f"electives/{self.package}"
 
 
-@dataclass(frozen=True)
-class Curriculum:
+class Curriculum(Part):
     """All weeks in order, and the electives."""
 
-    weeks: tuple[Week, ...]
-    electives: tuple[Elective, ...]
+    weeks: List[Week]
+    electives: List[Elective]
 
     @property
     def units(self) -> tuple[Unit, ...]:
@@ -247,3 +239,18 @@ class Curriculum:
             raise UsageError(f"'{key}' could be any of {names}; type more of the name")
         near = closest(word, [unit.package for unit in self.units])
         raise UsageError(f"unknown week '{key}'{near}\nAll weeks: lab list")
+
+    def program(self, key: str | int) -> str:
+        """The entrypoint that a unit's key means, or a key and a part: `pretraining.scaling`.
+
+        Raises UsageError when there is no such unit or part, or when it is not built yet.
+        """
+        name, _, part = str(key).removeprefix("electives.").partition(".")
+        unit = self.find(key if str(key).startswith("electives") and not part else name)
+        if part and part not in unit.parts:
+            near = closest(part, unit.parts)
+            known = ", ".join(unit.programs)
+            raise UsageError(f"{unit.package} has no part '{part}'{near}; it has {known}")
+        if not unit.built:
+            raise UsageError(f"week {unit.package} is not built yet; `lab list` shows which are")
+        return f"{unit.module}.{part}" if part else unit.module

@@ -1,37 +1,62 @@
-"""The course, read from its files and checked."""
+"""The course, read from its files and checked.
+
+curriculum.yaml has the plan: months, weeks, electives. What a unit claims (metrics, bands,
+baselines, broken experiments, published numbers) is in configs/<unit>/claims.yaml, beside its
+settings.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-import math
-import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, TypeVar
 
-from labkit.course.model import SIZES, Band, Baseline, Broken, Curriculum, Elective, Unit, Week
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from labkit import paths
+from labkit.course.model import Band, Baseline, Broken, Curriculum, Elective, Unit, Week
 from labkit.errors import UsageError
-from labkit.text import closest
+from labkit.text import closest, short
 
 FILE = Path(__file__).with_name("curriculum.yaml")
+CLAIMS = "claims.yaml"
+
+
+class _Month(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    title: str
+    weeks: list[dict[str, Any]]
+
+
+class _Plan(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    months: list[_Month]
+    electives: list[dict[str, Any]]
 
 
 @cache
-def load(file: Path = FILE) -> Curriculum:
-    """Read and check the curriculum. Raises UsageError naming the place that is wrong."""
-    import yaml
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+def load(file: Path = FILE, claims: Path = paths.CONFIGS) -> Curriculum:
+    """Read and check the course; `claims` is the folder of configs. Raises UsageError naming the
+    place that is wrong.
+    """
+    raw = _yaml(file)
     try:
-        raw = yaml.load(file.read_text(encoding="utf-8"), Loader=loader)
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise UsageError(f"the curriculum cannot be read ({file}): {error}") from error
+        plan = _Plan.model_validate(raw)
+    except ValidationError as error:
+        raise UsageError(f"{file.name}: {_said(error, raw, _Plan)}") from error
+    weeks, electives = [], []
+    for number, month in enumerate(plan.months, start=1):
+        for item in month.weeks:
+            week = _unit(Week, f"week {item.get('number', '?')}", item, claims)
+            weeks.append(week.model_copy(update={"month": number, "month_title": month.title}))
+    for position, item in enumerate(plan.electives, start=1):
+        electives.append(_unit(Elective, f"elective {position}", item, claims / "electives"))
     try:
-        curriculum = _curriculum(raw)
+        _check(weeks, electives)
     except ValueError as error:
         raise UsageError(f"{file.name}: {error}") from error
-    return curriculum
+    return Curriculum(weeks=tuple(weeks), electives=tuple(electives))
 
 
 def packages() -> list[str]:
@@ -44,120 +69,95 @@ def week(key: str | int) -> Unit:
     return load().find(key)
 
 
-def _curriculum(raw: Any) -> Curriculum:
-    """Weeks with their place in the year, electives, and what must hold between them."""
-    _known(raw, {"months", "electives"}, "the file")
-    weeks: list[Week] = []
-    for number, month in enumerate(_list(raw, "months", "the file"), start=1):
-        _known(month, {"title", "weeks"}, f"month {number}")
-        place = {"month": number, "month_title": month.get("title")}
-        for item in _list(month, "weeks", f"month {number}"):
-            where = f"week {item.get('number', '?')}" if isinstance(item, dict) else str(item)
-            _known(item, _fields(Week) - set(place), where)
-            weeks.append(_convert(Week, {**item, **place}, where))
-    electives = [
-        _convert(Elective, item, f"elective {position}")
-        for position, item in enumerate(_list(raw, "electives", "the file"), start=1)
-    ]
-    for position, item in enumerate(weeks, start=1):
-        if (item.number, item.month) != (position, (position - 1) // 4 + 1):
-            raise ValueError(f"week {item.number} ({item.package}) stands in the wrong place")
+def program(key: str | int) -> str:
+    """Shorthand for `load().program(key)`."""
+    return load().program(key)
+
+
+def _yaml(file: Path) -> Any:
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        return yaml.load(file.read_text(encoding="utf-8"), Loader=loader)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise UsageError(f"the curriculum cannot be read ({file}): {error}") from error
+
+
+U = TypeVar("U", bound=Unit)
+
+
+def _unit(kind: type[U], where: str, item: dict[str, Any], folder: Path) -> U:
+    """A unit from its entry in the plan and its claims. Raises UsageError."""
+    package = item.get("package")
+    file = folder / str(package) / CLAIMS
+    claims = _yaml(file) if "metrics" not in item else {}
+    if not isinstance(claims, dict):
+        raise UsageError(f"{file}: expected a mapping, got {claims!r}")
+    values = {key: value for key, value in {**item, **claims}.items() if value is not None}
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        named = f"{where} ({package})" if package else where
+        raise UsageError(f"curriculum: {named}: {_said(error, values, kind)}") from error
+
+
+def _said(error: ValidationError, raw: Any, kind: type[BaseModel]) -> str:
+    """The first fault in words, with its place."""
+    first = error.errors(include_url=False)[0]
+    steps = [str(step + 1) if isinstance(step, int) else str(step) for step in first["loc"]]
+    if first["type"] == "extra_forbidden":
+        near = closest(steps[-1], _known(kind, first["loc"][:-1]))
+        return f"{' '.join([*steps[:-1], 'unknown key'])} '{steps[-1]}'{near}"
+    message = first["msg"].removeprefix("Value error, ")
+    for python, yaml in (
+        ("tuple", "list"),
+        ("dictionary", "mapping"),
+        (" or instance of _Plan", ""),
+    ):
+        message = message.replace(python, yaml)
+    got = (
+        ""
+        if first["type"] in ("missing", "value_error")
+        else f", got {short(repr(first['input']))}"
+    )
+    return f"{' '.join(steps) or 'the file'}: {message}{got}"
+
+
+def _known(kind: Any, place: Sequence[int | str]) -> list[str]:
+    """The keys that a model, or the model in one of its lists, has."""
+    for step in place:
+        if isinstance(step, str):
+            found = _arguments(kind.model_fields[step].annotation)
+            kind = next(
+                (a for a in found if isinstance(a, type) and issubclass(a, BaseModel)), kind
+            )
+    return list(kind.model_fields)
+
+
+def _arguments(annotation: Any) -> list[Any]:
+    inner = getattr(annotation, "__args__", ())
+    return [annotation, *(found for part in inner for found in _arguments(part))]
+
+
+def _check(weeks: Sequence[Week], electives: Sequence[Elective]) -> None:
+    """What must hold between the units. Raises ValueError."""
+    for position, week in enumerate(weeks, start=1):
+        if (week.number, week.month) != (position, (position - 1) // 4 + 1):
+            raise ValueError(f"week {week.number} ({week.package}) stands in the wrong place")
     earlier: set[str] = set()
     for unit in (*weeks, *electives):
-        _consistent(unit, earlier)
-        earlier.add(unit.package)
-    return Curriculum(tuple(weeks), tuple(electives))
-
-
-def _consistent(unit: Unit, earlier: set[str]) -> None:
-    """Raise ValueError where a unit names what is not there."""
-    name = unit.package
-    if name in earlier:
-        raise ValueError(f"{name} is listed twice")
-    for needed in unit.prerequisites:
-        if needed not in earlier:
-            raise ValueError(f"{name}: prerequisite '{needed}' is no earlier week")
-    if not unit.metrics:
-        raise ValueError(f"{name}: no metric")
-    known = [metric.name for metric in unit.metrics]
-    entries: list[Band | Baseline | Broken] = [*unit.bands, *unit.baseline, *unit.broken]
-    for entry in entries:
-        if entry.metric not in known:
-            near = closest(entry.metric, known)
-            raise ValueError(f"{name}: metric '{entry.metric}' is not among its metrics{near}")
-    for size in unit.planned:
-        if size not in SIZES:
-            raise ValueError(f"{name}: planned: unknown size '{size}'")
-
-
-@cache
-def _hints(cls: type) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
-
-
-def _fields(cls: type) -> set[str]:
-    return {field.name for field in dataclasses.fields(cls)}
-
-
-def _known(raw: Any, names: set[str], where: str) -> None:
-    """Raise ValueError unless `raw` is a mapping with no key outside `names`."""
-    if not isinstance(raw, dict):
-        raise ValueError(f"{where}: expected a mapping, got {raw!r}")
-    for key in raw:
-        if key not in names:
-            raise ValueError(f"{where}: unknown key '{key}'{closest(str(key), sorted(names))}")
-
-
-def _list(raw: dict[str, Any], key: str, where: str) -> list[Any]:
-    """The list under a key. Raises ValueError when there is none."""
-    if not isinstance(raw.get(key), list):
-        raise ValueError(f"{where}: '{key}' must be a list, got {raw.get(key)!r}")
-    return list(raw[key])
-
-
-def _convert(kind: Any, raw: Any, where: str) -> Any:
-    """`raw` YAML as a value of the annotation `kind`. Raises ValueError, naming the place."""
-    if dataclasses.is_dataclass(kind):
-        return _build(typing.cast(type, kind), raw, where)
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin is tuple:
-        if raw is not None and not isinstance(raw, list):
-            raise ValueError(f"{where}: expected a list, got {raw!r}")
-        return tuple(_convert(arguments[0], item, place) for item, place in _places(raw, where))
-    if origin is Mapping:
-        _known(raw, set(raw) if isinstance(raw, dict) else set(), where)
-        return dict(raw)
-    if origin is Literal:
-        if not isinstance(raw, str) or raw not in arguments:
-            raise ValueError(f"{where}: {raw!r} is not one of {', '.join(map(str, arguments))}")
-        return raw
-    if type(None) in arguments:
-        return None if raw is None else _convert(arguments[0], raw, where)
-    if kind is float and isinstance(raw, int) and not isinstance(raw, bool):
-        return float(raw)
-    if not isinstance(raw, kind) or isinstance(raw, bool):
-        raise ValueError(f"{where}: expected {kind.__name__}, got {raw!r}")
-    if isinstance(raw, float) and not math.isfinite(raw):
-        raise ValueError(f"{where}: {raw} is no finite number")
-    return raw
-
-
-def _places(raw: list[Any] | None, where: str) -> Iterator[tuple[Any, str]]:
-    for position, item in enumerate(raw or [], start=1):
-        yield item, f"{where} {position}"
-
-
-def _build(cls: type, raw: Any, where: str) -> Any:
-    """An instance of the dataclass `cls` from a YAML mapping."""
-    _known(raw, _fields(cls), where)
-    hints = _hints(cls)
-    where = f"{where} ({raw['package']})" if "package" in raw else where
-    for field in dataclasses.fields(cls):
-        optional = (field.default, field.default_factory) != (dataclasses.MISSING,) * 2
-        if field.name not in raw and not optional:
-            raise ValueError(f"{where}: '{field.name}' is missing")
-    values = {key: _convert(hints[key], item, f"{where}: {key}") for key, item in raw.items()}
-    try:
-        return cls(**values)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
+        name = unit.package
+        if name in earlier:
+            raise ValueError(f"{name} is listed twice")
+        if missing := set(unit.prerequisites) - earlier:
+            raise ValueError(f"{name}: prerequisite '{min(missing)}' is no earlier week")
+        if not unit.metrics:
+            raise ValueError(f"{name}: no metric")
+        known = [metric.name for metric in unit.metrics]
+        entries: list[Band | Baseline | Broken] = [*unit.bands, *unit.baseline, *unit.broken]
+        for entry in entries:
+            if entry.metric not in known:
+                near = closest(entry.metric, known)
+                raise ValueError(f"{name}: metric '{entry.metric}' is not among its metrics{near}")
+        earlier.add(name)

@@ -20,7 +20,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from labkit import course
-from labkit.errors import UsageError
 from labkit.machine import processor
 from labkit.show import console
 from labkit.text import duration
@@ -38,13 +37,10 @@ def plan(week: str, overrides: Sequence[str] = ()) -> int:
 
     Raises UsageError for an unknown week or setting.
     """
-    unit = course.week(week)
-    if not unit.built:
-        built = ", ".join(u.package for u in course.load().units if u.built)
-        raise UsageError(f"{unit.package} is not built yet; built: {built}")
-    console.say(f"probing {unit.package} for up to {PROBE_SECONDS:.0f} s ...")
-    probe = measure(unit.package, overrides)
-    report(unit.package, overrides, probe, _advice(unit.module, overrides, probe))
+    name = course.program(week)
+    console.say(f"probing {name} for up to {PROBE_SECONDS:.0f} s ...")
+    probe = measure(name, overrides)
+    report(name, overrides, probe, _advice(name, overrides, probe))
     return 0
 
 

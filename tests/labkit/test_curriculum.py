@@ -12,9 +12,10 @@ import pytest
 import yaml
 
 from labkit import course, data
-from labkit.course import Band, Broken
+from labkit.course import Band, Broken, reader
 from labkit.data import ImageData, TextData
 from labkit.errors import UsageError
+from labkit.paths import CONFIGS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -238,8 +239,12 @@ def test_verdicts_of_a_record() -> None:
 
 def changed(tmp_path: Path, change: Any) -> str:
     """The message with which a changed curriculum is refused."""
-    raw = yaml.safe_load(course.FILE.read_text(encoding="utf-8"))
-    change(raw["months"][0]["weeks"])
+    raw = yaml.safe_load(reader.FILE.read_text(encoding="utf-8"))
+    weeks = raw["months"][0]["weeks"]
+    for week in weeks:  # their claims stand in files of their own
+        claims = (CONFIGS / week["package"] / "claims.yaml").read_text(encoding="utf-8")
+        week |= yaml.safe_load(claims)
+    change(weeks)
     file = tmp_path / "changed.yaml"
     file.write_text(yaml.safe_dump(raw, allow_unicode=True), encoding="utf-8")
     with pytest.raises(UsageError) as error:
@@ -250,23 +255,50 @@ def changed(tmp_path: Path, change: Any) -> str:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda w: w[1].update(focuss="x"), "week 2: unknown key 'focuss'; did you mean focus?"),
-        (lambda w: w[1].pop("task"), "week 2 (neural_networks): 'task' is missing"),
+        (
+            lambda w: w[1].update(focuss="x"),
+            "week 2 (neural_networks): unknown key 'focuss'; did you mean focus?",
+        ),
+        (lambda w: w[1].pop("task"), "week 2 (neural_networks): task: Field required"),
         (lambda w: w[1].update(number=3), "week 3 (neural_networks) stands in the wrong place"),
-        (lambda w: w[1].update(focus=7), "focus: expected str, got 7"),
+        (lambda w: w[1].update(focus=7), "focus: Input should be a valid string, got 7"),
         (lambda w: w[1].update(prerequisites=["attention"]), "'attention' is no earlier week"),
         (lambda w: w[1]["bands"][0].pop("at_least"), "give either at_least or at_most"),
         (lambda w: w[1]["bands"][0].update(at_most=1), "give either at_least or at_most"),
-        (lambda w: w[1]["bands"][0].update(size="big"), "'big' is not one of smoke, tiny, full"),
+        (
+            lambda w: w[1]["bands"][0].update(size="big"),
+            "bands 1 size: Input should be 'smoke', 'tiny' or 'full', got 'big'",
+        ),
         (lambda w: w[1]["bands"][0].update(metric="test_acuracy"), "did you mean test_accuracy?"),
-        (lambda w: w[1].update(planned={"big": "x"}), "planned: unknown size 'big'"),
+        (
+            lambda w: w[1].update(planned={"big": "x"}),
+            "planned big [key]: Input should be 'smoke', 'tiny' or 'full'",
+        ),
         (lambda w: w[2].update(package="neural_networks"), "neural_networks is listed twice"),
-        (lambda w: w[1]["metrics"][0].update(digits=-1), "digits: -1 is not from 0 to 10"),
-        (lambda w: w[1]["metrics"][0].update(digits="two"), "digits: expected int, got 'two'"),
-        (lambda w: w[1]["metrics"][0].update(better=["higher"]), "is not one of higher, lower"),
-        (lambda w: w[1]["bands"][0].update(seeds=0), "seeds: 0 must be at least 1"),
-        (lambda w: w[1]["bands"][0].update(at_least=math.nan), "nan is no finite number"),
-        (lambda w: w.insert(0, "a week"), "a week: expected a mapping"),
+        (
+            lambda w: w[1]["metrics"][0].update(digits=-1),
+            "metrics 1 digits: Input should be greater than or equal to 0",
+        ),
+        (
+            lambda w: w[1]["metrics"][0].update(digits="two"),
+            "digits: Input should be a valid integer, got 'two'",
+        ),
+        (
+            lambda w: w[1]["metrics"][0].update(better=["higher"]),
+            "better: Input should be 'higher' or 'lower', got ['higher']",
+        ),
+        (
+            lambda w: w[1]["bands"][0].update(seeds=0),
+            "seeds: Input should be greater than or equal to 1, got 0",
+        ),
+        (
+            lambda w: w[1]["bands"][0].update(at_least=math.nan),
+            "at_least: Input should be a finite number, got nan",
+        ),
+        (
+            lambda w: w.insert(0, "a week"),
+            "months 1 weeks 1: Input should be a valid mapping, got 'a week'",
+        ),
     ],
 )
 def test_a_mistake_in_the_file_is_named_with_its_place(
@@ -278,11 +310,11 @@ def test_a_mistake_in_the_file_is_named_with_its_place(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (b"", "the file: expected a mapping"),
-        (b"months: []", "'electives' must be a list, got None"),
-        (b"electives: []", "'months' must be a list, got None"),
-        (b"months: 3\nelectives: []", "'months' must be a list, got 3"),
-        (b"months:\n- title: a\nelectives: []", "month 1: 'weeks' must be a list"),
+        (b"", "the file: Input should be a valid mapping"),
+        (b"months: []", "electives: Field required"),
+        (b"electives: []", "months: Field required"),
+        (b"months: 3\nelectives: []", "months: Input should be a valid list, got 3"),
+        (b"months:\n- title: a\nelectives: []", "months 1 weeks: Field required"),
         (b"months: [", "cannot be read"),
         (b"months: \xe9", "cannot be read"),
     ],
@@ -305,7 +337,7 @@ def test_a_broken_experiment_states_its_symptom_in_numbers() -> None:
 
 def test_reading_is_quick() -> None:
     start = time.process_time()  # of this process: others that compute beside it do not count
-    course.load.__wrapped__(course.FILE)
+    course.load.__wrapped__()
     assert time.process_time() - start < 0.5
 
 
