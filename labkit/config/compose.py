@@ -6,7 +6,6 @@ defaults list, and knows no `Literal`. All three are settled here, once, for eve
 
 from __future__ import annotations
 
-import dataclasses
 import typing
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from labkit import paths
 from labkit.config import sweep
+from labkit.config.fields import settings
 from labkit.config.schema import DEBUG, GROUPS, LabConfig, Request, instantiate, register
 from labkit.errors import UsageError
 from labkit.text import closest, short
@@ -34,7 +34,7 @@ def normalise(week: str, config: type[LabConfig], words: Sequence[str]) -> list[
     `size=tiny` and `+size=tiny` mean the same, and so do `lr=1` and `+lr=1`. Raises UsageError for
     a key that the schema does not have, with or without `+`, naming the nearest real one.
     """
-    keys = [item.name for item in dataclasses.fields(config)]
+    keys = [setting.name for setting in settings(config)]
     grouped: dict[str, str] = {}
     plain: list[str] = []
     for word in words:
@@ -56,15 +56,22 @@ def normalise(week: str, config: type[LabConfig], words: Sequence[str]) -> list[
                     )
             grouped[key] = f"+{key}={value}"
         elif key not in keys:
-            raise UsageError(
-                f"unknown setting '{key}'{closest(key, [*keys, *GROUPS])}"
-                f"\nAll settings: python -m {week}.train --help"
-            )
+            raise UsageError(f"{_unknown(key, keys)}\nAll settings: python -m {week}.train --help")
         elif key == "logger" and "[" not in value:
             plain.append(f"logger=[{value}]")
         else:
             plain.append(word.lstrip("+"))
     return [*(grouped[group] for group in GROUPS if group in grouped), *plain]
+
+
+def _unknown(key: str, keys: Sequence[str]) -> str:
+    """What to say of a key that is no setting: it may be a group, or be spelt as it once was."""
+    inside = [name for name in keys if name.startswith(f"{key}.")]
+    if inside:
+        return f"'{key}' is a group of settings: {', '.join(inside)}"
+    if (now := key.replace("_", ".", 1)) in keys:
+        return f"unknown setting '{key}'; it is called {now} now"
+    return f"unknown setting '{key}'{closest(key, [*keys, *GROUPS])}"
 
 
 def compose(week: str, config: type[LabConfig], words: Sequence[str]) -> Request:

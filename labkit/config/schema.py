@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import inspect
-import textwrap
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
-from labkit.config.values import checked, literal_choices
-from labkit.text import closest as closest
+from labkit.config import bounds
+from labkit.config.fields import default_of, flat, is_group, settings
+from labkit.config.values import checked, literal_choices, typed
+from labkit.errors import UsageError
+
+C = TypeVar("C", bound="LabConfig")
 
 GROUPS = ("size", "experiment", "debug")
 """Config groups that labkit owns. They are applied in this order, whatever the order typed."""
@@ -43,6 +45,12 @@ class LabConfig:
     resume: str | None = None
     """`latest` or a run folder: go on with that run, in place, with its own config."""
 
+    def __post_init__(self) -> None:
+        """Raises UsageError for a setting outside its bounds. A week's own checks come after."""
+        values = flat(self)
+        for setting in settings(type(self)):
+            bounds.check(setting.name, values[setting.name], setting.bounds, setting.default)
+
 
 RESUMABLE_CHANGES = {"device", "logger", "checkpoint_seconds", "resume"}
 """What a resumed run may change: nothing of this enters the numbers on the same kind of device."""
@@ -61,22 +69,24 @@ class Request:
         return self.choices.get("size", "full")
 
 
-def schema(config: type[LabConfig]) -> type:
-    """The dataclass handed to OmegaConf: Literal, which it does not know, becomes plain str."""
+def schema(config: type) -> type:
+    """The dataclass handed to OmegaConf, which does not know Literal: a plain str stands for it."""
     hints = typing.get_type_hints(config)
-    fields = []
+    items: list[Any] = []
     for item in dataclasses.fields(config):
         annotation = hints[item.name]
+        if is_group(annotation):
+            annotation = schema(annotation)
+            items.append((item.name, annotation, field(default_factory=annotation)))
+            continue
         if literal_choices(annotation):
             optional = type(None) in get_args(annotation)
             annotation = str | None if optional else str
-        default = (
-            field(default_factory=item.default_factory)
-            if item.default_factory is not dataclasses.MISSING
-            else field(default=item.default)
-        )
-        fields.append((item.name, annotation, default))
-    return dataclasses.make_dataclass(f"{config.__name__}Schema", fields)
+        if item.default_factory is not dataclasses.MISSING:
+            items.append((item.name, annotation, field(default_factory=item.default_factory)))
+        else:
+            items.append((item.name, annotation, field(default=item.default)))
+    return dataclasses.make_dataclass(f"{config.__name__}Schema", items)
 
 
 _registered: dict[str, type[LabConfig]] = {}
@@ -95,43 +105,31 @@ def register(week: str, config: type[LabConfig]) -> None:
         store.store(group="debug", name=name, package="_global_", node=values)
 
 
-def instantiate(config: type[LabConfig], values: dict[str, Any]) -> LabConfig:
+def instantiate(config: type[C], values: Mapping[str, Any]) -> C:
     """The week's own Config from composed values, or from those that a run folder holds.
 
     Raises UsageError for a value that its field cannot take (see `values.checked`), and what the
     week's `__post_init__` raises.
     """
+    return typing.cast(C, _instantiate(config, values, ""))
+
+
+def _instantiate(config: type, values: Mapping[str, Any], prefix: str) -> Any:
     hints = typing.get_type_hints(config)
-    return config(**{
-        item.name: checked(item.name, values[item.name], hints[item.name], default_of(item))
-        for item in dataclasses.fields(config)
-        if item.name in values
-    })  # fmt: skip
-
-
-def default_of(item: dataclasses.Field[Any]) -> Any:
-    """The full-size value of a field."""
-    if item.default_factory is not dataclasses.MISSING:
-        return item.default_factory()
-    return item.default
-
-
-def field_docs(config: type) -> dict[str, str]:
-    """The docstring under each field of a dataclass and its bases; Python itself does not keep
-    them.
-    """
-    docs: dict[str, str] = {}
-    for cls in reversed(config.__mro__):
-        if not dataclasses.is_dataclass(cls):
+    found = {}
+    for item in dataclasses.fields(config):
+        if item.name not in values:
             continue
-        body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
-        assert isinstance(body, ast.ClassDef)
-        for statement, after in zip(body.body, body.body[1:], strict=False):
-            if (
-                isinstance(statement, ast.AnnAssign)
-                and isinstance(statement.target, ast.Name)
-                and isinstance(after, ast.Expr)
-                and isinstance(after.value, ast.Constant)
-            ):
-                docs[statement.target.id] = " ".join(str(after.value.value).split())
-    return docs
+        value, annotation, name = values[item.name], hints[item.name], f"{prefix}{item.name}"
+        if not is_group(annotation):
+            found[item.name] = checked(name, value, annotation, default_of(item))
+        elif isinstance(value, Mapping):
+            found[item.name] = _instantiate(annotation, value, f"{name}.")
+        else:
+            raise UsageError(f"{name} is a group of settings, such as {name}.{_first(annotation)}")
+    return config(**found)
+
+
+def _first(group: type) -> str:
+    setting = settings(group)[0]
+    return f"{setting.name}={typed(setting.default)}"

@@ -46,11 +46,14 @@ def plan(week: str, overrides: Sequence[str] = ()) -> int:
 
 def _advice(week: str, overrides: Sequence[str], probe: Measured) -> list[str]:
     """What would make the run shorter than it is on this machine."""
+    from labkit.config import fields
     from labkit.run import entry, forecast
 
     request = entry.entrypoint(week).compose(overrides)
     seconds = probe.steps * probe.seconds
-    return forecast.words(week, request.size, vars(request.config), None, probe.steps, seconds)[1:]
+    return forecast.words(
+        week, request.size, fields.flat(request.config), None, probe.steps, seconds
+    )[1:]
 
 
 def report(

@@ -7,7 +7,6 @@ holds that record against the bands.
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 import sys
 from collections.abc import Callable, Mapping
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit import course, files, paths
-from labkit.config import compose, schema
+from labkit.config import compose, fields, schema
 from labkit.config.schema import LabConfig
 from labkit.errors import Interrupted, RunFailed
 from labkit.machine import signals
@@ -45,12 +44,12 @@ def own_settings(week: str, kind: type[LabConfig], size: str, experiment: str | 
 
 def changes(cfg: LabConfig, own: LabConfig) -> dict[str, tuple[Any, Any]]:
     """Settings, other than the free ones, in which `cfg` differs: name to (own, asked)."""
-    pairs = {
-        field.name: (getattr(own, field.name), getattr(cfg, field.name))
-        for field in dataclasses.fields(cfg)
-        if field.name not in FREE
+    asked, stated = fields.flat(cfg), fields.flat(own)
+    return {
+        name: (stated[name], value)
+        for name, value in asked.items()
+        if name not in FREE and stated[name] != value
     }
-    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def stage(run: Steps, save: Callable[[Path], None]) -> None:

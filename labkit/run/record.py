@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from labkit import course
+from labkit.config import fields
 from labkit.machine import device, memory, ranks
 from labkit.records import store, versions
 from labkit.run.steps import Steps
@@ -23,7 +24,7 @@ def made(run: Steps, metrics: dict[str, float], ended: str) -> dict[str, Any]:
         "week": run.week,
         "size": run.size,
         "experiment": run.experiment,
-        "config": {key: value for key, value in vars(run.cfg).items() if key not in NOT_KEPT},
+        "config": {key: v for key, v in fields.flat(run.cfg).items() if key not in NOT_KEPT},
         "seed": run.seed,
         "data": run.data_record,
         "metrics": metrics,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from labkit.config import compose, schema
+from labkit.config.fields import flat, flatten, nest, settings
 from labkit.errors import UsageError
 from labkit.run import folders
 from labkit.run.ending import resume_command
@@ -22,17 +22,19 @@ def resumed(program: Program, where: str, words: Sequence[str]) -> Start:
     those of RESUMABLE_CHANGES), and when it was made by code with other settings.
     """
     folder = find(program.week, where, words)
-    values, choices = compose.saved(folder)
+    saved, choices = compose.saved(folder)
+    values = flatten(saved)
     asked = compose.compose(program.week, program.config, words)
     changed: dict[str, tuple[Any, Any]] = {}
-    names = {item.name for item in fields(program.config)}
+    names = {setting.name for setting in settings(program.config)}
+    wanted = flat(asked.config)
     for word in asked.overrides:
         key = word.lstrip("+").partition("=")[0]
         if key in schema.GROUPS:
             if asked.choices[key] != choices.get(key):
                 changed[key] = (choices.get(key, "none"), asked.choices[key])
         elif key in names:
-            new = getattr(asked.config, key)
+            new = wanted[key]
             if key in schema.RESUMABLE_CHANGES:
                 values[key] = new
             elif values.get(key) != new:
@@ -49,7 +51,7 @@ def resumed(program: Program, where: str, words: Sequence[str]) -> Start:
             f"{folder} was made by other code: the settings {', '.join(unknown)} exist either "
             "there or here. Start a new run without resume=."
         )
-    return Start(schema.instantiate(program.config, values), folder, choices, resumed=True)
+    return Start(schema.instantiate(program.config, nest(values)), folder, choices, resumed=True)
 
 
 def find(week: str, where: str, words: Sequence[str] = ()) -> Path:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from labkit.config import fields
 from labkit.config.schema import LabConfig
 from labkit.errors import Interrupted, ProbeDone, RunFailed
 from labkit.machine import device, ranks
@@ -110,7 +111,7 @@ class Steps:
             return Log(None, 0, [])
         kept = self._restored["metrics_bytes"] if self._restored else 0
         title = f"{self.week}/{self.size}/{self.dir.name}"
-        extra = tracking.extra(self.cfg.logger, self.dir, title, vars(self.cfg), resumed)
+        extra = tracking.extra(self.cfg.logger, self.dir, title, fields.flat(self.cfg), resumed)
         return Log(self.dir / "metrics.jsonl", kept, extra)
 
     def _seed_everything(self) -> None:
@@ -184,7 +185,7 @@ class Steps:
         forecast: Callable[[int, int], None] = lambda done, of: None  # noqa: E731
         if self.writes:
             data = (self.data_record or {}).get("name")
-            forecast = Forecast(self.week, self.size, vars(self.cfg), data, self.step).after
+            forecast = Forecast(self.week, self.size, fields.flat(self.cfg), data, self.step).after
         while self.step < total and not self._stopped:
             yield self.step
             self.step += 1

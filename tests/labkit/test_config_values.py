@@ -20,6 +20,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
 from labkit import paths
 from labkit.config import schema, sweep
+from labkit.config.fields import settings
 from labkit.config.values import checked
 from labkit.errors import UsageError
 from labkit.run.entry import Entrypoint
@@ -93,23 +94,23 @@ def outcome(run: Callable[[], Any]) -> str:
 @pytest.mark.parametrize("week", WEEKS)
 def test_any_value_of_any_setting_is_taken_or_refused(week: str) -> None:
     entry = entrypoint(week)
-    fields = dataclasses.fields(entry.config_class)
-    own = [f for f in fields if f.name not in SHARED or week == WEEKS[0]]
+    every = settings(entry.program.config)
+    own = [f for f in every if f.name not in SHARED or week == WEEKS[0]]
     for field in own:
-        near = f"{schema.default_of(field)}x"  # a choice, misspelt
+        near = f"{field.default}x"  # a choice, misspelt
         for value in (*BAD, near):
             word = f"{field.name}={value}"
             said = outcome(lambda word=word: entry.compose([word]))  # type: ignore[misc]
             assert len(said) < 2000, (word, "a message is to be read")
             said.encode("ascii", errors="backslashreplace")
             assert said, word
-    numbers = [f for f in own if isinstance(schema.default_of(f), (int, float))]
+    numbers = [f for f in own if isinstance(f.default, (int, float))]
     assert numbers
     for field in numbers:
         assert "has no value" in outcome(lambda f=field: entry.compose([f"{f.name}=???"]))  # type: ignore[misc]
         for value in ("nan", "1e400", "9" * 400):
             said = outcome(lambda w=f"{field.name}={value}": entry.compose([w]))  # type: ignore[misc]
-            assert field.name in said or isinstance(schema.default_of(field), bool), (field, said)
+            assert field.name in said or isinstance(field.default, bool), (field, said)
 
 
 @pytest.mark.usefixtures("quick_hydra")
@@ -230,7 +231,7 @@ def test_settings_of_hydra_that_may_be_changed() -> None:
 
 def test_values_read_back_from_a_run_folder_are_checked_too() -> None:
     """They were never through OmegaConf: someone may have edited the file."""
-    cls = entrypoint("pretraining").config_class
+    cls = entrypoint("pretraining").program.config
     good = dataclasses.asdict(cls())
     assert schema.instantiate(cls, good) == cls()
     for name, value in (
