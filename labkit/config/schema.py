@@ -42,6 +42,8 @@ class LabConfig:
     """Stop after this many steps; such a run is for debugging and enters no record."""
     detect_anomaly: bool = False
     """Let autograd name the operation that made a NaN (slow)."""
+    bug: str | None = None
+    """Train on a copy of the week with this bug of its bugs.yaml; experiments broken_* set it."""
     resume: str | None = None
     """`latest` or a run folder: go on with that run, in place, with its own config."""
 

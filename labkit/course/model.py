@@ -143,6 +143,8 @@ class Unit(Part):
     planned: Mapping[Size, str] = Field(default_factory=dict)
     paper: List[Paper] = ()
     broken: List[Broken] = ()
+    retired: Mapping[str, Any] = Field(default_factory=dict)
+    """Settings that only older records have, each with the value that changed nothing."""
     parts: List[str] = ()
     """Further entrypoints: `scaling` is started as `python -m <module>.scaling.train`."""
 

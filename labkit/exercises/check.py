@@ -20,8 +20,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from labkit import surgery
 from labkit.errors import UsageError
-from labkit.exercises import blanks
 from labkit.exercises.gradable import graders_of, job_of, preload_of
 from labkit.exercises.grader import Grade, Job, Outcome, grade
 from labkit.exercises.listing import NAME, Exercise, choose, exercises_of, python_files, show
@@ -86,8 +86,8 @@ def _solved(job: Job, others: Iterable[Exercise], week_dir: Path) -> Job:
 
 def _state(file: Path, function: str) -> str:
     """What became of an exercise in the learner's file: written, not started, or missing."""
-    node = blanks.functions(blanks.read(file)).get(function) if file.exists() else None
-    return "missing" if node is None else "not started" if blanks.is_blank(node) else "written"
+    node = surgery.functions(surgery.read(file)).get(function) if file.exists() else None
+    return "missing" if node is None else "not started" if surgery.is_blank(node) else "written"
 
 
 def _judge(own: Grade | None, alone: Grade | None, state: str) -> tuple[str, list[str]]:

@@ -8,8 +8,8 @@ import sys
 import textwrap
 from pathlib import Path
 
+from labkit import surgery
 from labkit.errors import UsageError
-from labkit.exercises import blanks
 from labkit.exercises.check import check
 from labkit.exercises.listing import choose, exercises_of, show
 from labkit.paths import ROOT
@@ -62,8 +62,8 @@ def _lines(file: Path, function: str) -> list[str]:
     Raises UsageError when the file is no Python or has no such function.
     """
     try:
-        text = blanks.read(file)
-        node = blanks.functions(text)[function]
+        text = surgery.read(file)
+        node = surgery.functions(text)[function]
     except (SyntaxError, UnicodeDecodeError, KeyError) as error:
         raise UsageError(f"{file} has no function {function} that can be read: {error}") from error
     lines = text.splitlines()[node.lineno - 1 : node.end_lineno]

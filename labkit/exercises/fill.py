@@ -16,7 +16,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import CodeType, ModuleType
 
-from labkit.exercises import blanks
+from labkit import surgery
 
 
 def filled(source: str, solution: str, names: Sequence[str]) -> ast.Module:
@@ -24,8 +24,8 @@ def filled(source: str, solution: str, names: Sequence[str]) -> ast.Module:
 
     What stands in neither file is left out.
     """
-    tree, right = ast.parse(source.removeprefix("\ufeff")), blanks.functions(solution)
-    own = blanks.functions(tree)
+    tree, right = ast.parse(source.removeprefix("\ufeff")), surgery.functions(solution)
+    own = surgery.functions(tree)
     for name in names:
         if name not in own or name not in right:
             continue
@@ -66,14 +66,14 @@ class _Loader(SourceFileLoader):
         self.solution, self.names = solution, names
 
     def get_code(self, fullname: str) -> CodeType:
-        source = blanks.read(Path(self.path))
+        source = surgery.read(Path(self.path))
         return compile(filled(source, self.solution, self.names), self.path, "exec")
 
 
 def install(week: str, package: Path, solution: Path, solved: dict[str, list[str]]) -> Finder:
     """Put a finder for the week first; `solved` names functions to fill, by file. Reads now."""
     files = {
-        str((package / file).resolve()): (blanks.read(solution / file), names)
+        str((package / file).resolve()): (surgery.read(solution / file), names)
         for file, names in solved.items()
         if names
     }

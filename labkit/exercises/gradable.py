@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from labkit import surgery
 from labkit.errors import UsageError
-from labkit.exercises import blanks
 from labkit.exercises.grader import Job
 from labkit.exercises.listing import Exercise, python_files, show
 
@@ -30,7 +30,7 @@ def graders_of(week: str, root: Path) -> dict[str, list[str]]:
     """Test files that grade each exercise: those with `@pytest.mark.exercise("<name>")` in them."""
     files: dict[str, list[str]] = {}
     for file in python_files(root / "tests" / week):
-        for node in ast.walk(ast.parse(blanks.read(file))):
+        for node in ast.walk(ast.parse(surgery.read(file))):
             if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("mark.exercise"):
                 try:
                     (name,) = map(ast.literal_eval, node.args)
@@ -44,11 +44,11 @@ def graders_of(week: str, root: Path) -> dict[str, list[str]]:
 
 def preload_of(week: str, root: Path) -> list[str]:
     """Library imports of the week's modules (at their top) and of its exercise tests (anywhere)."""
-    modules = [ast.parse(blanks.read(file)) for file in python_files(root / week)]
+    modules = [ast.parse(surgery.read(file)) for file in python_files(root / week)]
     nodes: list[ast.AST] = [node for module in modules for node in module.body]
     graders = {Path(file) for files in graders_of(week, root).values() for file in files}
     for file in [*sorted(graders), root / "tests" / "conftest.py"]:
-        nodes += ast.walk(ast.parse(blanks.read(file))) if file.exists() else []
+        nodes += ast.walk(ast.parse(surgery.read(file))) if file.exists() else []
     statements = []
     for node in nodes:
         if isinstance(node, ast.Import):

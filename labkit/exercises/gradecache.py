@@ -24,7 +24,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from labkit.exercises import blanks
+from labkit import surgery
 from labkit.exercises.grader import Grade, Job, Outcome, grade
 from labkit.exercises.listing import python_files
 
@@ -138,7 +138,7 @@ class _Repository:
         all. (The faces of weeks are lazy, so which of its modules a week loads cannot be seen.)
         """
         found: list[Path] = []
-        tree = ast.parse(blanks.read(file))
+        tree = ast.parse(surgery.read(file))
         late = not file.is_relative_to(self.root / "labkit")  # what labkit imports late is apart
         for node in ast.walk(tree) if late else tree.body:
             if isinstance(node, ast.Import):

@@ -13,7 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from labkit.exercises import blanks, fill
+from labkit import surgery
+from labkit.exercises import fill
 from labkit.exercises.grader import Job
 
 MESSAGE = 200
@@ -61,7 +62,7 @@ def _edited(job: Job, folder: Path) -> Job:
     ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
     package = shutil.copytree(job.package, folder / job.week, ignore=ignored)
     for name, text in (job.edits or {}).items():
-        blanks.write(package / name, text)
+        surgery.write(package / name, text)
     return replace(job, package=str(package))
 
 

@@ -9,8 +9,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from labkit import surgery
 from labkit.errors import UsageError
-from labkit.exercises import blanks
 
 NAME = 35
 """Width of the column of names."""
@@ -33,10 +33,10 @@ def list_exercises(week_dir: Path) -> list[Exercise]:
     """The exercises of a week, in the order of its files, found without importing it."""
     found = []
     for file in python_files(week_dir):
-        for function, node in blanks.exercises(blanks.read(file)).items():
+        for function, node in surgery.exercises(surgery.read(file)).items():
             name = f"{module_of(file, week_dir)}.{function}"
             summary = (ast.get_docstring(node) or "").partition("\n")[0]
-            minutes = blanks.minutes(node) or 0
+            minutes = surgery.minutes(node) or 0
             found.append(Exercise(name, minutes, file, node.lineno, summary, function))
     return found
 

@@ -7,12 +7,12 @@ import tempfile
 import time
 from pathlib import Path
 
+from labkit import surgery
 from labkit.errors import UsageError
-from labkit.exercises import blanks
-from labkit.exercises.blanks import blank
 from labkit.exercises.listing import IGNORED, NAME, exercises_of, list_exercises, module_of, show
 from labkit.paths import ROOT
 from labkit.paths import workspace as default_workspace
+from labkit.surgery import blank
 
 
 def start(
@@ -37,7 +37,7 @@ def start(
         for file in {e.file for e in exercises}:
             names = [e.function for e in exercises if e.file == file]
             copy = fresh / file.relative_to(root / week)
-            blanks.write(copy, blank(blanks.read(copy), names, module_of(file, root / week)))
+            surgery.write(copy, blank(surgery.read(copy), names, module_of(file, root / week)))
         if own.exists():
             print(f"Your earlier files are now in {show(_move_aside(own), root)}")
         fresh.rename(own)

@@ -12,9 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from labkit.errors import UsageError
-from labkit.exercises import blanks, wording
-from labkit.exercises.blanks import blank
+from labkit import bugs, surgery
+from labkit.exercises import wording
 from labkit.exercises.gradable import graders_of, job_of, preload_of, progress
 from labkit.exercises.gradecache import grade_cached
 from labkit.exercises.grader import Grade, Job
@@ -23,10 +22,10 @@ from labkit.exercises.listing import (
     Exercise,
     exercises_of,
     module_of,
-    show,
     weeks_with_exercises,
 )
 from labkit.paths import ROOT
+from labkit.surgery import blank
 
 VERIFY_SECONDS = 30.0
 """How long the tests of one exercise may take."""
@@ -124,11 +123,15 @@ def _print_row(e: Exercise, variants: list[_Variant], faults: list[str]) -> None
 
 def _variants(week: str, root: Path, faults: dict[str, list[str]]) -> list[_Variant]:
     """The copies of a week to be graded; what is wrong with its bugs goes to `faults`."""
-    exercises, tests, bugs = exercises_of(week, root), graders_of(week, root), _bugs(week, root)
+    exercises, tests, planted = (
+        exercises_of(week, root),
+        graders_of(week, root),
+        bugs.of_week(week, root),
+    )
     names = {e.name for e in exercises}
     strays = [f"a test is marked for {name}" for name in sorted(tests.keys() - names)]
-    strays += [f"bugs.yaml names {name}" for name in sorted(bugs.keys() - names)]
     faults[week] = [f"{stray}, which is no exercise" for stray in strays]
+    faults[week] += _experiments(week, root, planted, names)
     variants = []
     for e in exercises:
         fault = faults[f"{week}.{e.name}"] = []
@@ -136,11 +139,11 @@ def _variants(week: str, root: Path, faults: dict[str, list[str]]) -> list[_Vari
             fault.append("it has no test")
             continue
         fault += wording.unannounced(e, tests[e.name], root)
-        source, file = blanks.read(e.file), str(e.file.relative_to(root / week))
+        source, file = surgery.read(e.file), str(e.file.relative_to(root / week))
         edits = {"solution": {}, "blank": {file: blank(source, [e.function])}}
-        for number, bug in enumerate(bugs.get(e.name, [])):
+        for number, bug in enumerate(planted.get(e.name, [])):
             try:
-                name, text = _planted(source, e.function, bug)
+                name, text = bugs.plant(source, e.function, bug)
                 edits[f"bug {number + 1} ({name})"] = {file: text}
             except ValueError as error:
                 fault.append(f"bug {number + 1} in bugs.yaml: {error}")
@@ -152,6 +155,31 @@ def _variants(week: str, root: Path, faults: dict[str, list[str]]) -> list[_Vari
     return variants
 
 
+def _experiments(
+    week: str, root: Path, planted: dict[str, list[Any]], exercises: set[str]
+) -> list[str]:
+    """What is wrong with bugs of functions that are no exercise: those are for experiments, which
+    name them.
+    """
+    faults = []
+    for function in sorted(planted.keys() - exercises):
+        try:
+            file, inner = bugs.place(root / week, function)
+        except ValueError as error:
+            faults.append(f"bugs.yaml: {error}")
+            continue
+        for bug in planted[function]:
+            try:
+                name, _ = bugs.plant(surgery.read(file), inner, bug)
+            except ValueError as error:
+                faults.append(f"a bug of {function} in bugs.yaml: {error}")
+                continue
+            said = f"{function}: {name}"
+            if said not in bugs.used_by_experiments(week, root):
+                faults.append(f"{said}: it is neither an exercise's nor an experiment's")
+    return faults
+
+
 def _alone(job: Job, e: Exercise, exercises: list[Exercise], week_dir: Path) -> Job:
     """The solution of one exercise, in a workspace where all the others are blank."""
     others: dict[Path, list[str]] = {}
@@ -159,30 +187,8 @@ def _alone(job: Job, e: Exercise, exercises: list[Exercise], week_dir: Path) -> 
         if other != e:
             others.setdefault(other.file, []).append(other.function)
     edits = {
-        str(file.relative_to(week_dir)): blank(blanks.read(file), names, module_of(file, week_dir))
+        str(file.relative_to(week_dir)): blank(surgery.read(file), names, module_of(file, week_dir))
         for file, names in others.items()
     }
     solved = {str(file.relative_to(week_dir)): names for file, names in others.items()}
     return replace(job, edits=edits, solved=solved)
-
-
-def _bugs(week: str, root: Path) -> dict[str, list[Any]]:
-    import yaml
-
-    file = root / "tests" / week / "bugs.yaml"
-    bugs = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else {}
-    bugs = bugs or {}
-    if not isinstance(bugs, dict) or not all(isinstance(each, list) for each in bugs.values()):
-        raise UsageError(f"{show(file, root)} must map each exercise to a list of bugs")
-    return bugs
-
-
-def _planted(source: str, function: str, bug: Any) -> tuple[str, str]:
-    """Name of one entry of bugs.yaml, and the source with that bug in it. Raises ValueError."""
-    if not isinstance(bug, dict) or set(bug) not in ({"name", "replace", "with"}, {"name", "body"}):
-        raise ValueError("it must have exactly the keys name, replace, with, or name, body")
-    if not all(isinstance(value, str) for value in bug.values()):
-        raise ValueError("its values must be text: put numbers in quotes")
-    if "body" in bug:
-        return bug["name"], blanks.replace_body(source, function, bug["body"])
-    return bug["name"], blanks.mutate(source, function, bug["replace"], bug["with"])

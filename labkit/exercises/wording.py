@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from labkit.exercises import blanks
+from labkit import surgery
 from labkit.exercises.listing import Exercise, show
 
 
@@ -19,11 +19,11 @@ def unannounced(e: Exercise, files: Sequence[str], root: Path) -> list[str]:
     """One line for each `match=` in the tests of `e` that asks for other words than its
     docstring's.
     """
-    node = blanks.functions(blanks.read(e.file))[e.function]
+    node = surgery.functions(surgery.read(e.file))[e.function]
     known = set(_words(ast.get_docstring(node) or ""))
     faults = []
     for file in files:
-        for call, pattern in _matches(ast.parse(blanks.read(Path(file))), e.name):
+        for call, pattern in _matches(ast.parse(surgery.read(Path(file))), e.name):
             if strange := [word for word in _words(pattern) if word not in known]:
                 where = f"{show(Path(file), root)}:{call.lineno}"
                 words = ", ".join(dict.fromkeys(strange))
@@ -34,7 +34,7 @@ def unannounced(e: Exercise, files: Sequence[str], root: Path) -> list[str]:
 def _matches(tree: ast.Module, exercise: str) -> Iterator[tuple[ast.Call, str]]:
     """Calls with a `match=` in the functions marked for the exercise, and the literal text."""
     for function in ast.walk(tree):
-        if not isinstance(function, blanks.FunctionNode):
+        if not isinstance(function, surgery.FunctionNode):
             continue
         marks = [d for d in function.decorator_list if isinstance(d, ast.Call)]
         if not any(exercise in map(_literal, mark.args) for mark in marks):

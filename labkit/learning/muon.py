@@ -123,3 +123,9 @@ def _product(gram: Tensor, steps: int, coefficients: tuple[float, float, float])
         if step < steps - 1:
             gram = factor @ gram @ factor
     return product
+
+
+def others(model: torch.nn.Module, matrices: Iterable[Tensor]) -> list[torch.nn.Parameter]:
+    """The model's parameters that are not among `matrices`, which Muon trains: those for AdamW."""
+    inside = set(map(id, matrices))
+    return [parameter for parameter in model.parameters() if id(parameter) not in inside]

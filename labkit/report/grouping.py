@@ -15,7 +15,7 @@ from labkit.course import SIZES, Band, Metric, Unit
 from labkit.records import store
 from labkit.records.machines import Record, machine
 
-NOT_IN_NUMBERS = RESUMABLE_CHANGES | {"seed", "fallback"}
+NOT_IN_NUMBERS = RESUMABLE_CHANGES | {"seed", "fallback", "bug"}
 """Settings in which the records of one group may differ; the data really used may not."""
 
 
@@ -48,6 +48,18 @@ class Group:
         return {key: value for key, value in config.items() if key not in NOT_IN_NUMBERS}
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """`config` as it is compared: `ppo.lr` was once `ppo_lr`, and retired settings are no part
+        of it where they changed nothing.
+        """
+        retired = _retired(str(self.first["week"]))
+        return {
+            key.replace(".", "_"): value
+            for key, value in self.config.items()
+            if key not in retired or retired[key] != value
+        }
+
+    @property
     def machine(self) -> str:
         """Its class of machine; with the frequency, which is no part of the class."""
         ghz = (self.first.get("machine") or {}).get("ghz")
@@ -60,6 +72,12 @@ class Group:
     def verdict(self, band: Band) -> bool | None:
         """Whether the band is met; None when it is about something else or seeds are missing."""
         return band.met_by(self.values(band.metric)) if band.applies(self.first) else None
+
+
+def _retired(week: str) -> dict[str, Any]:
+    package = course.package_of(week)
+    units = {unit.package: unit for unit in course.load().units}
+    return dict(units[package].retired) if package in units else {}
 
 
 def read_records(root: Path) -> tuple[dict[str, list[Record]], list[str]]:
@@ -77,11 +95,12 @@ def group_by_seed(records: Sequence[Record]) -> list[Group]:
     for record in records:
         if record["ended"] != "finished" or not record["metrics"]:
             continue
-        if str(record.get("experiment") or "").startswith("broken_"):
+        broken = str(record.get("experiment") or "").startswith("broken_")
+        if broken or record["config"].get("bug"):
             continue
         one = Group((record,))
         splits = (record.get("data") or {}).get("splits")
-        key = [one.size, one.data, splits, one.experiment, one.config, machine(record)]
+        key = [one.size, one.data, splits, one.experiment, one.settings, machine(record)]
         seeds.setdefault(json.dumps(key, sort_keys=True), {})[record["seed"]] = record
     return [Group(tuple(found[seed] for seed in sorted(found))) for found in seeds.values()]
 

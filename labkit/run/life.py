@@ -14,7 +14,7 @@ from labkit.config.schema import LabConfig
 from labkit.errors import Interrupted, ProbeDone, RunFailed, UsageError, advice
 from labkit.machine import device, ranks
 from labkit.machine.signals import terminate_like_interrupt
-from labkit.run import artifacts, ending, folders, steps
+from labkit.run import artifacts, broken, ending, folders, steps
 from labkit.run.program import Program
 from labkit.run.run import Run
 from labkit.show.console import fail, say, warn
@@ -55,6 +55,8 @@ def execute(program: Program, start: Start, told: Told) -> tuple[int, float | No
             if ranks.rank() == 0 and not steps.watched():
                 stack.enter_context(folders.locked(start.folder))
                 _write_config(start.folder, start.files)
+            if start.cfg.bug is not None:
+                broken.make_copy(program, start.cfg.bug, start.folder)
         except (UsageError, OSError) as error:
             fail((isinstance(error, OSError) and advice(error)) or str(error))
             if not start.resumed:
@@ -78,7 +80,7 @@ def _execute(program: Program, start: Start, told: Told) -> tuple[int, float | N
     with terminate_like_interrupt():  # the step loop has a gentler way
         try:
             run = _start(program, start)
-            program.train(start.cfg, run)
+            _train(program, start, run)
             headline = ending.headline_of(program.week, run.metrics)
             ended, code = "finished", 0
         except ProbeDone:
@@ -119,6 +121,15 @@ def _execute(program: Program, start: Start, told: Told) -> tuple[int, float | N
     if run.is_main and not _write_record(run, ended, told):
         return 1, None
     return code, headline
+
+
+def _train(program: Program, start: Start, run: Run) -> None:
+    if start.cfg.bug is None:
+        program.train(start.cfg, run)
+        return
+    with broken.trained_by_copy(program, start.folder) as train:
+        train(start.cfg, run)
+    say(broken.where(start.folder, program.week))
 
 
 def _start(program: Program, start: Start) -> Run:

@@ -90,7 +90,6 @@ def test_a_process_keeps_no_state_between_steps(kind: type[DDPM] | type[Rectifie
 def test_settings_that_do_not_fit_are_refused(
     here: None, word: str, message: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    train.exit_code = 0  # it keeps the worst of a sweep
     assert train.main(["+size=smoke", word]) == 2
     output = capfd.readouterr()
     assert message in output.err

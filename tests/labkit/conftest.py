@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from labkit import paths
-from labkit.run.entry import Entrypoint
+from labkit.run.entry import Entrypoint, when_finished
+from labkit.run.program import Program
 
 TOY = str(Path(__file__).parent / "toy" / "week.py")
 
@@ -36,6 +37,7 @@ def week(toy: Any) -> Callable[..., Entrypoint[Any]]:
     """week(train) is an entrypoint with the made-up week's settings that computes with NumPy."""
 
     def make(train: Callable[..., None]) -> Entrypoint[Any]:
-        return Entrypoint("toy", toy.config_class, train, "numpy", False, False)
+        program = Program("toy", toy.program.config, train, "numpy", False, False)
+        return Entrypoint(program, when_finished)
 
     return make

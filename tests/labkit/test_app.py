@@ -79,7 +79,7 @@ def test_hydra_alone_would_swallow_the_unknown_key(toy: Any) -> None:
     """The trap that strict keys exist for; should Hydra ever close it, this says so."""
     from hydra import compose, initialize_config_dir
 
-    schema.register("toy", toy.config_class)
+    schema.register("toy", toy.program.config)
     with initialize_config_dir(str(paths.CONFIGS / "toy"), version_base="1.3"):
         assert compose("config", ["+stepz=3"]).stepz == 3
 
@@ -272,7 +272,7 @@ def test_help_shows_every_setting_with_its_docstring(
     text = capsys.readouterr().out
     import dataclasses
 
-    for item in dataclasses.fields(toy.config_class):
+    for item in dataclasses.fields(toy.program.config):
         assert f"  {item.name}=" in text
     for doc in (
         "Training steps.",

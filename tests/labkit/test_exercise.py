@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from labkit import surgery
 from labkit.errors import UsageError
-from labkit.exercises import blanks
-from labkit.exercises.blanks import blank
 from labkit.exercises.listing import list_exercises
 from labkit.exercises.mark import exercise
 from labkit.exercises.start import start
+from labkit.surgery import blank
 from tests.labkit.exercise_lab import STATS, TESTS, Lab
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -118,11 +118,11 @@ def without_bodies(source: str, name: str) -> str:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_blank_removes_the_body_and_nothing_else(shape: str):
     source = SHAPES[shape]
-    (name,) = blanks.exercises(source)
+    (name,) = surgery.exercises(source)
     empty = blank(source, [name], "module")
-    node = blanks.functions(empty)[name]
-    assert blanks.is_blank(node)
-    assert not blanks.is_blank(blanks.functions(source)[name])
+    node = surgery.functions(empty)[name]
+    assert surgery.is_blank(node)
+    assert not surgery.is_blank(surgery.functions(source)[name])
     assert without_bodies(empty, name) == without_bodies(source, name)
     assert f'raise NotImplementedError("exercise: module.{name}")' in empty
     if shape == "windows":
@@ -147,24 +147,24 @@ def test_blank_keeps_comments_outside_and_drops_those_inside():
 
 def test_blank_of_real_code_leaves_the_rest():
     """The same property on labkit itself: mark each function in turn and take its body out."""
-    for file in ("blanks.py", "exercise.py", "grader.py"):
-        source = blanks.read(REPOSITORY / "labkit" / file)
-        for name, node in blanks.functions(source).items():
+    for file in ("surgery.py", "exercise.py", "grader.py"):
+        source = surgery.read(REPOSITORY / "labkit" / file)
+        for name, node in surgery.functions(source).items():
             lines = source.splitlines(keepends=True)
             first = min([node.lineno, *(d.lineno for d in node.decorator_list)]) - 1
             lines.insert(first, " " * node.col_offset + "@exercise(minutes=1)\n")
             marked = "".join(lines)
             empty = blank(marked, [name])
-            assert blanks.is_blank(blanks.functions(empty)[name]), f"{file}: {name}"
-            outside = [n for n in blanks.functions(marked) if n != name]
-            assert [n for n in blanks.functions(empty) if n != name] == outside
+            assert surgery.is_blank(surgery.functions(empty)[name]), f"{file}: {name}"
+            outside = [n for n in surgery.functions(marked) if n != name]
+            assert [n for n in surgery.functions(empty) if n != name] == outside
             assert empty.startswith("".join(lines[:first]))
 
 
 def test_blank_takes_out_only_what_is_named():
     empty = blank(STATS, ["mean"], "stats")
-    assert blanks.is_blank(blanks.functions(empty)["mean"])
-    assert not blanks.is_blank(blanks.functions(empty)["Running.update"])
+    assert surgery.is_blank(surgery.functions(empty)["mean"])
+    assert not surgery.is_blank(surgery.functions(empty)["Running.update"])
 
 
 def test_blank_refuses_a_name_that_is_no_exercise():
@@ -177,8 +177,8 @@ def test_blank_refuses_a_name_that_is_no_exercise():
 
 def test_start_copies_the_week_without_its_solutions(toy: Lab, capsys: pytest.CaptureFixture[str]):
     assert toy.start() == 0
-    functions = blanks.functions(toy.own.joinpath("stats.py").read_text())
-    assert all(blanks.is_blank(functions[name]) for name in ("mean", "Running.update"))
+    functions = surgery.functions(toy.own.joinpath("stats.py").read_text())
+    assert all(surgery.is_blank(functions[name]) for name in ("mean", "Running.update"))
     assert toy.root.joinpath("toy/stats.py").read_text() == STATS
     printed = capsys.readouterr().out
     assert "workspace/toy/stats.py:7" in printed

@@ -267,7 +267,7 @@ def file_limit(size: int) -> Iterator[None]:
 def test_a_full_disk_at_the_metrics_ends_the_run_and_it_resumes_exactly(
     week: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("labkit.run.run.FLUSH_SECONDS", -1.0)
+    monkeypatch.setattr("labkit.run.steps.FLUSH_SECONDS", -1.0)
     assert week(quick).main([*MAKE, "steps=2000"]) == 0
     (whole,) = run_folders(tmp_path)
     with file_limit(60_000):
@@ -367,15 +367,15 @@ def test_a_signal_that_comes_twice_still_saves(
     twice = stopped_at(5, number)
 
     def train(cfg: Any, run: Run) -> None:
-        original = run._flush
+        original = run._log.flush
 
-        def flush() -> None:
+        def flush() -> int:
             if run._signal is not None and not (run.dir / "second").exists():
                 (run.dir / "second").touch()
                 os.kill(os.getpid(), number)
-            original()
+            return original()
 
-        run._flush = flush  # type: ignore[method-assign]
+        run._log.flush = flush  # type: ignore[method-assign]
         twice(cfg, run)
 
     assert week(train).main(MAKE) == 130
@@ -435,7 +435,7 @@ def test_tensorboard_shows_every_point_of_a_resumed_run(week: Any, tmp_path: Pat
             run.log({"eval/return": float(step)}, 100 * step)
             if step == 12 and not (run.dir / "again").exists():
                 (run.dir / "again").touch()
-                run._flush()
+                run._log.flush()
                 raise RuntimeError("killed")  # what came after step 8 is in no checkpoint
         run.result({"return": 1.0})
 

@@ -42,7 +42,6 @@ def run_here(
 
     def run(*words: str) -> tuple[int, Path | None]:
         before = set(tmp_path.glob("runs/*/*/*/.hydra"))
-        train.exit_code = 0  # it keeps the worst of a sweep
         code = train.main(words)
         new = set(tmp_path.glob("runs/*/*/*/.hydra")) - before
         return code, new.pop().parent if new else None

@@ -48,7 +48,6 @@ def test_a_set_of_another_kind_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("LAB_HOME", str(tmp_path))
-    monkeypatch.setattr(train, "exit_code", 0)
     monkeypatch.setattr("sys.argv", ["test"])
     assert train.main(["+size=smoke", "data=digits"]) == 2
     assert "this week wants a set of sentence pairs" in capfd.readouterr().err

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from labkit import surgery
 from labkit.errors import UsageError
-from labkit.exercises import blanks
 from labkit.exercises.gradable import graders_of, job_of, preload_of, progress
 from labkit.exercises.gradecache import grade_cached
 from labkit.exercises.grader import Grade
@@ -83,7 +83,7 @@ def _prepare(week: str, only: str | None, root: Path) -> list[_Report]:
     exercises = exercises_of(week, root)
     strays = entries.keys() - {e.name for e in exercises}
     for e in choose(exercises, only):
-        every = generate(blanks.read(e.file), e.function, e.name)
+        every = generate(surgery.read(e.file), e.function, e.name)
         mine = entries.get(e.name, [])
         report = _Report(e, show(e.file, root), sample(every))
         report.equivalent = [m for m in report.mutants if excused(m, mine)]

@@ -30,7 +30,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from labkit.exercises import blanks
+from labkit import surgery
 from labkit.exercises.mutants.operators import Mutator
 
 MOST = 60
@@ -85,7 +85,7 @@ def _tree(source: str, function: str) -> str:
     """The function's syntax tree as text. Raises SyntaxError for what does not compile."""
     tree = ast.parse(source)
     compile(tree, "<mutant>", "exec", dont_inherit=True)  # sees more than the parser does
-    return ast.dump(blanks.functions(tree)[function])
+    return ast.dump(surgery.functions(tree)[function])
 
 
 def sample(mutants: list[Mutant], most: int = MOST) -> list[Mutant]:
@@ -123,7 +123,7 @@ def wrong_entry(entry: object) -> str:
 
 def _difference(source: str, changed: str) -> tuple[int, str, str]:
     """Number of the first changed line, and the changed lines of both, each as one line."""
-    old, new = blanks.lines_of(source), blanks.lines_of(changed)
+    old, new = surgery.lines_of(source), surgery.lines_of(changed)
     same = [a == b for a, b in zip(old, new, strict=False)]
     first = [*same, False].index(False)
     same = [a == b for a, b in zip(old[first:][::-1], new[first:][::-1], strict=False)]

@@ -14,7 +14,7 @@ import ast
 import itertools
 from collections.abc import Iterator
 
-from labkit.exercises import blanks
+from labkit import surgery
 from labkit.exercises.mutants.expressions import ARITHMETIC, Expressions
 from labkit.exercises.mutants.text import SYMBOLS, Edit, Text, group
 
@@ -24,7 +24,7 @@ class Mutator(Expressions):
 
     def __init__(self, source: str, function: str) -> None:
         self.text, tree = Text(source), ast.parse(source)
-        self.function = blanks.functions(source)[function]
+        self.function = surgery.functions(source)[function]
         arguments = self.function.args
         every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
         self.arguments = [a for a in every if a.arg not in ("self", "cls")]

@@ -6,7 +6,7 @@ import ast
 import itertools
 import re
 
-from labkit.exercises import blanks
+from labkit import surgery
 
 Edit = tuple[str, int, int, str]
 """Operator, first byte and end of the text that goes, and the text that comes."""
@@ -24,7 +24,7 @@ class Text:
     """Source text by byte offsets, as the syntax tree counts columns."""
 
     def __init__(self, source: str) -> None:
-        lines = [line.encode() for line in blanks.lines_of(source)]
+        lines = [line.encode() for line in surgery.lines_of(source)]
         self.data = b"".join(lines)
         self.starts = [0, *itertools.accumulate(map(len, lines))]
 

@@ -1,0 +1,69 @@
+"""Runs that are broken on purpose: they train on a copy of the week with one bug in it.
+
+The copy stays in the run folder, code/<week>/, for the learner to read and mend. There
+
+    cd <run folder>/code && python -m <week>.train +size=smoke
+
+runs the mended copy. A resumed run goes on with the copy as it then is.
+"""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from labkit import bugs, paths, surgery
+from labkit.run.program import Program
+
+FOLDER = "code"
+IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc", "hints.yaml")
+
+
+def make_copy(program: Program, bug: str, folder: Path) -> None:
+    """folder/code/<week>: the week with the bug in it, unless it is there already.
+
+    Raises UsageError when there is no such bug.
+    """
+    week = program.week.partition(".")[0]
+    copy = folder / FOLDER / week
+    if copy.is_dir():
+        return
+    file, text = bugs.planted(week, bug)
+    shutil.copytree(paths.ROOT / week, copy, ignore=IGNORED)
+    surgery.write(copy / file.relative_to(paths.ROOT / week), text)
+
+
+@contextmanager
+def trained_by_copy(program: Program, folder: Path) -> Iterator[Callable[[Any, Any], None]]:
+    """In here the week's modules are those of the copy; yields the copy's `train(cfg, run)`."""
+    top = program.week.partition(".")[0]
+    place = str(folder / FOLDER)
+
+    def forget() -> dict[str, Any]:
+        names = [name for name in sys.modules if name == top or name.startswith(f"{top}.")]
+        return {name: sys.modules.pop(name) for name in names}
+
+    before = forget()
+    sys.path.insert(0, place)
+    importlib.invalidate_caches()
+    try:
+        yield importlib.import_module(f"{program.week}.train").train.program.train
+    finally:
+        sys.path.remove(place)
+        forget()
+        sys.modules.update(before)
+
+
+def where(folder: Path, week: str) -> str:
+    """What a person reads of the copy at the end of the run."""
+    top = week.partition(".")[0]
+    return (
+        f"this run is broken on purpose: it trained with the code in {folder / FOLDER / top}.\n"
+        f"  To mend it there and try again:\n"
+        f"  cd {folder / FOLDER}; python -m {week}.train +size=smoke"
+    )
