@@ -14,7 +14,7 @@ help:
 	@echo "make test-avx2 the tests as on a processor with AVX2 only (x86)"
 	@echo "make mutants   do the graders notice small mistakes? (WEEKS=\"attention diffusion\": only these)"
 	@echo "make setup     only make the environment"
-	@echo "make lint      ruff and mypy;  make format applies ruff's fixes"
+	@echo "make lint      ruff, mypy, the rules of imports;  make format applies ruff's fixes"
 	@echo "make smoke     every built week at size smoke, on embedded data"
 	@echo "make progress  regenerate PROGRESS.md and the tables from results/"
 	@echo "make bench     the side-by-side benchmarks (installs the extra 'bench')"
@@ -48,15 +48,15 @@ mutants: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy labkit $$($(BIN)/lab list --folders)
+	mkdir -p .cache && $(BIN)/python tests/import_rules.py > .cache/rules.ini && $(BIN)/lint-imports --config .cache/rules.ini
 
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 smoke: setup
-	for week in math_ml neural_networks pytorch_mastery representation_learning attention \
-			transformers_lab pretraining pretraining.scaling alignment diffusion reinforcement_learning; do \
+	for week in $$($(BIN)/lab list --names); do \
 		LAB_HOME=$$(mktemp -d) $(BIN)/python -m $$week.train +size=smoke || exit 1; done
 
 progress: setup

@@ -15,11 +15,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from labkit import course
+
 ROOT = Path(__file__).resolve().parent.parent
-WEEKS = (
-    "math_ml", "neural_networks", "pytorch_mastery", "representation_learning", "attention",
-    "transformers_lab", "pretraining", "alignment", "diffusion", "reinforcement_learning",
-)  # fmt: skip
+WEEKS = [unit.module for unit in course.load().units if unit.built]
 
 
 def first_step(week: str) -> None:

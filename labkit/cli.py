@@ -73,8 +73,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 @app.command("list")
-def list_weeks() -> None:
+def list_weeks(
+    names: Annotated[
+        bool, typer.Option("--names", help="only what can be run, a line each")
+    ] = False,
+    folders: Annotated[bool, typer.Option("--folders", help="only the weeks' folders")] = False,
+) -> None:
     """The weeks, and what this clone can run."""
+    if names or folders:
+        built = [unit for unit in course.load().units if unit.built]
+        print("\n".join(name for u in built for name in ([u.path] if folders else u.programs)))
+        return
     from rich.console import Console
     from rich.table import Table
 
