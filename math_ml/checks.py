@@ -71,7 +71,8 @@ def binary(y: Array) -> None:
 
 
 def classes(labels: Array, count: int) -> None:
-    """Raises ValueError unless labels (N,) are integers from 0 to count - 1, two classes or more."""
+    """Raises ValueError unless labels (N,) are integers from 0 to count - 1, of two or more classes.
+    """
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(
             f"labels must be integers (N,), got {labels.dtype} of shape {labels.shape}; "
