@@ -71,8 +71,7 @@ def binary(y: Array) -> None:
 
 
 def classes(labels: Array, count: int) -> None:
-    """Raises ValueError unless labels (N,) are integers from 0 to count - 1, of two or more classes.
-    """
+    """Raises ValueError unless labels (N,) are integers in 0..count - 1, of two classes or more."""
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(
             f"labels must be integers (N,), got {labels.dtype} of shape {labels.shape}; "
