@@ -106,7 +106,7 @@ class Config(LabConfig):
         if self.objective == "next" and self.context < 2:
             raise UsageError("context=1 leaves no room for a sample after its first token; try 2")
         if self.objective == "masked" and self.mask_rate == 0:
-            raise UsageError("mask_rate=0 hides no token, so nothing is learned; try mask_rate=0.15")
+            raise UsageError("mask_rate=0 hides no token: nothing to learn; try mask_rate=0.15")
         if self.teraflops is not None and self.teraflops <= 0:
             raise UsageError(f"teraflops must be > 0, got {self.teraflops}")
         if self.temperature < 0 or (self.top_p is not None and not 0 < self.top_p <= 1):
