@@ -62,7 +62,7 @@ def parse(words: list[str]) -> Options:
 def number(
     name: str, text: str, kind: type[int] | type[float] = int, least: float | None = None
 ) -> float:
-    """`text` as a number of a kind. Raises UsageError when it is none, or below `least`."""
+    """`text` as a number of a kind. Raises UsageError when it is not one, or is below `least`."""
     try:
         value: float | None = kind(text)
     except ValueError:
