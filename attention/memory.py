@@ -60,8 +60,7 @@ class PeakMemory(TorchDispatchMode):
 
 
 def measure(function: Any, *inputs: Tensor) -> PeakMemory:
-    """Memory of forward and backward of function(*inputs).sum(); gradients are deleted afterwards.
-    """
+    """Memory of forward and backward of function(*inputs).sum(); gradients are then deleted."""
     leaves = [x.detach().requires_grad_() for x in inputs]
     with torch.enable_grad(), PeakMemory() as memory:
         function(*leaves).sum().backward()

@@ -144,8 +144,7 @@ def _accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def _draw(run: Run, data: ImageData, params: Params, logits: np.ndarray) -> None:
-    """The most confident mistakes on the test set, and the weights into the most influential units.
-    """
+    """The most confident test mistakes, and the weights into the most influential units."""
     import numpy as np
 
     guess = logits.argmax(axis=1)

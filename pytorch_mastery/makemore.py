@@ -122,8 +122,7 @@ def train_mlp(
     context: int = 3,
     lr: float = 0.01,
 ) -> "nn.Module":
-    """Minimise the cross-entropy on batches of 512, with a rate that falls to 0. Ends in eval mode.
-    """
+    """Minimise the cross-entropy on batches of 512; the rate falls to 0. Returned in eval mode."""
     import torch
     import torch.nn.functional as F
 
@@ -142,8 +141,7 @@ def train_mlp(
 
 
 def table_loss(q: "Tensor", names: Sequence[str]) -> float:
-    """Nats per character of the model q[..., c], with one or two symbols of context (27, [27,] 27).
-    """
+    """Nats per character of the model q[..., c] with 1 or 2 symbols of context (27, [27,] 27)."""
     x, y = examples(names, context=2)
     p = q[x[:, 1], y] if q.ndim == 2 else q[x[:, 0], x[:, 1], y]
     return -p.double().log().mean().item()

@@ -98,8 +98,7 @@ class Reinforce:
         return Episodes(*(torch.from_numpy(x[episodes.valid]).to(self.device) for x in columns))
 
     def _with_tail(self, episodes: Transition) -> np.ndarray:
-        """Rewards (T, N), 0 after each end; at a truncated end the estimate V of the rest is added.
-        """
+        """Rewards (T, N), 0 after each end; at a truncated end V of the rest is added."""
         reward = episodes.reward * episodes.valid
         cut = episodes.truncated & ~episodes.terminated & episodes.valid  # (T, N)
         if cut.any():

@@ -1,5 +1,4 @@
-"""LARS: each layer's step is proportional to the norm of its weights (You, Gitman, Ginsburg 2017).
-"""
+"""LARS: each layer's step is proportional to its weights' norm (You, Gitman, Ginsburg 2017)."""
 
 from collections.abc import Iterable
 from typing import Any
