@@ -98,7 +98,7 @@ def k_fold(rows: int, folds: int, seed: int = 0) -> list[Fold]:
 
 
 def standardized(fit: Fit) -> Fit:
-    """`fit` on standardised columns: the scaling is part of the model, so every fold has its own."""
+    """`fit` on standardised columns: the scaling is part of the model, so each fold has its own."""
 
     def scaled(x: Array, y: Array) -> Predictor:
         scale = Standardizer.fit(x)
