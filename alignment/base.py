@@ -52,7 +52,7 @@ def _artifact(base: str, run: Run) -> Path | None:
     week, _, size = base.removeprefix(LAB).partition("/")
     if size != "tiny" or not (paths.ROOT / week / "__init__.py").is_file():
         raise UsageError(
-            f"base={base} is no week's artifact; week 7's model is base=lab://pretraining/tiny"
+            f"base={base} is not a week's artifact; week 7's model is base=lab://pretraining/tiny"
         )
     return run.artifact(week, *BASE_DATA, BASE_EXPERIMENT)
 

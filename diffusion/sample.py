@@ -91,7 +91,7 @@ def find_run(where: str) -> Path:
         found = False
     if not found:
         raise UsageError(
-            f"run={where} is no finished run of diffusion (no model/ in it); "
+            f"run={where} is not a finished run of diffusion (no model/ in it); "
             f"see {paths.runs() / 'diffusion'}"
         )
     return folder
