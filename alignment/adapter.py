@@ -2,9 +2,9 @@
 
 Two small files: adapter_config.json, and adapter_model.safetensors with A and B of every layer.
 
-peft can save much that a LoRALayer is not. So the settings are a closed list: each is used here
-(`USED`), cannot change what the model computes (`WITHOUT_EFFECT`), or must have peft's own default;
-and each tensor in the file is used, or is the base's own.
+peft can save many variants that a LoRALayer does not support. So the settings are a closed list:
+each is used here (`USED`), cannot change what the model computes (`WITHOUT_EFFECT`), or must have
+peft's own default; and each tensor in the file is used, or is the base's own.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ USED = (
     "r lora_alpha use_rslora rank_pattern alpha_pattern target_modules exclude_modules "
     "layers_to_transform layers_pattern"
 ).split()
-"""Settings that say which layers have an update, of which rank, and how much it counts."""
+"""Settings that say which layers have an update, its rank and its factor."""
 
 WITHOUT_EFFECT = (
     "auto_mapping peft_version base_model_name_or_path revision inference_mode runtime_config "
@@ -77,14 +77,14 @@ def save_adapter(model: Any, folder: Path) -> None:
 
 
 def _targets(model: Any, layers: dict[str, LoRALayer]) -> list[str]:
-    """The last names of the updated layers; their whole names where others share the last ones."""
+    """The last names of the updated layers; full names if other layers have the same last name."""
     last = {name.rpartition(".")[2] for name in layers}
     others = _layers(model) - layers.keys()
     return sorted(layers if any(name.rpartition(".")[2] in last for name in others) else last)
 
 
 def _layers(model: Any) -> set[str]:
-    """Names of the layers that can have an update, with it or without."""
+    """Names of the layers that can have an update, whether they have one or not."""
     kinds = (torch.nn.Linear, Conv1D, LoRALayer)
     named = {name for name, layer in model.named_modules() if isinstance(layer, kinds)}
     return named - {f"{name}.base" for name in lora_layers(model)}
@@ -94,11 +94,11 @@ def load_adapter(model: Any, folder: Path) -> None:
     """Fill a model's LoRALayers with a saved adapter, ours or one that peft wrote.
 
     The model then computes what peft's would. Weights of the base in the file (peft adds the head's
-    own where the head has an update) must be those of the model.
+    own where the head has an update) must equal those of the model.
 
     Raises UsageError, and changes nothing, when `folder` holds no adapter, or one with a setting or
-    a tensor that this model has no place for: other layers, another rank, another factor of the
-    update, DoRA, trained biases and so on.
+    a tensor that does not fit this model: other layers, another rank, another factor of the update,
+    DoRA, trained biases and so on.
     """
     config, tensors = _read(folder)
     layers = lora_layers(model)
@@ -149,7 +149,7 @@ def _check_settings(settings: dict[str, Any], folder: Path) -> None:
         if hasattr(default, name):
             allowed = CHOICES.get(name, (getattr(default, name),))
         else:
-            allowed = (None, False, [], {}, "")  # of a later version of peft: off
+            allowed = (None, False, [], {}, "")  # a setting of a later version of peft that is off
         if name not in USED and name not in WITHOUT_EFFECT and value not in allowed:
             raise UsageError(
                 f"the adapter in {folder} has {name}={value!r}, which load_adapter does not know; "
@@ -198,7 +198,7 @@ def _values(
 
 
 def _check_base(model: Any, name: str, value: torch.Tensor, folder: Path) -> None:
-    """Raises UsageError for a tensor that is no update, unless it is the base's own weight."""
+    """Raises UsageError for a tensor that is not an update, unless it is the base's own weight."""
     own = model.state_dict().get(name.removeprefix(PREFIX).replace(".base_layer.", ".base."))
     if ".lora_" in name:
         raise UsageError(f"{folder} also adapts {name}, which is plain in this model")

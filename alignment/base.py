@@ -1,4 +1,4 @@
-"""The model that is tuned: week 7's, one from the hub or a folder, or one made on the spot."""
+"""The model that is tuned: week 7's, one from the hub or a folder, or a new random one."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -6,17 +6,17 @@ from typing import Any
 
 from alignment.chat import CHAT_TEMPLATE
 from labkit import Run, UsageError, paths
-from labkit.learning.weights import check_finite, check_loaded, opening
 from labkit.text import short
+from labkit.weights import check_finite, check_loaded, opening
 
 LAB = "lab://"
 BASE_DATA = ("wikitext2", "pydoc")
-"""Sets that week 7's model is trained on: the first, or the second where that is not here."""
+"""Training sets for week 7's model: the first, or the second if the first is not available."""
 BASE_EXPERIMENT = "muon"
-"""Of week 7's recipes the one that gives a GPT-2 the lowest loss for the same compute."""
+"""The recipe of week 7 that gives a GPT-2 the lowest loss for the same compute."""
 HUB = "https://huggingface.co"
 FILES = ["*.json", "*.txt", "*.safetensors"]
-"""What a model and its tokenizer consist of; the same weights in other formats are left there."""
+"""The files of a model and its tokenizer; the same weights in other formats are not downloaded."""
 END = "<|endoftext|>"
 OTHER_BASES = (
     "Type base=lab://pretraining/tiny for week 7's model, base=gpt2 with a network, or "
@@ -29,8 +29,7 @@ def load_base(base: str, run: Run, texts: Iterable[str], dropout: float = 0.0) -
 
     Args:
         base: `lab://pretraining/tiny`, a folder, or a name on the hub such as `gpt2`.
-        texts: what a tokenizer is made from where the base is made on the spot: at size smoke, and
-            in a probe.
+        texts: from these the tokenizer of a new random base is made: at size smoke, and in a probe.
     Raises:
         UsageError when there is no such base, or its tokenizer does not fit it.
     """
@@ -53,7 +52,7 @@ def _artifact(base: str, run: Run) -> Path | None:
     week, _, size = base.removeprefix(LAB).partition("/")
     if size != "tiny" or not (paths.ROOT / week / "__init__.py").is_file():
         raise UsageError(
-            f"base={base} is no week's artifact; week 7's model is base=lab://pretraining/tiny"
+            f"base={base} is not a week's artifact; week 7's model is base=lab://pretraining/tiny"
         )
     return run.artifact(week, *BASE_DATA, BASE_EXPERIMENT)
 
@@ -71,13 +70,13 @@ def _pretrained(place: Path | str, base: str) -> tuple[Any, Any]:
 
 def _nowhere(base: str, reason: str) -> UsageError:
     return UsageError(
-        f"base={base} is neither a folder with a model and its tokenizer nor one that can be had "
+        f"base={base} is neither a folder with a model and its tokenizer nor one that can be got "
         f"from the hub ({reason}).\n{OTHER_BASES}."
     )
 
 
 def _open(folder: Path) -> tuple[Any, Any]:
-    """Model and tokenizer of a folder. Raises UsageError for anything amiss in it."""
+    """Model and tokenizer of a folder. Raises UsageError if anything in it is wrong."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
@@ -99,7 +98,7 @@ def _open(folder: Path) -> tuple[Any, Any]:
 
 
 def _from_hub(name: str) -> str:
-    """The folder of a model that was downloaded before, or is now. Raises OSError."""
+    """The folder of a model, downloaded now unless it was before. Raises OSError."""
     from huggingface_hub import snapshot_download
 
     from labkit.data.fetch import reachable
@@ -129,8 +128,8 @@ def make_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
 def _random(texts: Iterable[str]) -> tuple[Any, Any]:
     """A GPT-2 of random weights with a tokenizer made from `texts`; takes a second.
 
-    The weights are larger than GPT-2's own initial ones: LoRA can only combine what the frozen
-    layers offer, and with an initial standard deviation of 0.02 that is next to nothing.
+    The weights are larger than GPT-2's own initial ones: LoRA can only combine the features of the
+    frozen layers, and with an initial standard deviation of 0.02 these are almost zero.
     """
     from torch import nn
     from transformers import GPT2Config, GPT2LMHeadModel
@@ -147,7 +146,7 @@ def _random(texts: Iterable[str]) -> tuple[Any, Any]:
 
 
 def check_fit(model: Any, tokenizer: Any) -> None:
-    """Raises UsageError when the tokenizer can write what the model cannot read."""
+    """Raises UsageError when the tokenizer has ids that the model does not embed, or no EOS."""
     if tokenizer.eos_token_id is None:
         raise UsageError("the base's tokenizer has no end-of-text token: answers could never end")
     rows = model.get_input_embeddings().weight.shape[0]
@@ -171,7 +170,7 @@ def set_dropout(model: Any, dropout: float) -> None:
 
 
 def check_context(model: Any, context: int) -> int:
-    """`context`, or what the model has positions for where that is less, which is then said."""
+    """`context`, or the model's number of positions if that is smaller, with a message."""
     from labkit.show.console import say
 
     most = int(model.config.max_position_embeddings)

@@ -1,16 +1,16 @@
-"""Instructions as tokens: one template, one boundary, and the labels of the answer alone.
+"""Instructions as tokens: one template, one boundary, and labels for the answer only.
 
     ### Instruction:            the template of Alpaca (Taori et al. 2023) without its opening
-    Sort the words.             sentence, of which a small context has no room
-                                the model is given everything up to and including this line,
+    Sort the words.             sentence, for which a small context has no room
+
     ### Input:
     pear apple
 
-    ### Response:
-    apple pear<eos>             and learns this one, its end included
+    ### Response:               the model is given everything up to and including this line,
+    apple pear<eos>             and learns this one, with its end of text
 
-Prompt and answer are tokenized apart and then joined, so that no token can straddle the boundary:
-what is trained on is what generation starts from.
+Prompt and answer are tokenized separately and then joined, so that no token crosses the boundary:
+training and generation see the same prompt tokens.
 """
 
 from collections.abc import Sequence
@@ -32,8 +32,8 @@ CHAT_TEMPLATE = (
     "{{ '### Instruction:\n' + message['content'] + '\n\n### Response:\n' }}"
     "{% else %}{{ message['content'] + eos_token }}{% endif %}{% endfor %}"
 )
-"""The same template in Jinja. It is saved with the tokenizer, so whoever serves the model later
-uses the words that it was trained with."""
+"""The same template in Jinja. It is saved with the tokenizer, so the model is later used with the
+same words that it was trained with."""
 
 
 @dataclass(frozen=True)
@@ -50,26 +50,26 @@ class Example:
 
 
 def question(row: "Instruction") -> str:
-    """What the user says: the instruction, and its input where there is one."""
+    """The user's message: the instruction, and its input if there is one."""
     return f"{row.instruction}\n\n### Input:\n{row.input}" if row.input else row.instruction
 
 
 @exercise(minutes=5)
 def prompt_text(row: "Instruction") -> str:
-    """All that the model is given before it answers, exactly as the module's docstring shows.
+    """The text that the model is given before it answers, exactly as in the module's docstring.
 
-    The heads `### Instruction:` and `### Response:` end in a line break each, a blank line stands
+    The headings `### Instruction:` and `### Response:` end in a line break each, a blank line comes
     before `### Response:`, and the user's words between them are `question(row)`.
     """
     return f"### Instruction:\n{question(row)}\n\n### Response:\n"
 
 
 def tokens_of(texts: list[str], tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:
-    """Each text as tokens, none of them special: where somebody wrote the letters `<|endoftext|>`,
-    they stay letters. The real end of text is put behind an answer by `encode`, and by nobody else.
+    """Each text as tokens, none of them special: the letters `<|endoftext|>` in a text are encoded
+    as letters. Only `encode` adds the real end of text after an answer.
 
-    Raises UsageError for a text that the tokenizer has no tokens for: where it writes the end of
-    text for what it does not know, a model would learn to stop in the middle of an answer.
+    Raises UsageError for a text that the tokenizer has no tokens for: if it used the end of text
+    for unknown characters, a model would learn to stop in the middle of an answer.
     """
     found: list[list[int]] = tokenizer(
         texts, add_special_tokens=False, split_special_tokens=True, verbose=False
@@ -116,19 +116,19 @@ def encode(
 
 @exercise(minutes=10)
 def labels(example: Example, on_prompt: bool = False, on_end: bool = True) -> list[int]:
-    """What each token of an example is as a label: itself if it is to be learned, else IGNORE.
+    """The label of each token of an example: the token itself if it is learned, else IGNORE.
 
-    Learned are the tokens of the answer and the end of text, and no token of the prompt. They are
-    told apart by their place and never by their value: where the padding token *is* the end of
-    text, as in GPT-2, masking by value masks the end as well, and the model never learns to stop.
+    The loss covers the answer's tokens and the end of text, and no token of the prompt. Select them
+    by position and never by value: where the padding token *is* the end of text, as in GPT-2,
+    masking by value masks the end as well, and the model never learns to stop.
 
     Args:
         on_prompt: learn the prompt as well (wrong; `broken_prompt`).
         on_end: learn the last token, the end of text (False is wrong; `broken_eos`).
     Returns:
         As many labels as tokens, not shifted (the loss does that). The first is always IGNORE, even
-        where there is no prompt: when examples are packed, what stands before it belongs to
-        someone else. `example` itself stays as it is.
+        when there is no prompt: in a packed row the token before it belongs to another example.
+        `example` itself stays as it is.
     """
     start = 1 if on_prompt else max(1, example.prompt)
     found = [IGNORE] * start + example.tokens[start:]

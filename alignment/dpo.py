@@ -2,10 +2,9 @@
 
     L = -log sigmoid( beta [ (log pi(y_w|x) - log ref(y_w|x)) - (log pi(y_l|x) - log ref(y_l|x)) ] )
 
-y_w is the answer preferred, y_l the other one, `pi` the policy that is trained and `ref` the frozen
-model that it began as (equation 7). What stands in the brackets, times beta, is the difference of
-two implicit rewards: no reward model is trained, and no answer is sampled. Week 16 goes on from
-here.
+y_w is the preferred answer, y_l the other one, `pi` the policy that is trained and `ref` a frozen
+copy of the initial model (equation 7). The brackets times beta are the difference of two implicit
+rewards: no reward model is trained, and no answer is sampled. Week 16 continues from here.
 
 Letters: N pairs.
 """
@@ -23,7 +22,7 @@ from alignment.packing import Batch, collate
 from labkit import exercise
 
 Pair = tuple[Example, Example]
-"""The answer preferred and the other one, to one prompt."""
+"""The preferred answer and the other one, to one prompt."""
 
 
 @exercise(minutes=15)
@@ -35,7 +34,7 @@ def dpo_loss(
     Args:
         chosen, rejected: log-probabilities of whole answers under the policy, (N,).
         ref_chosen, ref_rejected: the same under the reference, (N,).
-        beta: how dear it is to leave the reference.
+        beta: strength of the penalty for deviating from the reference.
     Returns:
         The mean loss, and the margins (N,): implicit reward of the chosen answer minus that of the
         rejected one, where a reward is beta (log pi - log ref). The loss has a gradient with
@@ -51,13 +50,13 @@ def dpo_slope(margins: Tensor, beta: float) -> Tensor:
 
     Section 4, "What does the DPO update do?": -beta sigmoid(-margin), here divided by N. Pairs that
     are ordered wrongly weigh most. For the rejected answers it is the same with the other sign. It
-    is a number to look at: no gradient of it is taken.
+    is for inspection only: no gradient flows through it.
     """
     return -beta * torch.sigmoid(-margins) / len(margins)
 
 
 def pair_batches(pairs: Sequence[Pair], device: Any) -> tuple[Batch, Batch]:
-    """The chosen and the rejected answers, one in a row."""
+    """The chosen and the rejected answers, one per row."""
     sides = zip(*pairs, strict=True)
     chosen, rejected = (
         collate(side, [labels(e) for e in side], max(len(e.tokens) for e in side), False,

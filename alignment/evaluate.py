@@ -1,12 +1,12 @@
-"""What the tuning was good for: held-out likelihood, followed instructions, and three checks.
+"""The effect of the tuning: held-out likelihood, followed instructions, and three checks.
 
 response_nll   nats per answer token (end of text included) on held-out instructions
-following      share of held-out `commands` answered to the letter by greedy decoding
-stops          share of these answers that end by themselves
-loss_gap       loss as the training loop sees a batch, minus the NLL of the same answers, each
-               example alone in its row: 0, or the loop does not train what is measured
+following      share of held-out `commands` answered exactly right by greedy decoding
+stops          share of these answers that end with the end of text
+loss_gap       loss of a batch as in the training loop, minus the NLL of the same answers with one
+               example per row: not 0 means that the loop does not train what is measured
 merge_gap      response NLL of the merged model read back from disk, minus that of base plus
-               adapter: 0, or the two are not the same model
+               adapter: not 0 means that they are not the same model
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,10 +45,10 @@ def response_nll(model: Any, examples: Sequence[Example], batch_size: int = 32) 
 def answers(
     model: Any, tokenizer: Any, rows: "Sequence[Instruction]", longest: int, batch_size: int = 64
 ) -> list[tuple[str, bool]]:
-    """Greedy answers of at most `longest` tokens, and whether each ended by itself.
+    """Greedy answers of at most `longest` tokens, and whether each ended with the end of text.
 
     Prompts are padded on the left, so that every answer begins where its prompt ends. A prompt that
-    leaves no room for `longest` tokens in the context is not asked, and its answer is ("", False).
+    leaves no room for `longest` tokens in the context is skipped, and its answer is ("", False).
     """
     model.eval()
     limit = model.config.max_position_embeddings - longest
@@ -74,7 +74,7 @@ def answers(
 def following(
     model: Any, tokenizer: Any, rows: "Sequence[Instruction]"
 ) -> tuple[dict[str, float], list[str]]:
-    """Shares (%) of `rows` answered to the letter, and of answers that end; and the answers."""
+    """Shares (%) of `rows` answered exactly right, and of answers that end; and the answers."""
     longest = max(map(len, tokens_of([row.output for row in rows], tokenizer))) + 4
     found = answers(model, tokenizer, rows, longest)
     right = sum(text == row.output for (text, _), row in zip(found, rows, strict=True))
@@ -95,9 +95,9 @@ def reloaded(model: Any, tokenizer: Any, folder: Path) -> Any:
 def preference_pairs(
     rows: "Sequence[Instruction]", tokenizer: Any, count: int, context: int
 ) -> list[tuple[Example, Example]]:
-    """For each of the first `count` rows its answer, and as the worse one the same said twice.
+    """For each of the first `count` rows its answer, and as the worse one the same answer twice.
 
-    Pairs of which a side has more than `context` tokens are left out.
+    Pairs with more than `context` tokens on either side are left out.
     """
     pairs = []
     for row in rows[:count]:
@@ -109,7 +109,7 @@ def preference_pairs(
 
 
 def transcript(rows: "Sequence[Instruction]", columns: Mapping[str, Sequence[str]]) -> str:
-    """Instructions with the answers of several models, to be read."""
+    """Instructions with the answers of several models, as text to read."""
     parts = []
     for i, row in enumerate(rows):
         lines = [question(row), *(f"  [{name}] {texts[i]}" for name, texts in columns.items())]

@@ -1,8 +1,7 @@
 """The same fine-tuning the libraries' way: peft for LoRA, trl's SFTTrainer for the loop.
 
 The examples, their labels, the optimiser and the schedule are ours, so both ways must give the same
-loss curve; what differs is whose LoRA, whose batches (padded instead of packed), whose loss and
-whose loop they are.
+loss curve. LoRA, the batches (padded instead of packed), the loss and the loop are the libraries'.
 """
 
 import warnings
@@ -25,9 +24,9 @@ def add_peft(
     dropout: float,
     generator: torch.Generator | None = None,
 ) -> Any:
-    """peft's LoRA around a model, begun with the numbers that `add_lora` draws from `generator`.
+    """peft's LoRA around a model, with the initial numbers that `add_lora` draws from `generator`.
 
-    The base is inside it, changed: `get_base_model()`.
+    It contains the changed base: `get_base_model()`.
     """
     from peft import LoraConfig, get_peft_model
     from peft.tuners.lora import LoraLayer
@@ -40,7 +39,7 @@ def add_peft(
         task_type="CAUSAL_LM",
         fan_in_fan_out=model.config.model_type == "gpt2",  # its layers are Conv1D
     )
-    with warnings.catch_warnings():  # of a head that is a Linear, and shares its weight: see untie
+    with warnings.catch_warnings():  # for a Linear head with a shared weight: see untie
         warnings.simplefilter("ignore", UserWarning)
         found = get_peft_model(model, config)
     for layer in found.modules():
@@ -63,7 +62,7 @@ def train_with_trl(
     """Train `model` (peft's) in place.
 
     Args:
-        rate: learning rate of a step as a share of the optimiser's.
+        rate: factor on the optimiser's learning rate at a step.
         examples_of_step: examples and labels of a step, `batch_size` of them.
     """
     from torch.optim.lr_scheduler import LambdaLR
@@ -81,7 +80,7 @@ def train_with_trl(
         output_dir=str(run.dir / "trl"),
         max_steps=steps,
         per_device_train_batch_size=batch_size,
-        max_length=None,  # nothing is too long any more: such rows were dropped, not cut
+        max_length=None,  # nothing is cut: rows that are too long were dropped
         max_grad_norm=clip,
         logging_steps=1,
         save_strategy="no",

@@ -1,14 +1,13 @@
-"""LoRA (Hu et al. 2021): leave the weights alone and learn a small difference.
+"""LoRA (Hu et al. 2021): freeze the weights and learn a low-rank update.
 
     h = x W + (alpha / r) x A^T B^T        A (r, in) random, B (out, r) zero        section 4.1
 
-A and B of rank r are all that is trained. Since B begins at zero the model begins as its base;
-since the update is a matrix like W it can be added to W afterwards, and then costs nothing (section
-4.1, "No Additional Inference Latency").
+Only A and B, of rank r, are trained. B begins at zero, so the model begins equal to its base. The
+update has the shape of W, so it can be added to W afterwards and then costs nothing (section 4.1,
+"No Additional Inference Latency").
 
 Letters: `in` and `out` features of a layer, r rank. A Linear of PyTorch keeps W as (out, in); the
-Conv1D of GPT-2 is the same layer with W as (in, out), and that transpose is where merging goes
-wrong.
+Conv1D of GPT-2 is the same layer with W as (in, out): when merging, do not forget the transpose.
 """
 
 from collections.abc import Iterable
@@ -26,7 +25,10 @@ def update(x: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:
     """What LoRA adds to a layer's output: scale x A^T B^T, with B A never formed.
 
     Args:
-        x: inputs (..., in). a: (r, in). b: (out, r). scale: alpha / r. They stay as they are.
+        x: inputs (..., in). Not changed.
+        a: (r, in). Not changed.
+        b: (out, r). Not changed.
+        scale: alpha / r.
     Returns:
         (..., out), in the type of the arguments.
     """
@@ -38,7 +40,9 @@ def delta_weight(a: Tensor, b: Tensor, scale: float, conv1d: bool) -> Tensor:
     """The update as a matrix to be added to the weight: scale B A, in the weight's orientation.
 
     Args:
-        a: (r, in). b: (out, r). scale: alpha / r.
+        a: (r, in).
+        b: (out, r).
+        scale: alpha / r.
         conv1d: whether the weight is a Conv1D's, (in, out), and not a Linear's, (out, in).
     Returns:
         A matrix in the type of A and B, which stay as they are; differentiable in both.
@@ -88,7 +92,7 @@ class LoRALayer(nn.Module):
         """The base layer with the update added to its weight, in place.
 
         Args:
-            scale: factor of the update; that of training when None. Anything else is a bug.
+            scale: factor of the update; None: as in training. Another factor is a bug.
         """
         factor = self.scale if scale is None else scale
         weight = self.base.weight
@@ -136,10 +140,9 @@ def lora_layers(model: Any) -> dict[str, LoRALayer]:
 
 
 def untie(model: Any) -> None:
-    """Give a head that is the embedding itself a weight of its own.
+    """Give a head that shares its weight with the embedding a weight of its own.
 
-    An update of the head alone, once added to a weight that both share, would also change what
-    every token means on its way in.
+    Otherwise, merging an update of the head would also change the input embeddings.
     """
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
     head = getattr(head, "base_layer", getattr(head, "base", head))  # under peft's LoRA, or ours
@@ -149,7 +152,7 @@ def untie(model: Any) -> None:
 
 
 def merge(model: Any, scale: float | None = None) -> Any:
-    """Add every update to its weight and take the LoRALayers out again; the model, changed."""
+    """Add every update to its weight and remove the LoRALayers; returns the model, changed."""
     if isinstance(model.get_output_embeddings(), LoRALayer):
         untie(model)
     for name, layer in lora_layers(model).items():

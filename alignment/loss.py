@@ -2,8 +2,8 @@
 
     L = -1/n sum over answer tokens  log p(y_t | prompt, y_<t)       Ouyang et al. 2022, section 3.5
 
-The logits of a vocabulary are the largest thing in a small model's step. They are computed where an
-answer token is predicted, and nowhere else.
+The logits are the largest tensor in a small model's step. They are computed only where an answer
+token is predicted.
 
 Letters: R rows, T tokens in a row, n answer tokens, D width, V vocabulary.
 """
@@ -22,8 +22,8 @@ from labkit import exercise
 def hidden_states(model: Any, batch: Batch) -> Tensor:
     """Last hidden states (R, T, D) of a model of transformers, under the batch's own mask.
 
-    The mask is handed over whole. transformers can also find packed examples by their positions,
-    but only while it is given no mask *and* keeps no cache, and says nothing when it does not.
+    The full mask is passed. transformers can also find packed examples by their positions, but only
+    when it is given no mask *and* keeps no cache, and otherwise ignores them without a warning.
     """
     states: Tensor = model.base_model(
         input_ids=batch.tokens,
@@ -42,9 +42,10 @@ def predictions(states: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     nothing and the first label is predicted by nothing.
 
     Args:
-        states: (R, T, D). labels: int64 (R, T), IGNORE where nothing is learned.
+        states: (R, T, D).
+        labels: int64 (R, T), IGNORE where nothing is learned.
     Returns:
-        States (n, D) and labels (n,), row by row, n being the number of labels that are learned.
+        States (n, D) and labels (n,), row by row, where n is the number of labels that are learned.
     """
     target = labels[:, 1:]
     learned = target != IGNORE
@@ -66,7 +67,7 @@ def response_loss(model: Any, batch: Batch) -> Tensor:
 def sequence_logps(model: Any, batch: Batch) -> Tensor:
     """Log-probability of each row's answer, (R,): the sum over its tokens, not the mean.
 
-    The batch has one example in a row. DPO is about whole answers, whatever their length.
+    The batch has one example per row. DPO compares whole answers, whatever their length.
     """
     learned = batch.labels[:, 1:] != IGNORE
     logps = torch.zeros(learned.shape, device=batch.tokens.device)

@@ -1,4 +1,4 @@
-"""What is learned and what is held out: instructions, and a share of checkable commands."""
+"""Training and held-out examples: instructions, and a share of checkable commands."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Mixture:
-    """Examples to learn from, and held-out ones of the named set alone; rows of both test sets."""
+    """Training examples, held-out examples of the named set only, and rows of both test sets."""
 
     train: list[Example]
     valid: list[Example]
@@ -33,17 +33,17 @@ def mix(
     context: int,
     batch_size: int,
 ) -> Mixture:
-    """Encode all splits; rows longer than `context` are dropped, and it is said how many.
+    """Encode all splits; rows longer than `context` are dropped, and their number is printed.
 
     Args:
-        share: part of the training rows that are to be commands; no matter if `data` is commands.
+        share: share of commands in the training rows; without effect if `data` is commands.
     Raises:
-        UsageError when hardly anything fits.
+        UsageError when almost no row fits.
     """
     rows = {"train": list(data.train), "valid": list(data.valid), "test": list(data.test)}
     if data.name != commands.name:
         count = round(share / (1 - share) * len(data.train))
-        rows["train"] += commands.train[:count]  # their forms take turns: any number is balanced
+        rows["train"] += commands.train[:count]  # their forms alternate: any number is balanced
     kept: dict[str, list[Example]] = {}
     for split, found in rows.items():
         kept[split], dropped = encode(found, tokenizer, context)

@@ -2,11 +2,11 @@
 
     tokens     q q a a | q a a | . .        a row of the batch: two examples and padding
     positions  0 1 2 3 | 0 1 2 | 0 0        each example begins at position 0
-    segments   1 1 1 1 | 2 2 2 | 0 0        who belongs together; 0 is padding
+    segments   1 1 1 1 | 2 2 2 | 0 0        number of the example; 0 is padding
 
 Instructions differ in length, and a batch padded to its longest is mostly padding. Packed, the same
-examples give the same loss and the same gradients, provided that attention is block-diagonal and
-that positions start again: the model then computes what it would compute for each example alone.
+examples give the same loss and the same gradients if attention is block-diagonal and positions
+start again in each example: the model then computes the same as for each example alone.
 
 Letters: R rows, T tokens in a row, N examples.
 """
@@ -30,11 +30,11 @@ class Batch:
     positions: Tensor
     segments: Tensor
     isolate: bool = True
-    """Whether attention stays inside an example; False is the bug called leakage."""
+    """Whether attention stays inside an example; False is a bug: leakage between examples."""
 
     @property
     def mask(self) -> Tensor:
-        """Who may attend to whom, bool (R, 1, T, T)."""
+        """The attention mask, bool (R, 1, T, T): True where a query may attend to a key."""
         segments = self.segments if self.isolate else torch.ones_like(self.segments)
         return block_causal_mask(segments)
 
@@ -75,8 +75,8 @@ def block_causal_mask(segments: Tensor) -> Tensor:
     Args:
         segments: int64 (R, T), the number of the example that each token belongs to.
     Returns:
-        bool (R, 1, T, T), True where query i may attend to key j; the 1 stands for all heads. It is
-        on the device of `segments`, and no value is read back from there: that would hold up a GPU.
+        bool (R, 1, T, T), True where query i may attend to key j; the 1 is for all heads. It is on
+        the device of `segments`, and no value is copied back to the CPU: that would stall a GPU.
     """
     same = segments[:, :, None] == segments[:, None, :]
     past = torch.ones(same.shape[1:], dtype=torch.bool, device=segments.device).tril()
@@ -91,10 +91,10 @@ def collate(
     isolate: bool = True,
     device: torch.device | str = "cpu",
 ) -> Batch:
-    """Lay examples and their labels out in rows, packed or one in each, padded to the longest row.
+    """Put examples and their labels into rows, packed or one per row, padded to the longest row.
 
     Padding is token 0 in segment 0 with the label IGNORE. Which token it is does not matter: no
-    example may attend to it, and no loss is taken there.
+    example may attend to it, and the loss ignores it.
     """
     sizes = [len(example.tokens) for example in examples]
     rows = pack(sizes, capacity) if packing else [[index] for index in range(len(examples))]

@@ -1,4 +1,4 @@
-"""The end of a run: everything is measured on held-out instructions, written down and published."""
+"""The end of a run: measure everything on held-out instructions, write it and publish it."""
 
 import shutil
 import tempfile
@@ -28,9 +28,9 @@ from labkit import Run
 SHOWN = 8
 """Instructions of each set whose answers are written into samples/answers.txt."""
 SHOWN_TOKENS = 48
-"""The most that such an answer is given."""
+"""Maximal number of tokens of such an answer."""
 DPO_PAIRS, DPO_BETA, DPO_LR = 32, 0.1, 1e-4
-"""The first step of DPO: pairs to train on and as many held out."""
+"""The first step of DPO: number of training pairs, and of held-out pairs."""
 
 
 def compared(base: float, nll: dict[str, float]) -> dict[str, float]:
@@ -67,7 +67,8 @@ def report(
 
     Args:
         batch, batch_loss: examples of one training batch, and its loss as the loop computes it.
-        tests: held-out examples and commands, at most. merge_scale: see `lora.merge`.
+        tests: held-out examples and commands, at most.
+        merge_scale: see `lora.merge`.
     """
     for each in (base, *students.values()):
         each.eval()
@@ -97,7 +98,7 @@ def report(
 def followed(
     run: Run, base: Any, model: Any, tokenizer: Any, data: Mixture, tests: int
 ) -> dict[str, float]:
-    """How many held-out commands are answered to the letter; samples/answers.txt has some."""
+    """Share of held-out commands answered exactly right; writes samples/answers.txt."""
     commands, others = data.commands.test[:tests], data.test_rows[:SHOWN]
     after, tuned = following(model, tokenizer, commands)
     before, untuned = following(base, tokenizer, commands)

@@ -35,19 +35,19 @@ def make_student(
 
 
 def make_optimizer(model: Any, lr: float) -> torch.optim.Optimizer:
-    """AdamW on what is trained, without weight decay: it began at a place worth staying near."""
+    """AdamW on the trained parameters, without weight decay: they should stay near their start."""
     return torch.optim.AdamW(
         list(trainable(model).values()), lr, betas=BETAS, weight_decay=0.0, fused=True
     )
 
 
 def plain(model: Any) -> Any:
-    """The model of transformers inside peft's; any other model is returned itself."""
+    """The transformers model inside a peft model; any other model is returned as it is."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def merged(model: Any, scale: float | None = None) -> Any:
-    """A copy with the update in its weights and no adapter left; `scale` as in `lora.merge`."""
+    """A copy with the update merged and no adapter left; `scale` as in `lora.merge`."""
     found = copy.deepcopy(model)
     if hasattr(found, "merge_and_unload"):
         if "lm_head" in found.peft_config["default"].target_modules:

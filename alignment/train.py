@@ -1,11 +1,11 @@
 """Tune a GPT-2 to follow instructions, by low-rank updates of its weights.
 
     python -m alignment.train +size=tiny                        LoRA by hand on week 7's model
-    python -m alignment.train +size=tiny +experiment=compare    beside it, the whole model
+    python -m alignment.train +size=tiny +experiment=compare    also full fine-tuning, to compare
     python -m alignment.train +size=tiny method=trl             the same by peft and trl
 
-Learned is the answer alone. It is judged on held-out instructions: how likely their answers are,
-and how many commands, whose answers can be checked, are answered to the letter.
+The loss covers the answer's tokens only. The test is on held-out instructions: how likely their
+answers are, and how many commands, whose answers can be checked, are answered exactly right.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ class Config(LabConfig):
     commands: float = 0.2
     """Share of the training rows that are commands, whose answers can be checked."""
     base: str = "gpt2"
-    """What is tuned: lab://pretraining/tiny, a folder, or a name on the hub."""
+    """Model to tune: lab://pretraining/tiny, a folder, or a name on the hub."""
     method: Literal["lora", "full", "compare", "trl"] = "lora"
-    """LoRA by hand, all weights, both on the same batches, or LoRA by peft and trl."""
+    """LoRA by hand, full fine-tuning, both on the same batches, or LoRA by peft and trl."""
     rank: int = 16
     """Rank of the update."""
     alpha: float = 32.0
-    """The update counts alpha / rank times."""
+    """The update is multiplied by alpha / rank."""
     targets: list[str] = field(default_factory=lambda: ["c_attn", "c_proj", "c_fc"])
     """Last names of the layers that get an update; lm_head is the head (not for method=trl)."""
     dropout: float = 0.0
-    """Dropout of the base while it is tuned, and of what goes into the update."""
+    """Dropout of the base while it is tuned, and of the update's input."""
     context: int = 512
-    """Tokens in a row; a row of the data that has more is left out."""
+    """Tokens in a row of the batch; longer examples are left out."""
     packing: bool = True
-    """Several examples in a row, instead of one and padding."""
+    """Pack several examples into a row; false: one per row, with padding."""
     isolate: bool = True
     """Attention stays inside an example; false lets packed examples see each other."""
     learn_prompt: bool = False
-    """Loss on the prompt as well; right is false."""
+    """Loss on the prompt as well; false is correct."""
     learn_end: bool = True
-    """Loss on the end-of-text token; right is true."""
+    """Loss on the end-of-text token; true is correct."""
     merge_scale: float | None = None
     """Factor of the update when it is merged; null is alpha / rank, anything else is wrong."""
     steps: int = 1200
@@ -58,16 +58,15 @@ class Config(LabConfig):
     lr: float = 1e-3
     """Peak of LoRA's one-cycle learning rate."""
     lr_full: float = 1e-4
-    """The same when all weights are tuned."""
+    """The same for full fine-tuning."""
     warmup: float = 0.1
     """Share of the steps over which the learning rate rises."""
     clip: float = 1.0
     """Largest norm of the gradient."""
     tests: int = 1000
-    """Held-out examples whose answers' likelihood is measured, and held-out commands answered, at
-    most."""
+    """Maximal number of held-out examples for the likelihood, and of held-out commands."""
     evaluations: int = 10
-    """Looks at 100 validation examples during training, evenly spaced."""
+    """Evaluations on 100 validation examples during training, evenly spaced."""
 
     def __post_init__(self) -> None:
         for name in "rank alpha context steps batch_size lr lr_full clip tests evaluations".split():
@@ -82,7 +81,7 @@ class Config(LabConfig):
             raise UsageError("targets must name a layer, e.g. targets=[c_attn]")
         if self.method == "trl" and "lm_head" in self.targets:
             raise UsageError(
-                "trl reads the head's weight past any update of it, so it can train none there; "
+                "trl reads the head's weight directly, without its update, so it cannot train one; "
                 "type targets=[c_attn,c_proj,c_fc], or method=lora"
             )
 

@@ -1,8 +1,8 @@
 """The KV cache: keys and values of past tokens, kept so that each new token costs one query.
 
 Without it, token t + 1 costs a forward pass over all t before it. A causal model's keys and values
-never change once computed, so they can be kept. Memory is taken once, for the longest sequence that
-will come: growing by torch.cat would copy everything at every token.
+never change once computed, so they can be kept. Memory is allocated once, for the longest sequence
+expected: growing by torch.cat would copy everything at every token.
 
 Letters: B batch, H key-value heads, T new positions, d dimensions of a head.
 """
@@ -16,8 +16,8 @@ from labkit import exercise
 class KVCache:
     """Keys and values of up to `capacity` positions, of which `length` are filled.
 
-    For generation: fill it under torch.no_grad(). `length` is also the position at which the next
-    token stands; position encodings must start there.
+    For generation: fill it under torch.no_grad(). `length` is also the position of the next token;
+    position encodings must start there.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class KVCache:
 
     @exercise(minutes=15)
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Take in the keys and values of the next T positions; all so far come back.
+        """Append the keys and values of the next T positions; return all so far.
 
         Args:
             k, v: (B, H, T, d). They are written after the `self.length` positions already filled,
@@ -73,5 +73,5 @@ class KVCache:
         return ""
 
     def clear(self) -> None:
-        """Forget everything; the memory stays."""
+        """Set `length` to 0; the memory stays allocated."""
         self.length = 0

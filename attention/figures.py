@@ -1,4 +1,4 @@
-"""Pictures of attention: who looks at whom, and what it costs in memory and time."""
+"""Pictures of attention: its weights, and its cost in memory and time."""
 
 import time
 from typing import TYPE_CHECKING
@@ -18,11 +18,11 @@ Costs = dict[str, list[tuple[int, int, float]]]
 
 
 def map_figure(maps: Tensor, labels: list[str], answers: int) -> "Figure":
-    """Weights of every head while the answers are written: rows are layers, columns heads.
+    """Weights of every head while the answers are generated: rows are layers, columns heads.
 
     Args:
         maps: (layers, H, T, T), of one sequence.
-        labels: its T tokens, and the one that comes after them.
+        labels: its T tokens, and the token after them.
         answers: how many of the last queries to show, each labelled `reads → writes`.
     """
     layers, heads, length, _ = maps.shape
@@ -69,7 +69,7 @@ def _cost(backend: Backend, q: Tensor, k: Tensor, v: Tensor) -> tuple[int, float
 
 
 def cost_figure(found: Costs) -> "Figure":
-    """Memory and time against the length, both axes logarithmic; dashed, the slopes to compare."""
+    """Memory and time against the length, both axes logarithmic; dashed: slopes for comparison."""
     figure = new_figure(9, 4)
     panels = [
         (figure.add_subplot(1, 2, 1), "peak memory (MB)", 1, 1e-6),
@@ -80,7 +80,7 @@ def cost_figure(found: Costs) -> "Figure":
             lengths, values = [r[0] for r in rows], [unit * r[column] for r in rows]
             axes.loglog(lengths, values, marker="o", label=name)
             if (name, column) == ("tiled", 2):
-                continue  # the time of both is quadratic: one guide will do
+                continue  # the time of both is quadratic: one guide is enough
             power = 1 if name == "tiled" else 2
             guide = [values[-1] * (n / lengths[-1]) ** power for n in lengths]
             axes.loglog(lengths, guide, "--", color="grey", linewidth=0.8)

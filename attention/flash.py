@@ -1,18 +1,18 @@
 """Attention in tiles: exact, and in memory that grows with the length, not with its square.
 
-The table of scores is never held whole. Queries and keys are cut into blocks; the softmax over a
-row, which seems to need all its scores, is kept up to date block by block ("online"): a running
-maximum m, a running sum z and an output o are rescaled whenever the maximum rises. For the backward
-pass the weights are computed again, from the log-sum-exp of each row: of the forward pass only the
-output and this one number a row are kept.
+The whole table of scores is never in memory. Queries and keys are cut into blocks; the softmax over
+a row, which seems to need all its scores, is updated block by block ("online"): a running maximum
+m, a running sum z and an output o are rescaled whenever the maximum rises. The backward pass
+computes the weights again, from the log-sum-exp of each row: the forward pass keeps only the output
+and this one number per row.
 
     L_i = log Σ_j exp(S_ij)        P_ij = exp(S_ij - L_i)        D_i = Σ_c dO_ic O_ic
     dV = Pᵀ dO        dS = P ∘ (dO Vᵀ - D)        dQ = c dS K        dK = c dSᵀ Q
 
 Dao et al. 2022 (FlashAttention): algorithms 1 (forward) and 4 (backward), without dropout. Dao 2023
 (FlashAttention-2): the queries in the outer loop, o divided by z at the end, L instead of m and z.
-On a GPU the gain in time comes from tiles that stay in fast memory, which takes a fused kernel; the
-loops here are the algorithm, with its memory.
+On a GPU the gain in time comes from tiles that stay in fast memory, which needs a fused kernel. The
+loops here show the algorithm and have its memory use.
 
 Letters: B batch, H heads, Tq queries, Tk keys, d dimensions of a head; n rows, w columns of a tile.
 """
@@ -33,7 +33,7 @@ Running = tuple[Tensor, Tensor, Tensor]
 
 @exercise(minutes=25)
 def online_softmax(m: Tensor, z: Tensor, o: Tensor, scores: Tensor, v: Tensor) -> Running:
-    """Take one more block of keys into the running softmax of n queries.
+    """Add one more block of keys to the running softmax of n queries.
 
         m' = max(m, max_j s_j)
         z' = e^(m - m') z + Σ_j e^(s_j - m')        o' = e^(m - m') o + Σ_j e^(s_j - m') v_j
@@ -43,11 +43,12 @@ def online_softmax(m: Tensor, z: Tensor, o: Tensor, scores: Tensor, v: Tensor) -
 
     Args:
         m: greatest score so far (..., n, 1); -inf before the first block.
-        z: Σ e^(s - m) so far (..., n, 1); o: Σ e^(s - m) v so far (..., n, d). 0 at first.
+        z: Σ e^(s - m) so far (..., n, 1); 0 at first.
+        o: Σ e^(s - m) v so far (..., n, d); 0 at first.
         scores: s of the new block (..., n, w); -inf where a query may not attend.
         v: its values (..., w, d).
     Returns:
-        m', z', o': new tensors. A row that has met no key yet keeps m = -inf, z = 0, o = 0; no NaN.
+        m', z', o': new tensors. A row without any key so far keeps m = -inf, z = 0, o = 0; no NaN.
     """
     top = torch.maximum(m, scores.amax(dim=-1, keepdim=True))
     finite = top.masked_fill(top == -torch.inf, 0.0)  # -inf - (-inf) would be NaN
@@ -60,7 +61,7 @@ def online_softmax(m: Tensor, z: Tensor, o: Tensor, scores: Tensor, v: Tensor) -
 def tile_gradients(
     p: Tensor, grad: Tensor, delta: Tensor, q: Tensor, k: Tensor, v: Tensor, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What one tile adds to the gradients of its queries, keys and values.
+    """The contribution of one tile to the gradients of its queries, keys and values.
 
         dP = dO Vᵀ        dS = P ∘ (dP - D)        dQ = c dS K        dK = c dSᵀ Q        dV = Pᵀ dO
 
@@ -68,7 +69,8 @@ def tile_gradients(
         p: the tile's weights P (..., n, w).
         grad: dO, gradient of the output's rows (..., n, d).
         delta: D, of each row: Σ_c dO_c O_c over the *whole* output, (..., n, 1).
-        q: queries (..., n, d). k, v: keys and values (..., w, d).
+        q: queries (..., n, d).
+        k, v: keys and values (..., w, d).
         scale: c.
     Returns:
         dQ (..., n, d), dK (..., w, d) and dV (..., w, d).
@@ -80,13 +82,13 @@ def tile_gradients(
 
 
 def blocks(length: int, size: int, end: int | None = None) -> Iterator[slice]:
-    """0..length in slices of `size`, the last one shorter; none that begins at `end` or later."""
+    """Slices of `size` over 0..length, the last one shorter; none begins at `end` or later."""
     for begin in range(0, length if end is None else min(length, end), size):
         yield slice(begin, min(begin + size, length))
 
 
 class Tiles:
-    """Scores of one tile at a time, masked: what both passes compute."""
+    """The masked scores of one tile at a time; both passes use them."""
 
     def __init__(
         self, q: Tensor, k: Tensor, mask: Tensor | None, slopes: Tensor | None,
@@ -101,7 +103,7 @@ class Tiles:
         return blocks(self.q.shape[-2], self.size)
 
     def columns(self, rows: slice) -> Iterator[slice]:
-        """Blocks of keys for these queries; those that lie wholly in their future are left out."""
+        """Blocks of keys for these queries, without blocks that lie entirely in their future."""
         end = rows.stop + self.offset if self.causal else None
         return blocks(self.k.shape[-2], self.size, end)
 
@@ -184,9 +186,10 @@ def flash_attention(
     """The output of `scaled_dot_product_attention`, in memory linear in the length.
 
     Args:
-        q: (B, H, Tq, d). k, v: (B, H, Tk, d).
+        q: (B, H, Tq, d).
+        k, v: (B, H, Tk, d).
         mask: bool (..., Tq or 1, Tk or 1), broadcast to (B, H, Tq, Tk); True where a query may
-            attend. A mask given whole is itself quadratic; causal and ALiBi are made tile by tile.
+            attend. A full mask is itself quadratic; causal and ALiBi are made tile by tile.
         causal: the queries are the last of the keys' positions and see no later one.
         scale: 1/√d when None.
         slopes: ALiBi's, (H,); they get no gradient.

@@ -2,9 +2,9 @@
 
     head_h = Attention(Q W_q^h, K W_k^h, V W_v^h)        MultiHead = Concat(head_1, ...) W_o
 
-Each head looks in a space of its own, of d = d_model / H dimensions, so that all of them cost as
-much as one large one. When generating, the cache of keys and values is what fills memory, so heads
-may share them:
+Each head works in its own space of d = d_model / H dimensions, so all heads together cost as much
+as one large one. During generation the cache of keys and values fills the memory, so heads may
+share them:
 
     kv_heads = H     multi-head attention
     kv_heads = G     grouped-query: H / G heads for each key and value   Ainslie et al. 2023
@@ -26,7 +26,7 @@ from attention.positions import alibi_bias, alibi_slopes, rotary, rotary_tables
 from labkit import exercise
 
 Backend = Literal["naive", "tiled", "sdpa"]
-"""Who computes: the equation as it stands, the tiles of `flash.py`, or PyTorch's own kernels."""
+"""Implementation: the equation as written, the tiles of `flash.py`, or PyTorch's own kernels."""
 
 
 @exercise(minutes=10)
@@ -46,7 +46,8 @@ def repeat_kv(x: Tensor, times: int) -> Tensor:
     """Give every query head its keys (or values): head h uses those of pair h // times.
 
     Args:
-        x: keys or values (B, G, T, d). times: query heads that share a pair, H / G.
+        x: keys or values (B, G, T, d).
+        times: query heads that share a pair, H / G.
     Returns:
         (B, G times, T, d): pair 0 `times` times in a row, then pair 1, ...; x itself for times = 1.
     """
@@ -66,10 +67,12 @@ def attend(
     """Attention by any backend, under one convention: (B, H, Tq, d).
 
     Args:
-        q: (B, H, Tq, d). k, v: (B, G, Tk, d), where G divides H.
+        q: (B, H, Tq, d).
+        k, v: (B, G, Tk, d), where G divides H.
         mask: bool, broadcast to (B, H, Tq, Tk), True where a query may attend.
         causal: the queries are the last of the keys' positions and see no later one.
-        scale: 1/√d when None. slopes: ALiBi's (H,), or None.
+        scale: 1/√d when None.
+        slopes: ALiBi's (H,), or None.
     Raises:
         ValueError for an unknown backend, or a mask that is not boolean.
     """
@@ -127,9 +130,11 @@ class MultiHeadAttention(nn.Module):
     ) -> None:
         """Args:
             kv_heads: pairs of keys and values, G; as many as heads when None.
-            positions: what attention itself is told of positions (see `positions.py`).
+            positions: the position encoding inside attention (see `positions.py`).
             backend: see `Backend`; all three give the same numbers.
-            bias: of the four projections. scale: 1/√d when None. base: of rotary's frequencies.
+            bias: whether the four projections have biases.
+            scale: 1/√d when None.
+            base: of rotary's frequencies.
         Raises:
             ValueError when heads do not divide d_model, or kv_heads heads, or when a head's
             dimension is odd and rotary.
@@ -167,13 +172,13 @@ class MultiHeadAttention(nn.Module):
         """(B, Tq, d_model) -> (B, Tq, d_model).
 
         Args:
-            context: keys and values come from here (B, Tk, d_model) instead of from x.
-            mask, causal: see `attend`. With a cache, Tk counts what is in it.
-            cache: takes in the new keys and values; the queries attend to all of it.
+            context: (B, Tk, d_model), from which keys and values are computed instead of from x.
+            mask, causal: see `attend`. With a cache, Tk counts its positions too.
+            cache: the new keys and values are appended; the queries attend to all of it.
             start: position of x's first token, for rotary; the cache's length when None.
         Raises:
             ValueError when the cache is full, or for a context together with a cache or with
-            positions, which say where in *one* sequence a token stands.
+            positions, which are defined within *one* sequence.
         """
         q, k, v = self._project(x, context, cache, start)
         return self.out(
@@ -202,7 +207,7 @@ class MultiHeadAttention(nn.Module):
     def _project(
         self, x: Tensor, context: Tensor | None, cache: KVCache | None, start: int | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """q (B, H, Tq, d), k and v (B, G, Tk, d): turned, and joined with what is in the cache."""
+        """q (B, H, Tq, d), k and v (B, G, Tk, d): rotated, and joined with the cached ones."""
         if context is not None and (cache is not None or self.positions != "none"):
             raise ValueError(
                 "cross-attention to a context takes neither a cache nor rotary or ALiBi positions"

@@ -1,4 +1,4 @@
-"""How much memory a computation needs: the bytes of its tensors, counted as they come and go."""
+"""How much memory a computation needs: the bytes of its tensors, counted while they exist."""
 
 import weakref
 from collections.abc import Mapping, Sequence
@@ -18,8 +18,8 @@ class PeakMemory(TorchDispatchMode):
         memory.peak       # bytes alive at once at the worst moment
         memory.largest    # bytes of the largest single tensor
 
-    What was there before is not counted, nor scratch space inside an operation. Unlike what the
-    operating system reports, it is the same at every run.
+    Earlier tensors and scratch space inside an operation are not counted. Unlike the operating
+    system's number, it is the same in every run.
     """
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class PeakMemory(TorchDispatchMode):
 
 
 def measure(function: Any, *inputs: Tensor) -> PeakMemory:
-    """Forward and backward of function(*inputs).sum(), counted; gradients are dropped again."""
+    """Memory of forward and backward of function(*inputs).sum(); gradients are then deleted."""
     leaves = [x.detach().requires_grad_() for x in inputs]
     with torch.enable_grad(), PeakMemory() as memory:
         function(*leaves).sum().backward()

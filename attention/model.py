@@ -3,8 +3,8 @@
     x = √d_model E[token] + PE        x ← x + attention(norm(x))        x ← x + mlp(norm(x))
 
 Layers as in section 3.1, without the encoder and its cross-attention, and with the norm before each
-sublayer instead of behind it, which trains without care. Positions are added at the bottom
-(sinusoidal), or told to the attention of every layer (rotary, ALiBi).
+sublayer instead of after it, which makes training easier. Positions are added to the embeddings
+(sinusoidal), or enter the attention of every layer (rotary, ALiBi).
 
 Letters: B batch, T tokens, V vocabulary, H heads.
 """
@@ -59,8 +59,8 @@ class Transformer(nn.Module):
         advance: bool = True,
     ) -> None:
         """Args:
-            lookahead: positions *after* its own that a token may see; right is 0.
-            advance: count positions on from the cache's length; false starts each call at 0.
+            lookahead: positions *after* its own that a token may see; 0 is correct.
+            advance: continue positions from the cache's length; false starts each call at 0.
         The others are those of MultiHeadAttention, which also raises their ValueErrors.
         """
         super().__init__()
@@ -86,7 +86,7 @@ class Transformer(nn.Module):
         return [block for block in self.blocks if isinstance(block, Block)]
 
     def forward(self, tokens: Tensor, caches: Sequence[KVCache] | None = None) -> Tensor:
-        """int64 (B, T) -> logits (B, T, V). With caches, tokens are the T that come next.
+        """int64 (B, T) -> logits (B, T, V). With caches, tokens are the next T.
 
         Raises ValueError when the caches are full.
         """
@@ -117,7 +117,7 @@ class Transformer(nn.Module):
     def generate(self, prompt: Tensor, count: int, use_cache: bool = True) -> Tensor:
         """The `count` likeliest next tokens, one after the other: int64 (B, T) -> (B, count).
 
-        With the cache each token costs one position; without, the whole sequence again.
+        With the cache each token costs one position; without it, the whole sequence again.
         """
         caches = self.new_caches(len(prompt), prompt.shape[1] + count) if use_cache else None
         tokens = feed = prompt

@@ -1,13 +1,13 @@
-"""Where a token stands: three ways to tell attention, which by itself sees a set, not a sequence.
+"""Position encodings, three of them: attention by itself sees a set of tokens, not a sequence.
 
     sinusoidal   added to the embeddings       Vaswani et al. 2017, section 3.5
     rotary       turns queries and keys        Su et al. 2021 (RoFormer), section 3.2
     ALiBi        added to the scores           Press et al. 2022, section 3
 
-**Two layouts of rotary.** The paper turns neighbours, (x0, x1), (x2, x3), ...; Llama in Hugging
-Face's transformers, and this module, turn halves: (x0, x_{d/2}), (x1, x_{d/2+1}), ... They are the
-same up to an order of the dimensions, so either can be trained, but weights trained with one are
-wrong with the other, silently.
+**Two layouts of rotary.** The paper rotates neighbours, (x0, x1), (x2, x3), ...; Llama in Hugging
+Face's transformers, and this module, rotate halves: (x0, x_{d/2}), (x1, x_{d/2+1}), ... They are
+the same up to an order of the dimensions, so either can be trained, but weights trained with one
+give silently wrong results with the other.
 
 Letters: T positions, d dimensions, H heads, Tq queries, Tk keys.
 """
@@ -31,9 +31,11 @@ def sinusoidal(
         PE(p, 2i) = sin(p / base^(2i/d))        PE(p, 2i+1) = cos(p / base^(2i/d))
 
     Args:
-        length: T. dim: d, even.
-        start: position of the first row; with a cache, how many tokens went before.
-        base: its powers are the wavelengths. device: where the table is made.
+        length: T.
+        dim: d, even.
+        start: position of the first row; with a cache, the number of earlier tokens.
+        base: its powers are the wavelengths.
+        device: where the table is made.
     Returns:
         float32 (T, d), sines in the even columns and cosines in the odd ones.
     Raises:
@@ -51,7 +53,7 @@ def rotary_tables(positions: Tensor, dim: int, base: float = 10_000.0) -> tuple[
     """cos and sin of the angles p · base^(-2i/d), i < d/2, for `rotary`: each float32 (T, d/2).
 
     Args:
-        positions: (T,), whole numbers; with a cache they go on where it ends.
+        positions: (T,), whole numbers; with a cache they continue where it ends.
         dim: d of a head. Raises ValueError when it is odd.
     """
     if dim % 2:
@@ -63,12 +65,12 @@ def rotary_tables(positions: Tensor, dim: int, base: float = 10_000.0) -> tuple[
 
 @exercise(minutes=15)
 def rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn each pair (x_i, x_{i + d/2}) by its position's angle θ_i.
+    """Rotate each pair (x_i, x_{i + d/2}) by its position's angle θ_i.
 
         x_i       ->  x_i cos θ_i - x_{i+d/2} sin θ_i
         x_{i+d/2} ->  x_{i+d/2} cos θ_i + x_i sin θ_i
 
-    The product of a query turned by p θ with a key turned by p' θ depends on p - p' alone.
+    The product of a query rotated by p θ with a key rotated by p' θ depends only on p - p'.
 
     Args:
         x: queries or keys (B, H, T, d), d even.
@@ -84,13 +86,16 @@ def rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 @exercise(minutes=10)
 def alibi_slopes(heads: int, device: torch.device | str | None = None) -> Tensor:
-    """How much each head dislikes distance: the sequence r, r², ..., r^H with r = 2^(-8/H).
+    """Each head's penalty per unit of distance: the sequence r, r², ..., r^H with r = 2^(-8/H).
 
     8 heads: 1/2, 1/4, ..., 1/256. The paper gives this for any H; the authors' code has another
-    sequence where H is no power of two.
+    sequence where H is not a power of two.
 
-    Args: heads: H, 1 or more. device: where the slopes are made.
-    Returns: float32 (H,).
+    Args:
+        heads: H, 1 or more.
+        device: where the slopes are made.
+    Returns:
+        float32 (H,).
     """
     return 2.0 ** (-8.0 / heads * torch.arange(1, heads + 1, device=device))
 
@@ -99,7 +104,7 @@ def alibi_bias(slopes: Tensor, queries: int, keys: int) -> Tensor:
     """-slope · distance, to be added to the scores: (H, Tq, Tk) from slopes (H,).
 
     The queries are the last of the keys' positions (see `attention.causal_mask`). The paper is
-    causal; keys to the right count by their distance too.
+    causal; here the distance to later keys is positive too.
     """
     position = torch.arange(queries, device=slopes.device) + (keys - queries)
     distance = (position[:, None] - torch.arange(keys, device=slopes.device)).abs()

@@ -1,10 +1,10 @@
-"""Copy, reverse, sort: sequences made on the spot, from which attention can be seen to be right.
+"""Copy, reverse, sort: generated sequences on which correct attention is easy to see.
 
     copy  d b a c = d b a c        reverse  d b a c = c a b d        sort  d b a c = a b c d
 
-One row is [task] x_1 ... x_n [=] y_1 ... y_n; a model reads it from the left and is judged by the
-n answers. Which split a sequence x belongs to is decided by a hash of x itself: one in ten is for
-testing, one in ten for choosing settings, and no x is ever in two splits, whatever the task.
+One row is [task] x_1 ... x_n [=] y_1 ... y_n; a model reads it from the left and is tested on the
+n answers. A hash of x decides which split a sequence x belongs to: one in ten is for testing, one
+in ten for choosing settings, and no x is ever in two splits, whatever the task.
 
 Letters: N rows, n symbols in a sequence, T = 2n + 2 tokens in a row.
 """
@@ -29,7 +29,7 @@ def split_of(x: Array) -> Array:
 
 
 def answer(task: str, x: Array) -> Array:
-    """What is to be written for sequences x (N, n), by the name of the task."""
+    """The correct answers for sequences x (N, n), by the name of the task."""
     if task == "sort":
         return np.sort(x, axis=1)
     return x[:, ::-1] if task == "reverse" else x
@@ -67,7 +67,7 @@ class Sequences:
         return np.concatenate([begin * ones, x, equals * ones, answer(task, x)], axis=1)
 
     def batch(self, tasks: tuple[str, ...], count: int, seed: int, step: int) -> Array:
-        """Training rows (count, 2n + 2), as many of each task: a function of (seed, step)."""
+        """Training rows (count, 2n + 2), equally many of each task: a function of (seed, step)."""
         x = self.draw("train", count, np.random.default_rng((seed, step)))
         parts = np.array_split(x, len(tasks))
         return np.concatenate([self.rows(t, part) for t, part in zip(tasks, parts, strict=True)])

@@ -1,11 +1,11 @@
-"""Teach a small Transformer to copy, to reverse and to sort, and look at what it attends to.
+"""Train a small Transformer to copy, to reverse and to sort, and plot its attention weights.
 
     python -m attention.train +size=tiny                 one model for the three tasks
     python -m attention.train +size=tiny task=reverse    one task alone
 
-The answers are written one token at a time with the KV cache. Two more measurements say whether the
-parts are right: a model that has learned a row under teacher forcing must also write it by itself,
-and must write the same without the cache.
+The answers are generated one token at a time with the KV cache. Two more measurements check the
+parts: a model that is right on a row under teacher forcing must also generate it by itself, and
+must generate the same without the cache.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Config(LabConfig):
     """Week 5: attention, on sequences to copy, reverse and sort."""
 
     task: Literal["all", "copy", "reverse", "sort"] = "all"
-    """What to learn; `all` is one model for the three."""
+    """Task to learn; `all` is one model for all three."""
     length: int = 64
     """Symbols in a sequence."""
     symbols: int = 64
@@ -32,23 +32,23 @@ class Config(LabConfig):
     heads: int = 8
     """Attention heads of a layer."""
     kv_heads: int | None = None
-    """Pairs of keys and values that they share: null is one each, 1 multi-query attention."""
+    """Pairs of keys and values that the heads share; null: one for each head, 1: multi-query."""
     layers: int = 4
     """Layers."""
     positions: Literal["sinusoidal", "rotary", "alibi", "none"] = "sinusoidal"
-    """How the model is told where a token stands."""
+    """Position encoding."""
     backend: Literal["naive", "tiled", "sdpa"] = "sdpa"
-    """Who computes attention: the equation, the tiles of flash.py, or PyTorch's kernels."""
+    """Implementation of attention: the equation, the tiles of flash.py, or PyTorch's kernels."""
     scale: float | None = None
-    """Factor on the scores; null is 1/√d, anything else is not the paper's."""
+    """Factor on the scores; null is 1/√d, as in the paper."""
     lookahead: int = 0
-    """Positions after its own that a token may see; right is 0."""
+    """Positions after its own that a token may see; 0 is correct."""
     advance: bool = True
-    """Count the positions of generated tokens on from the cache's length."""
+    """Continue the positions of generated tokens from the cache's length; false starts at 0."""
     steps: int = 20_000
     """Optimiser steps."""
     batch_size: int = 256
-    """Rows a step, an equal share of each task."""
+    """Rows per step, an equal share of each task."""
     lr: float = 1e-3
     """Peak of the one-cycle learning rate of AdamW."""
     warmup: float = 0.1
@@ -56,9 +56,9 @@ class Config(LabConfig):
     weight_decay: float = 0.01
     """Decoupled weight decay."""
     tests: int = 1000
-    """Sequences of each task that are tested, never trained on."""
+    """Test sequences of each task; never trained on."""
     evaluations: int = 20
-    """Looks at the validation sequences during training, evenly spaced."""
+    """Evaluations on the validation sequences during training, evenly spaced."""
     log_every: int = 10
     """Steps between two entries of the training curve."""
     cost_lengths: list[int] = field(default_factory=lambda: [256, 512, 1024, 2048, 4096])

@@ -5,9 +5,9 @@
     q(x_s | x_t, x_0)  = N(mean, variance), s < t                         eq. 6-7  posterior
 
 The network may predict the noise eps, the picture x0, or v = sqrt(alpha_bar) eps - sqrt(1 -
-alpha_bar) x0 (Salimans & Ho 2022). Given x_t, each determines the other two; they differ in which
-noise levels the loss weighs, and in where an error is blown up: x0 from eps divides by
-sqrt(alpha_bar), near 0 in pure noise.
+alpha_bar) x0 (Salimans & Ho 2022). Given x_t, each determines the other two; they differ in how the
+loss weighs the noise levels, and in where an error is amplified: x0 from eps divides by
+sqrt(alpha_bar), which is near 0 in pure noise.
 
 Shapes: pictures (B, C, H, W) in [-1, 1]; alpha_bar a tensor that broadcasts against them: one
 number () or one for each picture (B, 1, 1, 1). No function changes its arguments, and results have
@@ -27,7 +27,7 @@ Prediction = Literal["eps", "v", "x0"]
 Denoiser = Callable[[Tensor, float], Tensor]
 """(noisy pictures, time in [0, 1]) -> prediction; labels and guidance are already inside."""
 Trace = Callable[[Tensor, Tensor], None]
-"""Is shown (x_t, the picture x0 guessed from it) at every sampling step."""
+"""Called with (x_t, the picture x0 predicted from it) at every sampling step."""
 
 
 @exercise(minutes=10)
@@ -37,7 +37,7 @@ def q_sample(x0: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
 
 
 def target(prediction: Prediction, x0: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
-    """What the network should answer for x_t = q_sample(x0, noise, alpha_bar)."""
+    """The network's target for x_t = q_sample(x0, noise, alpha_bar)."""
     if prediction == "eps":
         return noise
     if prediction == "x0":
@@ -71,10 +71,12 @@ def posterior(
         mean     = (sqrt(alpha_bar_before) beta x0 + sqrt(alpha) (1 - alpha_bar_before) x_t)
                    / (1 - alpha_bar)
         variance = beta (1 - alpha_bar_before) / (1 - alpha_bar).
-    The paper's step goes from t to t - 1. Nothing in it needs that: the same formula steps over
-    many. At the last step alpha_bar_before is 1, the mean is x0 and the variance 0.
+    The paper's step goes from t to t - 1, but the same formula can skip steps. At the last step
+    alpha_bar_before is 1, the mean is x0 and the variance 0.
 
-    Args: x0, x_t (B, C, H, W); alpha_bar at t and at the step before it (nearer to the picture).
+    Args:
+        x0, x_t: (B, C, H, W).
+        alpha_bar, alpha_bar_before: at t, and at the step before it (nearer to the picture).
     """
     alpha = alpha_bar / alpha_bar_before
     beta = 1 - alpha
@@ -92,10 +94,11 @@ def ddim_step(
         x_s = sqrt(alpha_bar_before) x0 + sqrt(1 - alpha_bar_before - sigma^2) eps + sigma noise,
     where eps is the noise that x0 leaves in x_t by eq. 4 of Ho et al. (found from x0, so that a
     clipped x0 and eps stay consistent). eta = 0 is deterministic; eta = 1 is the ancestral step.
-    Where rounding takes what is under the second root below 0, it counts as 0.
+    Where rounding makes the number under the second root negative, it counts as 0.
 
-    Args: x0, x_t, noise (B, C, H, W); alpha_bar at t and at the step before it (nearer to the
-    picture).
+    Args:
+        x0, x_t, noise: (B, C, H, W).
+        alpha_bar, alpha_bar_before: at t, and at the step before it (nearer to the picture).
     """
     eps = (x_t - alpha_bar.sqrt() * x0) / (1 - alpha_bar).sqrt()
     variance = (1 - alpha_bar_before) / (1 - alpha_bar) * (1 - alpha_bar / alpha_bar_before)
@@ -105,7 +108,7 @@ def ddim_step(
 
 
 class DDPM:
-    """The discrete process: T noise levels, a loss over them, samplers that walk back."""
+    """The discrete process: T noise levels, a loss over them, samplers that reverse it."""
 
     samplers = ("ancestral", "ddim")
 
@@ -116,7 +119,7 @@ class DDPM:
         timesteps: int = 1000,
         clip: bool = True,
     ) -> None:
-        """With `clip`, guessed pictures are held in [-1, 1] while sampling, as in the paper."""
+        """With `clip`, predicted pictures are clipped to [-1, 1] in sampling, as in the paper."""
         self.prediction, self.timesteps, self.clip = prediction, timesteps, clip
         self.alpha_bar = alpha_bars(schedule, timesteps)
 
@@ -129,7 +132,7 @@ class DDPM:
         return (output - target(self.prediction, x0, noise, alpha_bar)).square().mean()
 
     def guess(self, denoise: Denoiser, x_t: Tensor, t: int) -> Tensor:
-        """The picture x0 that the network sees in x_t, clipped if this process clips."""
+        """The picture x0 that the network predicts from x_t, clipped if this process clips."""
         output = denoise(x_t, t / self.timesteps)
         x0 = predicted_x0(self.prediction, output, x_t, self.alpha_bar[t])
         return x0.clamp(-1, 1) if self.clip else x0

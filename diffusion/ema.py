@@ -1,7 +1,7 @@
-"""Exponential moving average of weights: samples come from a mean of the last networks.
+"""Exponential moving average of weights: samples come from an average of the last networks.
 
-The last step of training is noisy, and a diffusion loss averages over so many noise levels that the
-noise cannot be seen in it; samples show it at once.
+The weights after the last step are noisy. A diffusion loss averages over so many noise levels that
+it does not show this; samples do.
 """
 
 import copy
@@ -19,16 +19,16 @@ M = TypeVar("M", bound=nn.Module)
 def ema_decay(updates: int, limit: float, warmup: bool = True) -> float:
     """Weight of the old average after `updates` earlier updates.
 
-    min(limit, (1 + updates) / (10 + updates)) with warm-up: a plain mean over roughly the last
-    tenth at first, then the fixed limit. Without warm-up the limit from the start, and after n
-    updates the random initial weights still count for limit^n: 0.9999^2000 is 82 %.
+    min(limit, (1 + updates) / (10 + updates)) with warm-up: at first a plain mean over roughly the
+    last tenth, then the fixed limit. Without warm-up it is the limit from the start, and after n
+    updates the random initial weights still have weight limit^n: 0.9999^2000 is 82 %.
     """
     return min(limit, (1 + updates) / (10 + updates)) if warmup else limit
 
 
 class EMA(Generic[M]):
-    """Keeps `average`, a copy of a model whose weights follow it slowly. Its buffers, such as the
-    running statistics of BatchNorm, are the model's newest: they are averages already.
+    """Keeps `average`, a copy of a model whose weights follow it slowly. Buffers, such as the
+    running statistics of BatchNorm, are copied unchanged: they are averages already.
     """
 
     def __init__(self, model: M, limit: float = 0.999, warmup: bool = True) -> None:

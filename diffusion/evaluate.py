@@ -1,12 +1,12 @@
 """How good are the pictures? The Frechet distance over the features of the lab's own classifier.
 
 Two sets of pictures are compared by mean and covariance of the 64 features that week 3's CNN
-computes just before its last layer (Heusel et al. 2017 use 2048 features of Inception, which has
-never seen a digit). Three things are needed to make such a number mean something:
+computes just before its last layer (Heusel et al. 2017 use 2048 features of Inception, which was
+not trained on digits). Three things are needed to give such a number a meaning:
 - every feature is standardised with the training set's mean and deviation, so that the number does
-  not hang on the scale at which the classifier happened to leave it;
-- it is quoted beside the same distance between real and real: training pictures against test
-  pictures, at the same count (the mean of five draws, since one draw alone swings by a fifth);
+  not depend on the scale of the classifier's features;
+- it is reported with the same distance between real pictures: training pictures against test
+  pictures, at the same count (the mean of five draws, since one draw alone varies by a fifth);
 - the count is stated. With few samples the distance is biased upwards, for real pictures as well.
 """
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from diffusion.train import Config
 
 DRAWS = 5
-"""Draws of real training pictures that the real-against-real distance is averaged over."""
+"""Draws of real training pictures over which the real-against-real distance is averaged."""
 FIRST_PREVIEW = 30.0
 """Seconds of training until the first pictures."""
 PREVIEW_ROWS = 3
@@ -38,7 +38,7 @@ PREVIEW_STEPS = 15
 
 
 class FeatureDistance:
-    """Measures sets of pictures against the test set. `real` is what real pictures get."""
+    """Measures sets of pictures against the test set. `real` is the distance of real pictures."""
 
     def __init__(self, classifier: CNN, train: Tensor, test: Tensor, count: int) -> None:
         """`train`, `test` are uint8 (N, C, H, W); `count` is the size of the sets compared."""
@@ -70,9 +70,9 @@ class FeatureDistance:
 
 
 def judge(run: Run, data: ImageData) -> CNN:
-    """Week 3's classifier, whose features the samples are measured by; if missing, made first.
+    """Week 3's classifier, whose features measure the samples; trained first if missing.
 
-    Raises UsageError when its folder cannot be opened, or it is one for other pictures.
+    Raises UsageError when its folder cannot be opened, or when it is for other pictures.
     """
     channels, classes = data.train.x.shape[1], len(data.classes)
     folder = run.artifact("pytorch_mastery", data=data.name)
@@ -92,10 +92,10 @@ def judge(run: Run, data: ImageData) -> CNN:
 
 
 def measure(cfg: "Config", run: Run, pipeline: Pipeline, data: ImageData) -> dict[str, float]:
-    """The headline numbers: distance of samples from real pictures, and obedience under guidance.
+    """The headline metrics: distance of samples from real pictures, and accuracy under guidance.
 
-    The classes asked for in the first are those of random training pictures, so that a perfect
-    model would be at `fid_real`. The second asks for every class equally often.
+    The first takes the classes of random training pictures, so that a perfect model would reach
+    `fid_real`. The second takes every class equally often.
     """
     x, y = data.train.tensors(run.device)
     x_test, y_test = data.test.tensors(run.device)
@@ -117,10 +117,10 @@ def measure(cfg: "Config", run: Run, pipeline: Pipeline, data: ImageData) -> dic
 
 
 class Preview:
-    """Sample pictures early in training and ever more rarely: about 1 % of its time.
+    """Sample pictures during training, at growing intervals: about 1 % of its time.
 
-    They come from the averaged weights by a cheap sampler, a column for each class. The noise is
-    drawn from a generator of their own, so that training goes on as if nobody had looked.
+    They come from the averaged weights by a cheap sampler, a column for each class. The noise has
+    its own generator, so the previews do not change the training.
     """
 
     def __init__(self, run: Run, pipeline: Pipeline, guidance: float) -> None:
@@ -129,7 +129,7 @@ class Preview:
 
     def look(self, step: int) -> None:
         """Draw samples/preview_<step>.png when it is time to."""
-        if self.cadence is None:  # only now does a resumed run know what it has behind it
+        if self.cadence is None:  # a resumed run knows its elapsed time only now
             self.cadence = Doubling(FIRST_PREVIEW, self.run.train_seconds)
         if not self.cadence.due(self.run.train_seconds):
             return
@@ -147,9 +147,9 @@ class Preview:
 
 
 def pictures(run: Run, pipeline: Pipeline, guidance: float, columns: int = 10) -> None:
-    """Draw sample grids (a row for each class), and the way from noise to picture.
+    """Draw sample grids (a row for each class), and a strip from noise to picture.
 
-    In the strip each of three classes has two rows: x_t, and the picture guessed from it.
+    In the strip each of three classes has two rows: x_t, and the picture predicted from it.
     """
     classes = torch.arange(pipeline.network.null).repeat_interleave(columns)
     run.grid("samples", pipeline(classes, seed=run.seed), columns)

@@ -4,13 +4,13 @@
     v   = dx_t / dt = eps - x_0              what the network predicts
     L   = E || v - network(x_t, t) ||^2      t = sigmoid(n), n ~ N(m, s^2)   RectifiedFlow.loss
     dx  = network(x, t) dt, from t = 1 to 0  sampling: any ODE solver        euler_step, heun_step
-    or noise taken out and fresh noise put in, as in DDPM                    ancestral_step
+    or remove noise and add fresh noise, as in DDPM                          ancestral_step
 
 Time runs as in DDPM and in Esser et al. 2024: t = 0 is the picture, t = 1 the noise (Liu et al.
-count the other way). The straight path has no schedule to tune, and because the field hardly bends,
-ten steps of a second-order solver are enough. Logit-normal t (Esser et al. 2024, section 3.1)
-spends training on the middle of the path, where the task is hard; at both ends it is nearly solved
-by the mean.
+count the other way). The straight path has no schedule to tune, and because the paths are almost
+straight, ten steps of a second-order solver are enough. Logit-normal t (Esser et al. 2024, section
+3.1) puts most training on the middle of the path, where the task is hard; at both ends predicting
+the mean is nearly optimal.
 """
 
 from collections.abc import Callable
@@ -41,7 +41,7 @@ def euler_step(velocity: Denoiser, x: Tensor, t: float, t_next: float) -> Tensor
 
 @exercise(minutes=15)
 def heun_step(velocity: Denoiser, x: Tensor, t: float, t_next: float) -> Tensor:
-    """Second order: an Euler step to see where it leads, then the mean of the slopes at both ends.
+    """Second order: an Euler step first, then a step with the mean of the slopes at both ends.
 
         x'  = x + (t_next - t) v(x, t)
         out = x + (t_next - t) (v(x, t) + v(x', t_next)) / 2
@@ -57,16 +57,18 @@ def heun_step(velocity: Denoiser, x: Tensor, t: float, t_next: float) -> Tensor:
 
 
 def ancestral_step(velocity: Denoiser, x: Tensor, t: float, t_next: float, noise: Tensor) -> Tensor:
-    """Guess the picture, then draw x at t_next from the posterior, as DDPM does (its eq. 6 and 7).
+    """Predict the picture, then draw x at t_next from the posterior as in DDPM (its eq. 6 and 7).
 
     A straight line is a Gaussian diffusion like any other, with signal 1 - t and noise t:
         x0  = clip(x - t v(x, t)),        eps = (x - (1 - t) x0) / t
         s^2 = t_next^2 (1 - ((1 - t) t_next / ((1 - t_next) t))^2)       variance that is new
         out = (1 - t_next) x0 + sqrt(t_next^2 - s^2) eps + s noise
-    Fresh noise lets later steps repair what earlier ones got wrong; an ODE solver carries every
-    error of the network along to the end. Where the network is small that matters more than order.
+    Fresh noise lets later steps correct the errors of earlier ones; an ODE solver carries every
+    error of the network to the end. For a small network that matters more than the solver's order.
 
-    Args: x, noise (B, C, H, W); 0 <= t_next < t <= 1.
+    Args:
+        x, noise: (B, C, H, W).
+        t, t_next: 0 <= t_next < t <= 1.
     """
     x0 = (x - t * velocity(x, t)).clamp(-1, 1)
     eps = (x - (1 - t) * x0) / t
@@ -76,7 +78,7 @@ def ancestral_step(velocity: Denoiser, x: Tensor, t: float, t_next: float, noise
 
 
 class RectifiedFlow:
-    """The continuous process, with the same face as DDPM: `loss` and `sample`."""
+    """The continuous process, with the same interface as DDPM: `loss` and `sample`."""
 
     samplers = ("ancestral", "heun", "euler")
 
@@ -102,9 +104,9 @@ class RectifiedFlow:
     ) -> Tensor:
         """From noise x (B, C, H, W) to pictures in `steps` equal steps of time.
 
-        `ancestral` and `euler` call the network `steps` times, `heun` 2 steps - 1 times; the last
-        two are deterministic and do not use `generator`. Raises ValueError for another sampler, or
-        less than one step.
+        `ancestral` and `euler` call the network `steps` times, `heun` 2 steps - 1 times. `euler`
+        and `heun` are deterministic and do not use `generator`. Raises ValueError for another
+        sampler, or less than one step.
         """
         if sampler not in self.samplers:
             raise ValueError(f"sampler {sampler!r}: this process has {', '.join(self.samplers)}")

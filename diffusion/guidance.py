@@ -1,8 +1,7 @@
-"""Classifier-free guidance (Ho & Salimans 2022): one network, asked with the label and without.
+"""Classifier-free guidance (Ho & Salimans 2022): one network, called with and without the label.
 
-In training the label is now and then replaced by "no label" (`drop_labels`), so the same network
-also learns the unconditional answer. In sampling (`guided`) the difference of the two is
-exaggerated.
+In training the label is sometimes replaced by "no label" (`drop_labels`), so the same network also
+learns the unconditional prediction. In sampling (`guided`) the difference of the two is amplified.
 """
 
 import torch
@@ -16,7 +15,7 @@ from labkit import exercise
 def drop_labels(labels: Tensor, probability: float, null: int) -> Tensor:
     """Labels (B,) int64, each replaced by `null` independently, with the given probability.
 
-    Returns a new tensor on the same device. Chance comes from PyTorch's global generator of it.
+    Returns a new tensor on the same device. Random numbers come from its global PyTorch generator.
     """
     dropped = torch.rand(labels.shape, device=labels.device) < probability
     return torch.where(dropped, null, labels)
@@ -26,9 +25,9 @@ def drop_labels(labels: Tensor, probability: float, null: int) -> Tensor:
 def guide(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
     """unconditional + scale (conditional - unconditional), elementwise.
 
-    scale 0 ignores the label, 1 is the plain conditional model, above 1 exaggerates what the label
-    changes. (The paper's eq. 6 writes it with w = scale - 1.) Gradients flow through both answers,
-    which stay as they are.
+    scale 0 ignores the label, 1 is the plain conditional model, above 1 amplifies the effect of the
+    label. (The paper's eq. 6 writes it with w = scale - 1.) Gradients flow through both
+    predictions, which are not changed.
     """
     return unconditional + scale * (conditional - unconditional)
 
@@ -36,7 +35,7 @@ def guide(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
 def guided(model: nn.Module, labels: Tensor, scale: float, null: int) -> Denoiser:
     """The model with labels (B,) and guidance built in: a function of (x, t) for the samplers.
 
-    At scale 1 and 0 it costs one call of the network, else two in one batch of 2 B.
+    At scale 1 and 0 it takes one call with a batch of B, otherwise a batch of 2 B.
     """
 
     def denoise(x: Tensor, t: float) -> Tensor:

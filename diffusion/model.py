@@ -29,8 +29,11 @@ def time_embedding(t: Tensor, width: int) -> Tensor:
     10000^(-j / (width / 2)): neighbouring times differ in the fast columns, distant ones in the
     slow.
 
-    Args: t (B,) in [0, 1], of any floating type; width even.
-    Returns: float32 (B, width), computed in float32 and on the device of t; differentiable in t.
+    Args:
+        t: (B,) in [0, 1], of any floating type.
+        width: even.
+    Returns:
+        float32 (B, width), computed in float32 and on the device of t; differentiable in t.
     """
     half = width // 2
     frequencies = torch.exp(-math.log(10000) / half * torch.arange(half, device=t.device))
@@ -41,8 +44,8 @@ def time_embedding(t: Tensor, width: int) -> Tensor:
 def normalise(x: Tensor) -> Tensor:
     """Each picture of (B, C, H, W) to mean 0 and variance 1 over all its channels and pixels.
 
-    GroupNorm with one group, by another door: in the channels-last layout a picture is one stretch
-    of memory, so `layer_norm` runs over it straight. On a CPU in bf16 that is 6 times as fast.
+    GroupNorm with one group, computed by `layer_norm`: in the channels-last layout a picture is one
+    contiguous block of memory. On a CPU in bf16 that is 6 times as fast.
     """
     x = x.permute(0, 2, 3, 1)
     return F.layer_norm(x, x.shape[1:]).permute(0, 3, 1, 2)
@@ -61,10 +64,10 @@ class Norm(nn.Module):
 
 
 class Conv(nn.Module):
-    """nn.Conv2d whose weight is kept as the matrix it is, (C_out, kernel * kernel * C_in).
+    """nn.Conv2d whose weight is stored as a matrix, (C_out, kernel * kernel * C_in).
 
-    So that the optimiser Muon, which improves matrices, takes it as one. With `zero` all weights
-    start at 0: a residual branch that ends in such a layer starts as nothing.
+    The optimiser Muon, which works on matrices, can then update it. With `zero` all weights start
+    at 0: a residual branch that ends in such a layer starts with output 0.
     """
 
     def __init__(
@@ -105,7 +108,7 @@ class ResidualBlock(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Every pixel looks at every other: used at the smallest resolution, where there are few."""
+    """Every pixel attends to every other: used at the smallest resolution, with few pixels."""
 
     def __init__(self, channels: int, heads: int = 4) -> None:
         super().__init__()
@@ -192,10 +195,10 @@ class UNet(nn.Module):
         return out
 
     def matrices(self) -> list[nn.Parameter]:
-        """The weights that Muon trains: matrices inside the network, not those at its rims.
+        """The weights that Muon trains: matrices inside the network.
 
-        What reads pixels, times and classes, and what writes pixels, is left to AdamW (Jordan et
-        al. 2024).
+        AdamW trains the layers that read pixels, times and classes, and the one that outputs pixels
+        (Jordan et al. 2024).
         """
         rims = ("embed_", "enter.", "leave.")
         named = self.named_parameters()

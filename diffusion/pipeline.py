@@ -1,7 +1,7 @@
-"""A trained model ready to draw: network, process and image shape in one thing that can be saved.
+"""A trained model ready to draw: network, process and image shape in one object that can be saved.
 
-Later weeks use it as `from diffusion import Pipeline`, and `python -m diffusion.sample` is a thin
-shell around it.
+Later weeks use it by `from diffusion import Pipeline`, and `python -m diffusion.sample` is a thin
+wrapper around it.
 """
 
 import contextlib
@@ -24,18 +24,18 @@ Autocast = Callable[[], contextlib.AbstractContextManager[Any]]
 
 
 def to_pictures(x: Tensor) -> Tensor:
-    """From the network's range [-1, 1] to pixels, uint8; what lies outside is clipped."""
+    """From the network's range [-1, 1] to pixels, uint8; values outside are clipped."""
     return ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
 def from_pictures(x: Tensor) -> Tensor:
-    """From pixels, uint8, to the network's range: float in [-1, 1], centred where the noise is."""
+    """From pixels, uint8, to the network's range: float in [-1, 1], centred at 0 like the noise."""
     return x.float() / 127.5 - 1
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What must be known, beside the weights, to draw; fields as in the week's Config."""
+    """The settings needed, with the weights, to draw; fields as in the week's Config."""
 
     objective: str
     schedule: str
@@ -49,7 +49,7 @@ class Settings:
     """(C, H, W)"""
 
     def process(self) -> DDPM | RectifiedFlow:
-        """What turns noise into pictures: rectified flow, or DDPM for any other objective."""
+        """The process from noise to pictures: rectified flow, or DDPM for any other objective."""
         if self.objective == "flow":
             return RectifiedFlow(self.time_mean, self.time_deviation)
         return DDPM(self.objective, self.schedule, self.timesteps)  # type: ignore[arg-type]
@@ -79,9 +79,9 @@ class Pipeline:
         """One picture per label: int64 (N,) -> uint8 (N, C, H, W), on the device of the network.
 
         The label `network.null` stands for any class. Sampler and steps are those of the settings
-        unless given. The same seed and batch size draw the same pictures. `trace` sees every step
-        of every batch. Raises ValueError for a sampler or a number of steps that the process does
-        not have.
+        unless given. The same seed and batch size draw the same pictures. `trace` is called at
+        every step of every batch. Raises ValueError for a sampler or a number of steps that the
+        process does not have.
         """
         device = next(self.network.parameters()).device
         # Noise is drawn on the CPU, so that a seed means the same on every device.

@@ -63,7 +63,7 @@ def parse(words: list[str]) -> Options:
 def number(
     name: str, text: str, kind: type[int] | type[float] = int, least: float | None = None
 ) -> float:
-    """`text` as a number of a kind. Raises UsageError when it is none, or below `least`."""
+    """`text` as a number of a kind. Raises UsageError when it is not one, or is below `least`."""
     try:
         value: float | None = kind(text)
     except ValueError:
@@ -92,7 +92,7 @@ def find_run(where: str) -> Path:
         found = False
     if not found:
         raise UsageError(
-            f"run={where} is no finished run of diffusion (no model/ in it); "
+            f"run={where} is not a finished run of diffusion (no model/ in it); "
             f"see {paths.runs() / 'diffusion'}"
         )
     return folder

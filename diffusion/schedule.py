@@ -6,9 +6,9 @@ that is used later is the product
     alpha_bar_t = prod_{s <= t} (1 - beta_s)
     x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps,
 
-which must begin near 1 and end near 0: a schedule that stops early trains a network that has never
-seen the pure noise sampling starts from. Papers count t from 1; here, as in code everywhere,
-alpha_bar[0] is the value after the first step, and "before the first step" is alpha_bar = 1.
+which must begin near 1 and end near 0: if it stops early, the network is never trained on the pure
+noise from which sampling starts. Papers count t from 1; here, as usual in code, alpha_bar[0] is the
+value after the first step, and before the first step alpha_bar is 1.
 
 Computed in float64, since a product of a thousand factors loses digits in float32.
 """
@@ -27,8 +27,8 @@ ScheduleName = Literal["cosine", "linear"]
 def linear_betas(timesteps: int, first: float = 1e-4, last: float = 0.02) -> Tensor:
     """Evenly spaced variances, float64 (T,) (Ho et al. 2020, section 4).
 
-    The end points were chosen for T = 1000. With few steps they leave signal at the end: T = 100
-    stops at alpha_bar = 0.36.
+    The end points were chosen for T = 1000. With few steps signal remains at the end: T = 100 stops
+    at alpha_bar = 0.36.
     """
     return torch.linspace(first, last, timesteps, dtype=torch.float64)
 
@@ -55,7 +55,7 @@ def alpha_bars(name: ScheduleName, timesteps: int) -> Tensor:
 def strided(timesteps: int, steps: int) -> list[int]:
     """The timesteps visited in sampling, first T-1: every (T / steps)-th, counted from the end.
 
-    This is "trailing" spacing (Lin et al. 2024, Table 2): it begins where the noise is purest.
+    This is "trailing" spacing (Lin et al. 2024, Table 2): it begins at the highest noise level.
     Raises ValueError unless 1 <= steps <= timesteps.
     """
     if not 1 <= steps <= timesteps:

@@ -1,4 +1,4 @@
-"""Train a class-conditional diffusion model and measure what it draws.
+"""Train a class-conditional diffusion model and measure its samples.
 
 python -m diffusion.train +size=tiny                     DDPM: predicts the noise
 python -m diffusion.train +size=tiny +experiment=flow    rectified flow
@@ -32,7 +32,7 @@ class Config(LabConfig):
     multipliers: list[int] = field(default_factory=lambda: [1, 2, 4])
     """Channels of each level, as multiples of width; the resolution halves from level to level."""
     blocks: int = 2
-    """Residual blocks of each level, on the way down and on the way up."""
+    """Residual blocks of each level, both in the down path and in the up path."""
     steps: int = 40_000
     """Optimiser steps."""
     batch_size: int = 256
@@ -44,15 +44,16 @@ class Config(LabConfig):
     weight_decay: float = 0.01
     """Decoupled weight decay of both."""
     label_dropout: float = 0.1
-    """Share of training pictures whose label is hidden, so that guidance is possible."""
+    """Share of training pictures whose label is dropped, so that guidance is possible."""
     ema_decay: float = 0.999
     """Weight of the old average at every update of the averaged weights."""
     ema_warmup: bool = True
-    """Let the average forget its random start quickly; see diffusion/ema.py."""
+    """Warm-up of the average, so that its random start loses weight quickly; see diffusion/ema.py.
+    """
     sampler: Literal["ancestral", "ddim", "heun", "euler"] = "ancestral"
-    """How to draw: ancestral or ddim for the DDPM objectives, heun or euler for flow."""
+    """Sampler: ancestral or ddim for the DDPM objectives; ancestral, heun or euler for flow."""
     sampling_steps: int = 100
-    """Steps of the sampler; heun calls the network twice a step."""
+    """Steps of the sampler; heun calls the network twice per step."""
     guidance: float = 2.0
     """Guidance scale of `guided_accuracy` and of the pictures; the distance is measured without."""
     samples: int = 10_000
@@ -66,7 +67,7 @@ class Config(LabConfig):
             if getattr(self, name) <= 0:
                 raise UsageError(f"{name} must be > 0, got {getattr(self, name)}")
         if self.samples < 2:
-            raise UsageError("samples must be 2 or more: their spread is measured; try samples=200")
+            raise UsageError("samples must be 2 or more: they need a covariance; try samples=200")
         if self.width % 4 or not self.multipliers or min(self.multipliers) < 1:
             raise UsageError("width must be a multiple of 4, and multipliers a list like [1,2]")
         if not 0 <= self.label_dropout < 1 or not 0 <= self.ema_decay < 1:

@@ -2,8 +2,8 @@
 
 import lazy_loader as lazy
 
-# A function with its module's name (cholesky, conjugate_gradient, gradient_descent) is not listed:
-# `from math_ml import cholesky` can mean one thing only, the module.
+# Functions named like their module (cholesky, conjugate_gradient, gradient_descent) are not listed:
+# `from math_ml import cholesky` must always give the module.
 __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     submod_attrs={

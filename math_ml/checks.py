@@ -1,7 +1,7 @@
-"""What every fit of the week asks of its data, and the warnings that it may give.
+"""Checks of the data that every fit of the week makes, and the warnings that it may give.
 
-A table with a NaN, with labels that are not labels, or with a column that says nothing is told of
-in words, at the door: none of it may come out at the other end as a silent NaN.
+A NaN, wrong labels or a constant column is reported in words before the fit begins: none of them
+may turn into a silent NaN in the result.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ Array = np.ndarray
 
 
 class ConvergenceWarning(UserWarning):
-    """An iteration stopped at its limit of steps, before its stopping rule was met."""
+    """An iteration reached its limit of steps before its stopping rule was met."""
 
 
 class CollinearWarning(UserWarning):
@@ -42,7 +42,7 @@ def table(x: Array, y: Array | None = None) -> tuple[Array, Array]:
     if y.shape != (len(x),):
         raise ValueError(f"y must have one number for each of the {len(x)} rows, got {y.shape}")
     with np.errstate(over="ignore", invalid="ignore"):
-        total = x.sum()  # a quarter of the time of looking at each value, and nearly always enough
+        total = x.sum()  # nearly always enough, in a quarter of the time of checking each value
     if not np.isfinite(total) and not np.isfinite(x).all():
         row, column = np.argwhere(~np.isfinite(x))[0]
         raise ValueError(
@@ -56,7 +56,7 @@ def table(x: Array, y: Array | None = None) -> tuple[Array, Array]:
 
 
 def binary(y: Array) -> None:
-    """Raises ValueError unless y (N,) holds 0 and 1, both of them, and nothing else."""
+    """Raises ValueError unless y (N,) holds only 0 and 1, and both of them."""
     values = np.unique(y)
     if not np.isin(values, (0, 1)).all():
         raise ValueError(
@@ -71,7 +71,7 @@ def binary(y: Array) -> None:
 
 
 def classes(labels: Array, count: int) -> None:
-    """Raises ValueError unless labels (N,) are integers from 0 to count - 1, two kinds or more."""
+    """Raises ValueError unless labels (N,) are integers in 0..count - 1, of two classes or more."""
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(
             f"labels must be integers (N,), got {labels.dtype} of shape {labels.shape}; "

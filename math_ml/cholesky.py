@@ -1,7 +1,7 @@
 """Cholesky: A = L Lᵀ for a symmetric positive definite A (D, D); half the work of elimination.
 
-It is also the cheapest test of positive definiteness there is: it succeeds if and only if A is (to
-rounding). Golub and Van Loan, Matrix Computations, chapter 4.
+It is also the cheapest test of positive definiteness: it succeeds if and only if A is positive
+definite (to rounding). Golub and Van Loan, Matrix Computations, chapter 4.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def cholesky(a: Array) -> Array:
         l_kk = √(a_kk - Σ_j l_kj²)        l_ik = (a_ik - Σ_j l_ij l_kj) / l_kk,  j < k < i
 
     Raises ValueError for an A that is not symmetric or not finite, and for the first k at which
-    what stands under the root is not above rounding error: A is then not positive definite.
+    the value under the root is not above rounding error: A is then not positive definite.
     """
     a = as_symmetric(a)
     lower = np.zeros_like(a)
@@ -39,5 +39,5 @@ def cholesky(a: Array) -> Array:
 
 
 def cholesky_solve(lower: Array, b: Array) -> Array:
-    """x with L Lᵀ x = b, for b (D,) or (D, P): down with L, then up with Lᵀ."""
+    """x with L Lᵀ x = b, for b (D,) or (D, P): forward with L, then backward with Lᵀ."""
     return solve_triangular(lower.T, solve_triangular(lower, b, lower=True))

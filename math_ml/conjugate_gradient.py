@@ -1,8 +1,8 @@
 """Conjugate gradient for A x = b with A symmetric positive definite; preconditioners; its bound.
 
 Hestenes and Stiefel 1952; Saad, Iterative Methods for Sparse Linear Systems, sections 6.7, 9.2 and
-10.3. Every step is the best one in the Krylov space of r, A r, A² r, ..., for the price of one
-product with A; each direction p is conjugate to all before (pᵀ A p' = 0), so nothing is undone.
+10.3. Every step finds the best x in the Krylov space of r, A r, A² r, ... and costs one product
+with A. Each direction p is conjugate to all earlier ones (pᵀ A p' = 0), so no step undoes another.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Solution:
-    """x (D,), the norms ‖r‖ before the first step and after each, and whether the last is small."""
+    """x (D,), the norms ‖r‖ before the first step and after each, and whether the rule was met."""
 
     x: Array
     residuals: Array
-    """(steps + 1,) of the r that the recursion carries; in the end b - A x may be a little more."""
+    """(steps + 1,), of the r in the recursion; b - A x itself may be slightly larger at the end."""
     converged: bool
 
 
@@ -52,7 +52,8 @@ def conjugate_gradient(
 
     Args:
         a: (D, D), or the function v -> A v; `as_operator(a, D)` makes a function of either.
-        b: (D,). x0: (D,), 0 where not given. Neither is changed.
+        b: (D,). Not changed.
+        x0: (D,), 0 where not given. Not changed.
         precondition: r -> M⁻¹ r, M symmetric positive definite and near A; r itself if not given.
         tol: on ‖r‖/‖b‖, like `rtol` of scipy.sparse.linalg.cg with atol=0; also for x0 near x. Take
             `norm` of math_ml.operators for ‖b‖.
@@ -62,12 +63,12 @@ def conjugate_gradient(
         Solution: x in the dtype of b and x0; ‖r‖ before the first step and after every step; and
         whether the rule was met.
     Raises:
-        ValueError for a b or x0 that is no finite vector (`as_vector` checks it); and when
+        ValueError for a b or x0 that is not a finite vector (`as_vector` checks it); and when
         pᵀAp <= 0 (or NaN): A is then not positive definite, or not symmetric; the same for rᵀz <= 0
         and M. `_positive` raises it.
     Warns:
-        ConvergenceWarning when max_steps steps did not meet the rule. `_finish` gives it, and makes
-        the Solution.
+        ConvergenceWarning when the rule is not met after max_steps steps. `_finish` gives it, and
+        makes the Solution.
     """
     b = as_vector(b)
     apply = as_operator(a, len(b))
@@ -94,7 +95,7 @@ def conjugate_gradient(
 
 
 def _positive(value: float | Array, formula: str, what: str) -> float:
-    """The value, above 0, as a float. Raises ValueError that names the formula and the culprit."""
+    """The value as a float. Raises ValueError, naming formula and `what`, unless it is above 0."""
     value = float(value)
     if not 0 < value < np.inf:
         raise ValueError(
@@ -118,14 +119,16 @@ def _finish(x: Array, residuals: Array, limit: float) -> Solution:
 
 
 def chebyshev_bound(condition: float, steps: int) -> float:
-    """2 ((√κ - 1)/(√κ + 1))ⁿ: no more of the first error, in the norm √(eᵀAe), is left after n
-    steps of conjugate gradient (Saad, section 6.11.3). κ of 1 or more.
+    """2 ((√κ - 1)/(√κ + 1))ⁿ: the largest share of the first error, in the norm √(eᵀAe), that
+    n steps of conjugate gradient leave (Saad, section 6.11.3). κ of 1 or more.
     """
     return 2 * (1 - 2 / (condition**0.5 + 1)) ** steps  # also for κ = ∞
 
 
 def jacobi(a: Array) -> Apply:
-    """r -> r / diagonal of A: undoes columns of unlike units. ValueError unless it is above 0."""
+    """r -> r / diagonal of A: corrects for columns in different units. ValueError unless the
+    diagonal is above 0.
+    """
     diagonal = as_symmetric(a).diagonal().copy()
     if not (diagonal > 0).all():
         k = int(np.argmin(diagonal))
@@ -134,10 +137,10 @@ def jacobi(a: Array) -> Apply:
 
 
 def incomplete_cholesky(a: Array) -> Apply:
-    """r -> (L Lᵀ)⁻¹ r, L being Cholesky's factor with an entry only where A has one (IC(0)).
+    """r -> (L Lᵀ)⁻¹ r, where L is Cholesky's factor with an entry only where A has one (IC(0)).
 
-    Stored densely here, for reading; the gain is in steps. Raises ValueError when a pivot is not
-    positive, which can happen for a positive definite A too: then add to its diagonal.
+    L is stored densely here, for simple code; the gain is fewer steps. Raises ValueError when a
+    pivot is not positive, which can happen for a positive definite A too: then add to its diagonal.
     """
     lower = np.tril(as_symmetric(a))
     filled = lower != 0

@@ -32,7 +32,7 @@ STYLES: dict[Method, tuple[str, str]] = {
 
 
 def paths(f: Quadratic, start: Array, steps: int) -> dict[Method, Array]:
-    """From one start, each method with its best rates: paths (steps + 1, D); the last is short."""
+    """Each method's path (steps + 1, D) with its best rates from one start; the last is short."""
     low, high = extreme_eigenvalues(f.a)
     walked: dict[Method, Array] = {}
     for method in ("gradient descent", "momentum"):
@@ -44,7 +44,7 @@ def paths(f: Quadratic, start: Array, steps: int) -> dict[Method, Array]:
 def surface(
     f: Quadratic, start: Array, steps: int = 40, names: tuple[str, str] = ("$w_0$", "$w_1$")
 ) -> Figure:
-    """Contours of f over two weights with the three paths, and what is left of f beside them."""
+    """Left: contours of f over two weights, with the three paths. Right: the remaining loss."""
     walked, best = paths(f, start, steps), f.minimum()
     figure = new_figure(11, 4.8)
     left, right = figure.subplots(1, 2, width_ratios=[1.35, 1])
@@ -79,7 +79,7 @@ def _contours(axes: Axes, f: Quadratic, points: Array) -> None:
 def spectrum(condition: float, size: int = 1000) -> Array:
     """Eigenvalues from 1 to κ, (size,), crowded towards both ends like Chebyshev's points.
 
-    Evenly spread ones would flatter conjugate gradient: it takes off the outermost first.
+    Evenly spread ones would make conjugate gradient look too good: it removes the outermost first.
     """
     middle, half = (condition + 1) / 2, (condition - 1) / 2
     return middle - half * np.cos(np.linspace(0, np.pi, size))
@@ -88,7 +88,7 @@ def spectrum(condition: float, size: int = 1000) -> Array:
 def steps_against_condition(
     conditions: tuple[float, ...] = (3, 10, 30, 100, 300, 1000, 3000), reduction: float = 1e-6
 ) -> Figure:
-    """Steps to `reduction` of the first error: measured (marks) and predicted (lines)."""
+    """Steps until `reduction` of the first error is left: measured (marks), predicted (lines)."""
     figure = new_figure(6.8, 4.8)
     axes = figure.add_subplot()
     line = np.geomspace(conditions[0], conditions[-1], 50)

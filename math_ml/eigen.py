@@ -1,7 +1,7 @@
-"""Eigenvalues of a symmetric A that is only ever multiplied by: power iteration and Lanczos.
+"""Eigenvalues of a symmetric A from products A v alone: power iteration and Lanczos.
 
-Lanczos 1950; Golub and Van Loan, Matrix Computations (4th ed.), chapter 10; Paige 1972 on what
-rounding does to it. Shapes: D the size of A, K the steps of Lanczos.
+Lanczos 1950; Golub and Van Loan, Matrix Computations (4th ed.), chapter 10; Paige 1972 on the
+effects of rounding. Shapes: D the size of A, K the steps of Lanczos.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Array = np.ndarray
 
 
 def rayleigh_quotient(a: Operator, v: Array) -> float:
-    """vᵀ A v / vᵀ v: the number nearest to being v's eigenvalue. v (D,).
+    """vᵀ A v / vᵀ v: the best estimate of the eigenvalue that belongs to v (D,).
 
     Raises ValueError for a v of 0 or not finite.
     """
@@ -44,12 +44,11 @@ def power_iteration(
 
     Take `norm` of math_ml.operators for ‖·‖: A may be so large or so small that squares overflow or
     vanish. For a symmetric A some eigenvalue lies within ‖w - λ v‖ of λ. The error of v shrinks by
-    |λ₂/λ₁| a step: slow when the two largest are near each other, and never when λ₂ = -λ₁.
+    |λ₂/λ₁| a step: slowly when the two largest are near each other, not at all when λ₂ = -λ₁.
 
     Args:
         a: (D, D), or the function v -> A v; `as_operator(a, D)` makes a function of either.
-        start: (D,), not 0; random is best, for it must not be orthogonal to the eigenvector.
-            Not changed.
+        start: (D,), not 0. Best random: it must not be orthogonal to the eigenvector. Not changed.
         tol, max_steps: the stopping rule, and how many products A v at most (1 or more).
     Returns:
         λ, of either sign; v (D,), with ‖v‖ = 1; the number of products A v.
@@ -57,8 +56,8 @@ def power_iteration(
         ValueError for a start of 0 or not finite: `unit_vector(start)` checks it, and divides;
         for max_steps below 1: `_check_steps(max_steps)`.
     Warns:
-        ConvergenceWarning, naming max_steps, when so many products did not meet the stopping rule;
-        λ and v are then the last ones.
+        ConvergenceWarning, naming max_steps, when the stopping rule is not met after so many
+        products; λ and v are then the last ones.
     """
     _check_steps(max_steps)
     v = unit_vector(start)
@@ -89,19 +88,19 @@ def lanczos(
         q₀ = start / ‖start‖,  and for k = 0, 1, ...
         w = A q_k - β_{k-1} q_{k-1}        α_k = q_kᵀ w        w ← w - α_k q_k
         w ← w - Q Qᵀ w, twice, over all q₀ ... q_k so far (if reorthonormalise)
-        β_k = ‖w‖ (by `norm` of math_ml.operators, that no square overflows)    q_{k+1} = w / β_k
+        β_k = ‖w‖ (by `norm` of math_ml.operators: no square overflows)    q_{k+1} = w / β_k
 
-    Then QᵀAQ is T, with α on its diagonal and β beside it. Without the third line it is the same
-    in exact arithmetic, but rounding brings back directions that were already found.
-    Stops early when β_k <= D eps s, with s the largest |α| + β so far and eps of start's dtype:
-    the q's then span an invariant subspace, and every eigenvalue of T is one of A.
+    Then QᵀAQ is T, with α on its diagonal and β beside it. The line with Q Qᵀ changes nothing in
+    exact arithmetic, but without it rounding brings back directions that were already found.
+    Stops early when β_k <= D eps s, where s is the largest |α| + β so far and eps is that of
+    start's dtype: the q's then span an invariant subspace, and every eigenvalue of T is one of A.
 
     Args:
         a: (D, D) symmetric, or v -> A v; `as_operator(a, D)` makes a function of either.
         start: (D,), not 0. Not changed.
         steps: K, from 1 to D with re-orthonormalisation, any number from 1 without.
     Returns:
-        α (K,); β (K,), the last one being the coupling to what was left out (about 0 after an early
+        α (K,); β (K,), whose last entry couples Q to the rest of the space (about 0 after an early
         stop); Q (D, K). K is smaller than `steps` after an early stop.
     Raises:
         ValueError for a start of 0 or not finite: `unit_vector(start)` checks it, and divides; for
@@ -142,7 +141,7 @@ class Ritz:
 
 
 def ritz_pairs(alpha: Array, beta: Array, basis: Array) -> Ritz:
-    """What Lanczos knows of A's eigenvalues; the outermost are known first and best."""
+    """Lanczos's estimates of A's eigenvalues; the outermost converge first and are most exact."""
     tridiagonal = np.diag(alpha) + np.diag(beta[:-1], 1) + np.diag(beta[:-1], -1)
     values, s = np.linalg.eigh(tridiagonal)
     return Ritz(values, basis @ s, beta[-1] * np.abs(s[-1]))
@@ -153,8 +152,8 @@ def largest_eigenpairs(
 ) -> tuple[Array, Array]:
     """The `count` algebraically largest eigenvalues, descending, and vectors (D, count).
 
-    Of an eigenvalue that A has several times Lanczos sees one copy: a start vector has only one
-    direction in its eigenspace. `steps` is 2 count + 20 where nothing else is said, and at most D.
+    Lanczos finds a repeated eigenvalue of A only once: a start vector has only one direction in
+    its eigenspace. `steps` is 2 count + 20 by default, and at most D.
 
     Raises ValueError for a count outside 1 to D, or when the start vector reaches fewer pairs.
     Warns with ConvergenceWarning when a residual is above tol times the largest |θ|.
@@ -179,10 +178,10 @@ def largest_eigenpairs(
 
 
 def ghosts(values: Array, tol: float = 1e-6) -> int:
-    """How many of the values only repeat another, to tol times the largest |value|.
+    """How many of the values repeat another one, to within tol times the largest |value|.
 
-    Lanczos with exact arithmetic never finds an eigenvalue twice; a repeated one is a ghost, the
-    mark of a basis that has lost its orthogonality.
+    In exact arithmetic Lanczos never finds an eigenvalue twice. A repeated one is called a ghost:
+    it shows that the basis has lost its orthogonality.
     """
     gaps = np.diff(np.sort(values))
     return int((gaps <= tol * np.abs(values).max()).sum())

@@ -100,7 +100,7 @@ def calibration(study: Classification) -> Figure:
 
 
 def _wilson(share: Array, cases: Array) -> tuple[Array, Array]:
-    """Ends of Wilson's 95 % interval for a share of so many cases; of use where it is 0 or 1."""
+    """Ends of Wilson's 95 % interval for a share of so many cases; also for shares of 0 and 1."""
     z2 = 1.96**2 / cases
     middle = (share + z2 / 2) / (1 + z2)
     half = np.sqrt(z2 * (share * (1 - share) + z2 / 4)) / (1 + z2)
@@ -121,7 +121,7 @@ def descent(excess: dict[str, tuple[Array, float]], step_size: float) -> Figure:
 
 
 def class_weights(weights: Array, data: ImageData) -> Figure:
-    """One picture per class of softmax weights (D, K): blue pixels speak for it, red against."""
+    """One picture per class of softmax weights (D, K): blue is positive evidence, red negative."""
     channels, height, width = data.train.x.shape[1:]
     pictures = weights.T.reshape(-1, channels, height, width).mean(axis=1)
     limit = float(np.quantile(np.abs(pictures), 0.995)) or 1.0
@@ -138,7 +138,7 @@ def class_weights(weights: Array, data: ImageData) -> Figure:
 
 
 def confusion(logits: Array, data: ImageData) -> Figure:
-    """How often each class of test images was taken for each other; hits are left out."""
+    """Confusion matrix of the test images, without the correct answers."""
     count = len(data.classes)
     guess = logits.argmax(axis=1)
     table = np.bincount(data.test.y * count + guess, minlength=count * count)
@@ -162,7 +162,7 @@ def confusion(logits: Array, data: ImageData) -> Figure:
 
 
 def loss_surface(data: TableData) -> Figure:
-    """Least squares in two correlated columns of the diabetes table, and the ways down."""
+    """Least squares in two correlated columns of the diabetes table, and the descent paths."""
     from math_ml.descent_figures import surface
     from math_ml.gradient_descent import least_squares
     from math_ml.model_selection import Standardizer

@@ -1,10 +1,11 @@
 """Why gradient descent zig-zags: f(w) = ½ wᵀA w - bᵀw, and the condition number κ of A.
 
-Across a narrow valley the gradient is steep, along it flat: one step size must serve both. With the
-best fixed one, the distance to the minimum shrinks by (κ - 1)/(κ + 1) a step; with Polyak's
-momentum (1964), and by conjugate gradient, which chooses both numbers anew each step, by
-(√κ - 1)/(√κ + 1). So steps grow like κ for one and √κ for the others. Least squares is such an f,
-A = xᵀx/N: that is why columns are standardised.
+The gradient is steep across a narrow valley and flat along it, but one step size must serve both.
+With the best fixed step size, the distance to the minimum shrinks by (κ - 1)/(κ + 1) a step. With
+Polyak's momentum (1964) it shrinks by (√κ - 1)/(√κ + 1), and so does conjugate gradient, which
+chooses step size and momentum anew in each step. So the steps needed grow like κ without momentum
+and like √κ with it. Least squares is such an f with A = xᵀx/N: that is why columns are
+standardised.
 """
 
 from __future__ import annotations
@@ -42,12 +43,14 @@ class Quadratic:
 
 
 def least_squares(x: Array, y: Array) -> Quadratic:
-    """‖y - x w‖²/(2N), less what does not depend on w: A = xᵀx/N, b = xᵀy/N. x (N, D), y (N,)."""
+    """‖y - x w‖²/(2N) without its constant term: A = xᵀx/N, b = xᵀy/N. x (N, D), y (N,)."""
     return Quadratic(x.T @ x / len(x), x.T @ y / len(x))
 
 
 def extreme_eigenvalues(a: Array) -> tuple[float, float]:
-    """μ and L, the smallest and the largest. Raises ValueError unless μ > 0 (to rounding)."""
+    """μ and L, the smallest and the largest eigenvalue. Raises ValueError unless μ > 0 (to
+    rounding).
+    """
     values = np.linalg.eigvalsh(as_symmetric(a))
     low, high = float(values[0]), float(values[-1])
     if not low > len(a) * np.finfo(values.dtype).eps * high:
@@ -80,7 +83,7 @@ def gradient_descent(
 ) -> Array:
     """The path w₀ ... w_steps, (steps + 1, D), of w ← w - η ∇f(w) + β (w - w_before).
 
-    Without momentum it settles for 0 < rate < 2/L. Raises ValueError when it overflows.
+    Without momentum it converges for 0 < rate < 2/L. Raises ValueError when it overflows.
     """
     path = np.empty((steps + 1, len(start)))
     path[0] = before = as_vector(start, "start")
@@ -99,19 +102,19 @@ def gradient_descent(
 
 
 def conjugate_gradient_path(f: Quadratic, start: Array, tol: float = 1e-8) -> Array:
-    """The path of conjugate gradient, (steps + 1, D): at most D steps, but for rounding."""
+    """The path of conjugate gradient, (steps + 1, D): at most D steps, apart from rounding."""
     path = [np.array(start, dtype=float)]
     conjugate_gradient(f.a, f.b, path[0], tol=tol, callback=path.append)
     return np.array(path)
 
 
 def contraction(condition: float, method: Method = "gradient descent") -> float:
-    """What a step leaves of the error, at worst and in the long run, with the best rates."""
+    """The share of the error that a step leaves, with the best rates: worst case, many steps."""
     return 1 - 2 / (_rooted(condition, method) + 1)
 
 
 def _rooted(condition: float, method: Method) -> float:
-    """κ, or √κ for the methods whose steps grow like it."""
+    """√κ for the methods whose number of steps grows like √κ, else κ."""
     return condition if method == "gradient descent" else condition**0.5
 
 
@@ -126,7 +129,8 @@ def predicted_steps(condition: float, reduction: float, method: Method) -> float
 def steps_needed(eigenvalues: Array, reduction: float, method: Method) -> int:
     """Steps measured until √(eᵀAe), e = w - w*, is at most `reduction` of its first value.
 
-    A is diagonal, so that steps are cheap: rotating it changes no count. The start is 0, and w* is
+    A is diagonal, so that steps are cheap; a rotation would not change the counts. The start is 0,
+    and w* is
     1/√λ along each eigenvector, so that each holds an equal share of the loss.
 
     Raises ValueError unless all eigenvalues and the reduction are above 0.

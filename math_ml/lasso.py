@@ -1,16 +1,16 @@
-"""The lasso: least squares with a price on weights, which makes most of them exactly 0.
+"""The lasso: least squares with an L1 penalty, which makes most weights exactly 0.
 
     P(w) = 1/(2N) ‖y - x w - b‖² + α ‖w‖₁         (scikit-learn's scale; b is not penalised)
 
-Two ways down: one coordinate at a time, each to its minimum (Friedman, Hastie, Tibshirani 2010,
+Two methods: one coordinate at a time, each to its minimum (Friedman, Hastie, Tibshirani 2010,
 "Regularization Paths for Generalized Linear Models via Coordinate Descent", section 2: covariance
 updates, active set, warm starts), and proximal gradient (Beck and Teboulle 2009, "A Fast Iterative
 Shrinkage-Thresholding Algorithm", sections 1 and 4). Both stop at a proven distance from the
 optimum: the duality gap.
 
-Everything after the first pass over the rows happens in G = xᵀx/N and c = xᵀy/N, and of G only the
-rows of columns that were ever in the working set are computed. Letters: N rows, D columns, A
-columns in the working set.
+After the first pass over the rows, everything is computed from G = xᵀx/N and c = xᵀy/N. Only
+those rows of G are computed whose columns were ever in the working set. Letters: N rows, D columns,
+A columns in the working set.
 """
 
 from __future__ import annotations
@@ -37,16 +37,17 @@ class LassoFit(linear.LinearModel):
 
 @exercise(minutes=5)
 def soft_threshold(z: Array, threshold: float) -> Array:
-    """The proximal map of threshold · ‖·‖₁: every entry goes towards 0 by `threshold`, and stops
-    at 0.
+    """The proximal map of threshold · ‖·‖₁: every entry moves towards 0 by `threshold`, at most
+    to 0.
 
         S(z, t) = sign(z) max(|z| - t, 0)
 
     Args:
-        z: any shape; not changed. threshold: t, 0 or more.
+        z: any shape; not changed.
+        threshold: t, 0 or more.
     Returns:
         S(z, t), of the shape of z; exact zeros where |z| <= t. float32 stays float32; whole numbers
-        become float64, for t need not be one.
+        become float64, since t need not be whole.
     """
     return np.sign(z) * np.maximum(np.abs(z) - threshold, 0.0)
 
@@ -55,17 +56,17 @@ def soft_threshold(z: Array, threshold: float) -> Array:
 def coordinate_sweep(w: Array, g: Array, gram: Array, alpha: float) -> None:
     """One pass of coordinate descent for ½ wᵀGw - cᵀw + α ‖w‖₁, in place.
 
-    For j = 0, 1, ... in order, w_j moves to where P is least with all other weights held:
+    For j = 0, 1, ... in order, w_j moves to where P is least with all other weights fixed:
 
         z = g_j + G_jj w_j        w_j ← sign(z) max(|z| - α, 0) / G_jj
 
-    where g = c - G w is minus the gradient of the smooth part. It must stay so: after each move by
-    δ = w_j(new) - w_j(old), g ← g - δ G[j]. This "covariance update" costs A numbers, where
-    computing the gradient afresh would cost A² (or a pass over all the rows).
+    where g = c - G w is minus the gradient of the smooth part. Keep g up to date: after each move
+    by δ = w_j(new) - w_j(old), g ← g - δ G[j]. This "covariance update" costs A operations;
+    computing the gradient again would cost A² (or a pass over all the rows).
 
     Args:
         w: weights, (A,) float64; changed in place.
-        g: c - G w for the w given, (A,) float64; changed in place, and right for the w left behind.
+        g: c - G w for the w given, (A,) float64; changed in place to c - G w for the new w.
         gram: G, (A, A), symmetric; not changed. A column whose G_jj is 0 is left alone.
         alpha: α, 0 or more.
     """
@@ -83,7 +84,7 @@ def coordinate_sweep(w: Array, g: Array, gram: Array, alpha: float) -> None:
 
 
 def duality_gap(yy: float, w: Array, c: Array, g: Array, alpha: float) -> float:
-    """How far P(w) can be above its minimum, at most: P(w) less the value of a dual point.
+    """An upper bound on how far P(w) is above its minimum: P(w) minus the value of a dual point.
 
     The residual r = y - x w, shrunk by s until no column correlates with it more than α, is a dual
     point, and its value s rᵀy/N - s² rᵀr/(2N) lies below every P. All of it follows from
@@ -104,11 +105,11 @@ def alpha_max(x: Array, y: Array) -> float:
 
 
 class Covariances:
-    """A table as the lasso sees it once centred: c, and those rows of G that were asked for.
+    """The centred table as the lasso uses it: c, and those rows of G that were asked for.
 
-    Centring a copy of x would take a fifth of the time of a whole fit. So the means are taken off
-    the products instead, xᵀx/N - mᵀm, unless some column's mean is more than ten times its
-    deviation, where that difference would lose digits.
+    Centring a copy of x would take a fifth of the time of a whole fit. So the means are subtracted
+    from the products instead, xᵀx/N - mᵀm, unless some column's mean is more than ten times its
+    deviation: that difference would lose digits.
 
     Raises ValueError for a bad table, and for numbers whose squares overflow or vanish.
     """
@@ -154,7 +155,7 @@ class Covariances:
 
 
 def _in_range(numbers: Array, products: Array) -> None:
-    """Raises ValueError when products of such numbers overflowed, or vanished all of them."""
+    """Raises ValueError when products of such numbers overflowed, or all underflowed to 0."""
     if not np.isfinite(products).all() or (not products.any() and numbers.any()):
         raise ValueError(
             f"the squares of numbers as large as {np.abs(numbers).max():.1e} are beyond floating "
@@ -165,7 +166,7 @@ def _in_range(numbers: Array, products: Array) -> None:
 def _solve_active(
     table: Covariances, w: Array, active: Array, alpha: float, target: float, sweeps: int
 ) -> int:
-    """Sweep over the columns `active` until the gap of their own problem is at the target.
+    """Sweep over the columns `active` until the gap of the problem on them alone is at the target.
 
     w (D,) is changed in place. Returns the number of sweeps, `sweeps` at most.
     """
@@ -187,8 +188,8 @@ def _descend(
 ) -> LassoFit:
     """Coordinate descent over a working set that doubles until the gap over all columns is small.
 
-    It begins with the columns that correlate with the target by more than alpha (all of the
-    support, were no column correlated with another), and always holds those with a weight.
+    It begins with the columns that correlate with the target by more than alpha (the whole support
+    if no columns were correlated with each other), and always holds those whose weight is not 0.
     """
     w = np.zeros(table.columns) if start is None else start.copy()
     target, sweeps = tol * table.yy, 0
@@ -230,10 +231,12 @@ def fit_lasso(
     """The lasso by coordinate descent: covariance updates on a working set.
 
     Args:
-        x: (N, D). y: (N,). alpha: above 0, see `alpha_max`.
+        x: (N, D).
+        y: (N,).
+        alpha: above 0, see `alpha_max`.
         tol: stops when the duality gap is at most tol · ‖y - mean(y)‖²/N, scikit-learn's rule.
-        max_sweeps: passes over the working set at most; warns with ConvergenceWarning at the end
-            of them.
+        max_sweeps: passes over the working set at most; warns with ConvergenceWarning when they
+            are used up.
     Raises ValueError for a bad table, alpha or tol. A constant column gets the weight 0.
     """
     _check(alpha, tol)
@@ -267,8 +270,8 @@ def fit_proximal(
         ISTA: v = w                    FISTA: v = w + (t - 1)/t' (w - w_before),
                                               t' = (1 + √(1 + 4t²))/2
 
-    The momentum begins anew (t = 1) when it points uphill, after O'Donoghue and Candès 2015,
-    section 3.2. Stops, warns and raises as `fit_lasso` does.
+    The momentum restarts (t = 1) when it points uphill (O'Donoghue and Candès 2015, section 3.2).
+    Stops, warns and raises as `fit_lasso` does.
     """
     _check(alpha, tol)
     table = Covariances(x, y)

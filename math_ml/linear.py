@@ -6,9 +6,9 @@
 The intercept is never penalised. With columns and target centred it drops out of the problem, and
 b = mean(y) - mean(x) w puts it back; so every function here centres first.
 
-Which one to use: QR. The normal equations square the condition number; the SVD costs more, and is
-for columns that depend on each other; gradient descent is for what does not fit in memory, or is
-not a least-squares problem at all (Golub and Van Loan, Matrix Computations, chapter 5).
+Which one to use: QR. The normal equations square the condition number. The SVD costs more, and is
+for columns that depend on each other. Gradient descent is for data that does not fit in memory, and
+for losses other than least squares (Golub and Van Loan, Matrix Computations, chapter 5).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class LinearModel:
 
 
 def centred(x: Array, y: Array) -> tuple[Array, Array, Array, float]:
-    """x and y less their means, and the means (D,) and (); checked, see `checks.table`."""
+    """x and y minus their means, and the means (D,) and (); checked, see `checks.table`."""
     x, y = checks.table(x, y)
     x_mean, y_mean = x.mean(axis=0), float(y.mean())
     return x - x_mean, y - y_mean, x_mean, y_mean
@@ -67,7 +67,7 @@ def _dependent(what: str) -> ValueError:
 
 
 def _refuse_constant(x: Array) -> None:
-    """Judged before centring, which leaves rounding errors in the place of a constant column."""
+    """Check before centring, because centring turns a constant column into rounding errors."""
     constant = np.flatnonzero(x.max(axis=0) == x.min(axis=0))
     if len(constant):
         raise _dependent(f"column {constant[0]} has one value only, like the intercept's")
@@ -76,8 +76,8 @@ def _refuse_constant(x: Array) -> None:
 def fit_normal(x: Array, y: Array) -> LinearModel:
     """Least squares by the normal equations xᵀx w = xᵀy, solved by Cholesky.
 
-    The fastest way, and the least exact: cond(xᵀx) = cond(x)². Raises ValueError for columns so
-    dependent that xᵀx is singular to rounding, which is when cond(x) is above about 10⁷.
+    The fastest way, and the least exact: cond(xᵀx) = cond(x)². Raises ValueError when xᵀx is
+    singular to rounding, which happens when cond(x) is above about 10⁷.
     """
     xc, yc, x_mean, y_mean = centred(x, y)
     _refuse_constant(np.asarray(x))
@@ -108,10 +108,10 @@ def fit_qr(x: Array, y: Array) -> LinearModel:
 
 
 def fit_svd(x: Array, y: Array, rcond: float | None = None) -> LinearModel:
-    """Least squares by the SVD; where it leaves a choice, the weights of smallest norm.
+    """Least squares by the SVD; of several solutions, the weights of smallest norm.
 
     x = U diag(s) Vᵀ, and w = V diag(1/s) Uᵀy over the singular values above rcond · s_max
-    (max(N, D) times the machine's epsilon). Warns with CollinearWarning when some lie below.
+    (max(N, D) times the machine's epsilon). Warns with CollinearWarning when some are below it.
     """
     x, y, x_mean, y_mean = centred(x, y)
     u, s, vt = np.linalg.svd(x, full_matrices=False)
@@ -142,7 +142,8 @@ def ridge(x: Array, y: Array, alpha: float) -> tuple[Array, float]:
     np.linalg.solve), do not invert the matrix.
 
     Args:
-        x: (N, D) float64. y: (N,) float64. Neither is changed.
+        x: (N, D) float64. Not changed.
+        y: (N,) float64. Not changed.
         alpha: α, above 0.
     Returns:
         w (D,), and b as a float.
@@ -157,7 +158,7 @@ def ridge(x: Array, y: Array, alpha: float) -> tuple[Array, float]:
 def fit_ridge(x: Array, y: Array, alpha: float) -> LinearModel:
     """Ridge regression with scikit-learn's α; α = 0 is least squares by QR.
 
-    Raises ValueError for α below 0 or a table that is not one.
+    Raises ValueError for α below 0 or a bad table.
     """
     checks.not_negative("alpha", alpha)
     x, y = checks.table(x, y)
@@ -182,8 +183,8 @@ def fit_gradient_descent(
     """Least squares by gradient descent from 0 on ½‖y - x w‖²/N, with η = step_size/L.
 
     L is the largest eigenvalue of xᵀx/N: the loss falls for any step_size below 2 and grows
-    without bound above it. Stops when the gradient is tol of its first norm. Warns with
-    ConvergenceWarning when `steps` were not enough: then columns want standardising.
+    without bound above it. Stops when the gradient's norm is tol of its first norm. Warns with
+    ConvergenceWarning when `steps` were not enough: then standardise the columns.
     """
     x, y, x_mean, y_mean = centred(x, y)
     unit = float(np.abs(x).max()) or 1.0  # squares of x may overflow or vanish, those of x/unit not
@@ -216,9 +217,9 @@ def fit_sgd(
 ) -> LinearModel:
     """Least squares by stochastic gradient descent, with a rate that falls to 0 linearly.
 
-    The first rate is step_size over the largest squared length of a centred row, so that no row
-    alone can make it diverge for step_size below 2. A batch of a shuffled epoch at a time; the
-    result is near the solution and not at it, however long it runs, unless the residuals are 0.
+    The first rate is step_size over the largest squared length of a centred row, so that no single
+    row can make it diverge for step_size below 2. Each step takes the next batch of a shuffled
+    epoch. The result is near the solution but never exactly at it, unless the residuals are 0.
     """
     x, y, x_mean, y_mean = centred(x, y)
     unit = float(np.abs(x).max()) or 1.0

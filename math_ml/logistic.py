@@ -40,7 +40,7 @@ def sigmoid(z: Array) -> Array:
 
 
 def log_loss(z: Array, y: Array) -> float:
-    """Mean of log(1 + e^z) - y z over logits z (N,) and labels y (N,), 0 or 1; exact for any z."""
+    """Mean of log(1 + e^z) - y z, logits z (N,), labels y (N,), 0 or 1; exact for any z."""
     return float(np.mean(np.logaddexp(0.0, np.where(y == 1, -z, z))))
 
 
@@ -51,12 +51,13 @@ def newton_direction(a: Array, y: Array, theta: Array, penalty: Array) -> tuple[
         P(θ) = Σ_n [log(1 + e^z_n) - y_n z_n] + ½ Σ_j λ_j θ_j²          z = A θ, p = 1/(1 + e^-z)
         ∇ = Aᵀ(p - y) + λ ⊙ θ        H = Aᵀ diag(p (1 - p)) A + diag(λ)        H d = -∇
 
-    Solve the system, do not invert H. Logits of any size must give numbers, though e^-z overflows,
-    and p must be exact for z = -200 too: `sigmoid` is both.
+    Solve the system, do not invert H. Logits of any size must give finite numbers, though e^-z
+    overflows, and p must be exact for z = -200 too: `sigmoid` does both.
 
     Args:
         a: A, rows with a last column of ones for the intercept, (N, E) float64.
-        y: labels 0 or 1, (N,). theta: θ, (E,).
+        y: labels 0 or 1, (N,).
+        theta: θ, (E,).
         penalty: λ_j of each weight, (E,); 0 for the intercept.
     Returns:
         ∇ (E,) and d (E,). No argument is changed.
@@ -84,11 +85,11 @@ def _objective(a: Array, y: Array, theta: Array, penalty: Array) -> float:
 
 
 def _refuse_separation(a: Array, y: Array, theta: Array, penalty: Array) -> None:
-    """Without a penalty, a plane that parts the classes proves that there is no minimum."""
+    """Without a penalty there is no minimum if a plane separates the classes: raise ValueError."""
     if not penalty.any() and ((a @ theta) * (2 * y - 1) > 0).all():
         raise ValueError(
-            "a plane parts the two classes without a mistake, so that without a penalty every "
-            "larger weight fits better and there is no best one: set l2 above 0"
+            "a plane parts the two classes without a mistake: without a penalty larger weights "
+            "always fit better and there are no best ones; set l2 above 0"
         )
 
 
@@ -98,12 +99,14 @@ def fit_newton(
     """Logistic regression by Newton's method with step halving.
 
     Args:
-        x: (N, D). y: 0 or 1, (N,). l2: λ, scikit-learn's 1/C; 0 for none.
+        x: (N, D).
+        y: 0 or 1, (N,).
+        l2: λ, scikit-learn's 1/C; 0 for no penalty.
         tol: stops when half the squared Newton decrement, which near the optimum is the distance of
             P from its minimum, is at most tol · (1 + P).
-        max_steps: Newton steps at most; warns with ConvergenceWarning at the end of them.
-    Raises ValueError for a bad table or labels, for l2 = 0 on classes that a plane parts (there is
-    no minimum), or on columns that depend on each other (there are many).
+        max_steps: Newton steps at most; warns with ConvergenceWarning when they are used up.
+    Raises ValueError for a bad table or labels, and for l2 = 0 when a plane separates the classes
+    (there is no minimum) or when columns depend on each other (there are many minima).
     Warns with SeparationWarning when l2 = 0 and some fitted probability is 0 or 1 to rounding.
     """
     a, y, penalty = _design(x, y, l2)
@@ -139,7 +142,7 @@ def _halved(
     value: float,
     decrement: float,
 ) -> tuple[float, float]:
-    """The first of 1, ½, ¼, ... that lowers P by a share of what was promised, and the P there.
+    """The first of 1, ½, ¼, ... that lowers P by a share of the predicted amount, and P there.
 
     Newton's full step can overshoot far from the optimum, where σ is flat (Armijo's rule; Boyd and
     Vandenberghe, Convex Optimization, section 9.5).
@@ -177,10 +180,10 @@ def fit_gradient_descent(
 ) -> LogisticModel:
     """Logistic regression by gradient descent with the step 1/L, L = ‖A‖²/4 + λ.
 
-    L bounds the Hessian, as p(1 - p) <= ¼, so that P falls in every step. Stops when the gradient
-    is tol of its first norm; warns with ConvergenceWarning when `steps` were not enough. tol=0
-    asks for all the steps, and there is nothing to warn of.
-    Raises ValueError as `fit_newton` does, but for columns that depend on each other.
+    L bounds the Hessian, since p(1 - p) <= ¼, so P falls in every step. Stops when the gradient's
+    norm is tol of its first norm; warns with ConvergenceWarning when `steps` were not enough. tol=0
+    takes all the steps and gives no warning.
+    Raises ValueError as `fit_newton` does, except for columns that depend on each other.
     """
     a, y, penalty = _design(x, y, l2)
     rate = 1.0 / (np.linalg.norm(a, 2) ** 2 / 4 + l2)
@@ -201,13 +204,14 @@ def fit_gradient_descent(
 
 
 def reliability(y: Array, p: Array, bins: int = 10) -> tuple[Array, Array, Array]:
-    """Calibration curve: of the cases called p, how many came true?
+    """Calibration curve: among the cases with predicted probability p, the share with y = 1.
 
     Args:
-        y: what happened, 0 or 1, (N,). p: predicted probability of 1, (N,).
+        y: the true label, 0 or 1, (N,).
+        p: predicted probability of 1, (N,).
         bins: equal parts of [0, 1]; p = 1 belongs to the last, other borders to the part above.
     Returns:
-        Of each bin that has a case (B <= bins of them): mean p, share of y = 1, and cases.
+        For each bin that has a case (B <= bins of them): mean p, share of y = 1, number of cases.
     Raises ValueError for no cases, a y that is not 0 or 1, a p that is not from 0 to 1.
     """
     y, p = np.asarray(y, dtype=float), np.asarray(p, dtype=float)

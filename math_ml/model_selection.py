@@ -1,8 +1,8 @@
-"""Choosing a model without fooling oneself: splits, folds, and scaling that does not leak.
+"""Choosing a model with an honest estimate: splits, folds, and scaling without leakage.
 
-Whatever is learned from rows (means and deviations, which columns to keep, α) is learned from
-training rows alone, and inside cross-validation from each fold's training part alone (The Elements
-of Statistical Learning, section 7.10.2, "The Wrong and Right Way to Do Cross-validation").
+Everything that is learned from rows (means and deviations, which columns to keep, α) is learned
+from training rows alone, and inside cross-validation from each fold's training part alone (The
+Elements of Statistical Learning, section 7.10.2, "The Wrong and Right Way to Do Cross-validation").
 Letters: N rows, D columns, K folds.
 """
 
@@ -23,7 +23,7 @@ Fold = tuple[Array, Array]
 """Indices of the training rows, and of the validation rows."""
 Predictor = Callable[[Array], Array]
 Fit = Callable[[Array, Array], Predictor]
-"""From training rows and targets to a function that predicts for other rows."""
+"""Takes training rows and targets; returns a function that predicts for other rows."""
 
 
 @dataclass
@@ -42,10 +42,10 @@ class Standardizer:
         """Mean and deviation of each column of x (N, D): cls(mean, std), both (D,) float64.
 
         The deviation is √(Σ (x - mean)²/N). A column with one value only gets the deviation 1, so
-        that it becomes 0 and not NaN, and is named in one checks.ConstantColumnWarning for all such
-        columns. Decide that by max = min: the rounded deviation of such a column need not be 0.
+        that it becomes 0 and not NaN. One checks.ConstantColumnWarning names all such columns. Find
+        them by max = min: the rounded deviation of such a column need not be 0.
         Sums and squares may overflow, or vanish, where x does not: divide a column by its largest
-        |x| first, and multiply mean and deviation by it in the end.
+        |x| first, and multiply mean and deviation by it at the end.
         x is not changed; it may be float32 or integers, the computation is in float64.
         Raises ValueError for a value that is NaN or infinite (`checks.table(x)` does).
         """
@@ -64,7 +64,7 @@ class Standardizer:
         return cls(size * x.mean(axis=0), np.where(constant, 1.0, size * x.std(axis=0)))
 
     def __call__(self, x: Array) -> Array:
-        """(x - mean)/std of rows (N, D), whichever rows they are."""
+        """(x - mean)/std of any rows (N, D)."""
         return (np.asarray(x, dtype=np.float64) - self.mean) / self.std
 
 
@@ -86,8 +86,8 @@ def k_fold(rows: int, folds: int, seed: int = 0) -> list[Fold]:
     pair's `train`.
 
     The rows are shuffled first, by np.random.default_rng(seed): tables are often sorted, and a fold
-    of one kind of row judges nothing. The sizes of the K `valid` differ by one row at most. The
-    same seed gives the same pairs, and NumPy's global generator is not touched.
+    with one kind of row only is a useless test. The sizes of the K `valid` differ by one row at
+    most. The same seed gives the same pairs, and NumPy's global generator is not used.
 
     Raises ValueError unless 2 <= folds <= rows.
     """
@@ -98,7 +98,7 @@ def k_fold(rows: int, folds: int, seed: int = 0) -> list[Fold]:
 
 
 def standardized(fit: Fit) -> Fit:
-    """`fit` on standardised columns: the scaling becomes part of the model, and so of each fold."""
+    """`fit` on standardised columns: the scaling is part of the model, so each fold has its own."""
 
     def scaled(x: Array, y: Array) -> Predictor:
         scale = Standardizer.fit(x)
@@ -130,7 +130,7 @@ def best_of(errors: Array, one_standard_error: bool = False) -> int:
 
     For the second, fits go from the simplest to the most complex (ESL, section 7.10.1). A fit with
     an error that is NaN is never chosen.
-    Raises ValueError when all are, and for one standard error of a single fold.
+    Raises ValueError when all are, and when the rule needs a standard error but has a single fold.
     """
     means = np.where(np.isnan(errors), np.inf, errors).mean(axis=1)
     best = int(means.argmin())
@@ -145,22 +145,22 @@ def best_of(errors: Array, one_standard_error: bool = False) -> int:
 
 
 def r2(y: Array, predicted: Array) -> float:
-    """1 - Σ(y - ŷ)²/Σ(y - mean y)²: 1 is perfect, 0 what the mean of these y gets, < 0 worse."""
+    """1 - Σ(y - ŷ)²/Σ(y - mean y)²: 1 is perfect, predicting the mean of y gets 0, < 0 is worse."""
     if y.max() == y.min():  # their rounded spread need not be 0
         raise ValueError("r2 needs targets that differ: all of them are equal")
     off = y - y.mean()
-    size = np.abs(off).max()  # that no square overflows or vanishes
+    size = np.abs(off).max()  # so that no square overflows or vanishes
     return 1 - float((((y - predicted) / size) ** 2).sum() / ((off / size) ** 2).sum())
 
 
 def most_correlated(x: Array, y: Array, count: int) -> Array:
     """Indices (count,) of the columns with the greatest |correlation| with y.
 
-    A selection that looks at y, and so belongs inside the folds. A column with one value only
-    correlates with nothing.
+    This selection uses y, so it belongs inside the folds. A column with one value only has the
+    correlation 0.
     """
     xc, yc = x - x.mean(axis=0), y - y.mean()
-    constant = x.max(axis=0) == x.min(axis=0)  # centred they may be rounding errors, and not 0
+    constant = x.max(axis=0) == x.min(axis=0)  # after centring they may be rounding errors, not 0
     length = np.where(constant, np.inf, column_norms(xc))
     score = np.abs((xc / length).T @ yc)
     return np.argsort(-score)[:count]

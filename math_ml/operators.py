@@ -1,6 +1,6 @@
-"""What the week's linear algebra takes: matrices, vectors, and operators v -> A v; all checked.
+"""Arguments of the week's linear algebra: matrices, vectors, and operators v -> A v; all checked.
 
-An iterative method never looks inside A, it multiplies by it: so it takes an array or a function.
+An iterative method only multiplies by A, so A may be an array or a function.
 float32 stays float32; whole numbers become float64.
 """
 
@@ -30,7 +30,7 @@ def _finite(a: Array, name: str) -> Array:
 
 
 def as_matrix(a: Array, name: str = "a") -> Array:
-    """a (M, N) as float32 or float64, not copied when it is one.
+    """a (M, N) as float32 or float64, not copied when it already has that type.
 
     Raises ValueError for another number of axes, no entries, NaN or infinity, and says where.
     """
@@ -85,7 +85,7 @@ def unit_vector(start: Array, name: str = "start") -> Array:
     start = as_vector(start, name)
     if not start.any():
         raise ValueError(f"{name} is 0 and has no direction: take a random vector")
-    start = start / np.abs(start).max()  # first, as a norm below the smallest float is rounded
+    start = start / np.abs(start).max()  # first, because a norm below the smallest float is rounded
     return start / np.linalg.norm(start)
 
 
@@ -108,8 +108,8 @@ def column_norms(a: Array) -> Array:
 def as_operator(a: Operator, size: int) -> Apply:
     """The function v (size,) -> A v; an array must be symmetric and (size, size).
 
-    A function is believed to be linear and symmetric: nothing here can check that cheaply. What A v
-    is, is checked each time. Raises ValueError for another shape, NaN or infinity.
+    A function is assumed to be linear and symmetric: that cannot be checked cheaply. Its result A v
+    is checked each time. Raises ValueError for another shape, NaN or infinity.
     """
     if callable(a):
         return lambda v: _fits(as_vector(a(v), "a(v)"), size)

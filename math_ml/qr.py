@@ -31,7 +31,7 @@ def reflector(x: Array) -> tuple[Array, float, float]:
         β = -sign(x₀) ‖x‖        v = (x - β e₁) / (x₀ - β)        τ = (β - x₀) / β
 
     When x₁, x₂, ... are all 0 there is nothing to do: τ = 0, β = x₀, v = e₁. The squares in ‖x‖
-    may overflow, or vanish, where x does not, and so may x₀ - β: divide x by its largest |x_i|
+    may overflow, or vanish, where x does not, and x₀ - β may too: divide x by its largest |x_i|
     first, which changes neither v nor τ, and multiply β by it.
 
     Args:
@@ -52,7 +52,7 @@ def reflector(x: Array) -> tuple[Array, float, float]:
 
 @dataclass(frozen=True)
 class Factors:
-    """A = Q R with Q left as its reflections."""
+    """A = Q R with Q stored as its reflections."""
 
     vectors: Array
     """(M, K): column k holds v of the k-th reflection, 0 above its row k."""
@@ -122,7 +122,7 @@ def solve_triangular(r: Array, b: Array, lower: bool = False) -> Array:
     """x with R x = b by back substitution, or by forward substitution when R is lower triangular.
 
     Args:
-        r: (D, D); the other triangle is not looked at.
+        r: (D, D); the other triangle is not read.
         b: (D,) or (D, P).
     Raises:
         ValueError for shapes that do not fit, an entry that is not finite, or a 0 on the diagonal:
@@ -146,8 +146,8 @@ def solve_triangular(r: Array, b: Array, lower: bool = False) -> Array:
 def least_squares(a: Array, b: Array) -> Array:
     """x (N,) or (N, P) that minimises ‖b - A x‖, by R x = Qᵀ b.
 
-    |r_kk| is the distance of column k from the plane of the columns before it: where that is
-    rounding error beside the column's length, the column follows from them.
+    |r_kk| is the distance of column k from the plane of the columns before it. If this distance is
+    only rounding error compared with the column's length, the column depends on them.
 
     Raises ValueError when A (M, N) has fewer rows than columns, or for the first dependent column.
     """

@@ -17,7 +17,7 @@ Params = dict[str, Array]
 
 
 def init(columns: int, classes: int, dtype: type = np.float32) -> Params:
-    """Zeros: W (D, K) and b (K,). The loss is convex, so that any start will do."""
+    """Zeros: W (D, K) and b (K,). The loss is convex, so any start is fine."""
     return {"W": np.zeros((columns, classes), dtype), "b": np.zeros(classes, dtype)}
 
 
@@ -36,13 +36,16 @@ def loss_and_gradient(
         L = -mean_n log p_n(label) + λ/2 Σ W²
         ∂L/∂W = xᵀ(p - onehot)/N + λ W              ∂L/∂b = Σ_n (p - onehot)/N
 
-    Taking off the row's maximum changes nothing but keeps e^z from overflowing. b is not penalised.
-    Nothing becomes NaN however large finite logits and weights are: beside λ = 0 even an infinite
-    Σ W² counts as nothing, and L is infinite only where log p, or the penalty, is beyond the dtype.
+    Subtracting the row's maximum leaves the result as it is and keeps e^z from overflowing. b is
+    not penalised. Nothing becomes NaN however large finite logits and weights are: with λ = 0 the
+    penalty is 0 even if Σ W² is infinite, and L is infinite only where log p, or the penalty, is
+    beyond the dtype.
 
     Args:
         params: "W" (D, K) and "b" (K,), of one float dtype; not changed.
-        x: (N, D) of the same dtype, not changed. labels: classes 0..K-1, integers, (N,). l2: λ.
+        x: (N, D) of the same dtype, not changed.
+        labels: classes 0..K-1, integers, (N,).
+        l2: λ.
     Returns:
         L as a float, and the gradients under "W" and "b", in the dtype of the parameters.
     """
@@ -76,7 +79,7 @@ def fit_softmax(
 ) -> tuple[Params, float]:
     """All rows at once, by Nesterov's accelerated gradient with restarts, in float64.
 
-    For tables small enough: it ends at the optimum and has no rate to choose. Returns the
+    For small tables: it ends at the optimum and has no learning rate to choose. Returns the
     parameters and L. Stops when no entry of the gradient is above tol; warns with
     ConvergenceWarning when `steps` were not enough. Raises ValueError for a bad table or labels.
     """
@@ -98,7 +101,7 @@ def fit_softmax(
             break
         new = {k: ahead[k] - grads[k] / bound for k in w}
         if sum(float(((ahead[k] - new[k]) * (new[k] - w[k])).sum()) for k in w) > 0:
-            t = 1.0  # the momentum points uphill: begin it anew
+            t = 1.0  # the momentum points uphill: restart it
         t_next = (1 + (1 + 4 * t * t) ** 0.5) / 2
         ahead = {k: new[k] + (t - 1) / t_next * (new[k] - w[k]) for k in w}
         w, t = new, t_next

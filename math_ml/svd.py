@@ -3,12 +3,12 @@
 Halko, Martinsson and Tropp 2011, "Finding structure with randomness", algorithms 4.4 (randomised
 subspace iteration) and 5.1 (direct SVD). Shapes: A (M, N), k the rank, l = k + oversampling.
 
-    Y = A Ω          a Gaussian sketch (N, l): Y spans nearly what A's leading k columns U span
-    Y ← A Aᵀ Y       q times: multiplies what is small, beside what is large, by (σ_j/σ_i)²
-    A ≈ Q Qᵀ A       Q an orthonormal basis of Y; the small matrix QᵀA has the SVD that is wanted
+    Y = A Ω          Ω Gaussian (N, l): Y spans nearly the space of A's leading k left vectors U
+    Y ← A Aᵀ Y       q times: shrinks a small σ_j relative to a large σ_i by (σ_j/σ_i)² each time
+    A ≈ Q Qᵀ A       Q an orthonormal basis of Y; the SVD of the small matrix QᵀA gives A's
 
 2 q + 2 products of A with l columns replace the cubic work of a whole SVD. Ω misses a direction
-only with small probability, and oversampling makes it tiny.
+only with small probability, and oversampling makes this probability tiny.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ def randomized_svd(
 ) -> tuple[Array, Array, Array]:
     """The `rank` largest singular values and their vectors: A ≈ U diag(s) Vᵀ.
 
-        Ω: (N, l) standard normal, l = rank + oversampling, but not above min(M, N)
+        Ω: (N, l) standard normal, l = rank + oversampling, at most min(M, N)
         Q = orth(A Ω)
         power_iterations times:  Q ← orth(Aᵀ Q),  Q ← orth(A Q)
-        Ũ, s, Vᵀ = svd(Qᵀ A)         U = Q Ũ         cut all three to `rank`
+        Ũ, s, Vᵀ = svd(Qᵀ A)         U = Q Ũ         keep `rank` of all three
 
     orth(Y) is Q of np.linalg.qr(Y): without it every column of Y turns towards the first singular
     vector, and those with σ below eps^(1/(2q+1)) σ₁ are lost to rounding.
@@ -38,8 +38,9 @@ def randomized_svd(
 
     Args:
         a: (M, N), float32 or float64; results have its dtype. Not changed.
-        rank: k. power_iterations: q; 4 is enough even for singular values that fall as slowly
-            as 1/√i, 0 is enough where they fall fast.
+        rank: k.
+        power_iterations: q; 4 is enough even for singular values that fall as slowly as 1/√i,
+            0 is enough where they fall fast.
         seed: of np.random.default_rng.
     Returns:
         U (M, k), s (k,) descending, Vᵀ (k, N).
@@ -87,7 +88,7 @@ def _check_values(a: Array, s: Array, rank: int) -> None:
 def approximation_error(a: Array, u: Array, s: Array, vt: Array) -> tuple[float, float]:
     """‖A - U diag(s) Vᵀ‖ in the spectral and in the Frobenius norm, computed densely."""
     rest = a - (u * s) @ vt
-    size = float(np.abs(rest).max()) or 1.0  # that no square overflows or vanishes
+    size = float(np.abs(rest).max()) or 1.0  # so that no square overflows or vanishes
     rest = rest / size
     gram = rest.T @ rest if rest.shape[0] > rest.shape[1] else rest @ rest.T
     return size * float(np.linalg.eigvalsh(gram)[-1] ** 0.5), size * float(np.linalg.norm(rest))

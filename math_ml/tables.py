@@ -1,4 +1,4 @@
-"""The week's studies of tables: each takes data and gives numbers, and the stuff of its figures.
+"""The week's studies of tables: each takes data and returns numbers and the data of its figures.
 
 Every choice (α, λ, which columns) is made on training rows, by cross-validation with the scaling
 inside each fold; test rows are used once, by the last line of a study. Letters: N rows, D columns,
@@ -21,7 +21,7 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Path:
-    """What one penalty does: weights (A, D) and fold errors (A, K) for each of `alphas` (A,)."""
+    """One kind of penalty: weights (A, D) and fold errors (A, K) for each of `alphas` (A,)."""
 
     alphas: Array
     coefs: Array
@@ -42,7 +42,7 @@ class Regression:
 
 
 def regression(data: TableData, folds: int, seed: int) -> Regression:
-    """Choose α for ridge and lasso on the training rows; judge both, and least squares, on the
+    """Choose α for ridge and lasso on the training rows; test both, and least squares, on the
     test rows.
     """
     scale = Standardizer.fit(data.x_train)
@@ -90,7 +90,7 @@ class Classification:
 
     l2: float
     newton: Array
-    """P less its minimum, over the rows, before each step of Newton's method."""
+    """(P - minimum of P) / rows before each step of Newton's method."""
     descent: Array
     """The same for gradient descent with the step 1/L."""
     labels: Array
@@ -102,8 +102,8 @@ class Classification:
 
 
 def classification(data: TableData, folds: int, seed: int, steps: int) -> Classification:
-    """Choose λ by the log-loss of held-out folds; fit by Newton, and for `steps` steps by gradient
-    descent beside it.
+    """Choose λ by the log-loss of held-out folds; fit by Newton's method and, to compare, by
+    `steps` steps of gradient descent.
     """
     y = data.y_train
     parts = model_selection.k_fold(len(y), folds, seed)
@@ -140,8 +140,8 @@ def descent_excess(
 ) -> tuple[Array, float]:
     """Least squares by gradient descent with the step step_size/L on training rows.
 
-    Returns the loss above the least one, in percent of it, before each step and at the end
-    (steps + 1,), and the condition number of xᵀx/N, which is what those steps must overcome.
+    Returns the loss above the minimum, in percent of the minimum, before each step and at the end
+    (steps + 1,), and the condition number of xᵀx/N, which decides how many steps are needed.
     """
     x = data.x_train
     if columns == "standardized":
@@ -162,9 +162,9 @@ def descent_excess(
 def noise_r2(selection: Literal["inside", "outside"], seed: int, draws: int = 10) -> float:
     """Cross-validated R² of predicting pure noise from pure noise, mean of a few draws of it.
 
-    50 rows, 5,000 columns, of which the 10 that correlate most with the target are kept: inside
-    each fold, by its training rows; or outside, once, by all of them. The second way has seen the
-    answers of the rows that it is judged on (ESL, section 7.10.2, with as many rows and columns).
+    50 rows, 5,000 columns. The 10 that correlate most with the target are kept: chosen inside each
+    fold, from its training rows; or outside, once, from all rows. The second way has used the
+    targets of the rows that it is tested on (ESL, section 7.10.2, with as many rows and columns).
     """
     rng = np.random.default_rng((seed, 7102))
     scores = []

@@ -38,19 +38,19 @@ class Config(LabConfig):
     momentum: float = 0.9
     """Momentum of its steps."""
     l2: float = 1e-3
-    """Its penalty on squared weights (λ, on the mean loss)."""
+    """Its penalty λ on squared weights (added to the mean loss)."""
     folds: int = 10
     """Folds of the cross-validation that chooses every penalty of the tables."""
     wine: bool = True
-    """Predict the quality of wines too, when their table is here or can be downloaded."""
+    """Also predict the quality of wines, if their table is present or can be downloaded."""
     columns: Literal["standardized", "raw"] = "standardized"
-    """What gradient descent sees of the diabetes table: scaled columns, or columns as measured."""
+    """Columns of the diabetes table for gradient descent: standardised, or as measured."""
     gd_steps: int = 100
-    """Steps that gradient descent takes there."""
+    """Steps of gradient descent on the diabetes table."""
     gd_step_size: float = 1.0
     """Its step, in units of 1/L, L the largest eigenvalue of the Hessian; stable below 2."""
     selection: Literal["inside", "outside"] = "inside"
-    """Where columns of pure noise are chosen: inside the folds, or outside by all the rows."""
+    """Where columns of pure noise are selected: inside each fold, or once outside on all rows."""
     threads: int = 1
     """Threads of the matrix products."""
 
@@ -106,7 +106,7 @@ def train(cfg: Config, run: Run) -> None:
             run.log({"valid/loss": valid_loss, "valid/accuracy": accuracy}, step)
     run.save()
 
-    # The test set is looked at here, once: every choice was made on held-out training images.
+    # The test set is used here, once: every choice was made on held-out training images.
     logits = softmax.logits(params, _rows(data, data.test.x))
     test_accuracy = 100 * float((logits.argmax(axis=1) == data.test.y).mean())
     run.result({"test_accuracy": test_accuracy, **_tables(cfg, run)})

@@ -1,10 +1,10 @@
-"""Nonlinearities whose derivative follows from their own output, so only the output need be kept.
+"""Nonlinearities whose derivative follows from their output, so only the output must be stored.
 
     relu          a = max(z, 0)              da/dz = 1 where a > 0, else 0
     scaled_tanh   a = A tanh(S z)            da/dz = S (A - a²/A),   A = 1.7159, S = 2/3
 
-LeCun et al. 1998 use the second (Appendix A): A and S are such that f(±1) = ±1 and the curvature is
-greatest there, so that targets of ±1 keep the units out of saturation.
+LeCun et al. 1998 use the second (Appendix A): A and S are chosen so that f(±1) = ±1 and the
+curvature is greatest there; targets of ±1 then keep the units out of saturation.
 Shapes: N examples, H units.
 """
 

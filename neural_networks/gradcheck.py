@@ -1,4 +1,4 @@
-"""The gradient measured rather than derived: the oracle that needs no library."""
+"""The gradient by finite differences: a reference that needs no library."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def numerical_gradient(loss: Callable[[], float], w: Array, eps: float = 1e-6) -
         ∂L/∂w_i ≈ (L(w + ε e_i) - L(w - ε e_i)) / 2ε       error O(ε²), rounding O(u/ε)
 
     Args:
-        loss: computes L from the arrays as they now are, among them w.
-        w: float64, any shape; every entry is moved and put back, so that w ends as it began.
+        loss: computes L from the present values of the arrays, w among them.
+        w: float64, any shape; every entry is changed and restored, so w is the same afterwards.
         eps: ε. Near the cube root of the rounding unit u both errors are small: 1e-6 for float64.
     Returns:
         The gradient, of w's shape.
@@ -41,7 +41,7 @@ def numerical_gradient(loss: Callable[[], float], w: Array, eps: float = 1e-6) -
 
 
 def relative_error(a: Array, b: Array) -> float:
-    """‖a - b‖ / (‖a‖ + ‖b‖): 0 when equal, about 1e-8 for a right gradient in float64.
+    """‖a - b‖ / (‖a‖ + ‖b‖): 0 when equal, about 1e-8 for a correct gradient in float64.
 
     Computed in float64 from a and b divided by their largest entry, so that squares neither
     overflow nor vanish: gradients of 1e-25 in float32 would all seem equal. NaN for a NaN.

@@ -1,7 +1,7 @@
-"""From stored bytes to the network's input: standardising, and shifting images by a pixel or so.
+"""From stored bytes to the network's input: standardising, and shifting images by a few pixels.
 
-Inputs of mean 0 and deviation 1 are the advice of LeCun et al. 1998b ("Efficient BackProp", §4.3).
-Shifted copies are new examples for nothing: a digit one pixel further on is the same digit.
+LeCun et al. 1998b recommend inputs of mean 0 and deviation 1 ("Efficient BackProp", §4.3).
+Shifted copies are new examples at no cost: a digit moved by one pixel is the same digit.
 Shapes: N images, C channels, D = C·height·width inputs, B images in a batch.
 """
 
@@ -43,7 +43,7 @@ class Scaling:
 def shifts(images: Array, pixels: int) -> Array:
     """Every image at every shift of up to p pixels: (N, C, 2p+1, 2p+1, height, width), a view.
 
-    What moves in from outside the image is 0. The unshifted image is at [:, :, p, p].
+    Pixels from outside the image are 0. The unshifted image is at [:, :, p, p].
     """
     rim = (pixels, pixels)
     padded = np.pad(images, ((0, 0), (0, 0), rim, rim))
@@ -53,7 +53,7 @@ def shifts(images: Array, pixels: int) -> Array:
 def shifted_batch(windows: Array, indices: Array, seed: int, step: int) -> Array:
     """Images `indices` (B,) of `shifts`, each at a random shift of its own: (B, C, height, width).
 
-    A pure function of (seed, step), so that a resumed run draws what the first would have drawn.
+    A pure function of (seed, step), so a resumed run draws the same shifts.
     """
     rng = np.random.default_rng((seed, step))
     down, right = rng.integers(windows.shape[2], size=(2, len(indices)))

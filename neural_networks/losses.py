@@ -1,4 +1,4 @@
-"""Softmax cross-entropy and its gradient, in the form that cannot overflow.
+"""Softmax cross-entropy and its gradient, in a form that cannot overflow.
 
     log p_k = z_k - logsumexp(z)             L = -(1/N) Σ_n Σ_k q_nk log p_nk
     ∂L/∂z = (p - q) / N
@@ -24,7 +24,7 @@ def cross_entropy(logits: Array, labels: Array, smoothing: float = 0.0) -> tuple
         q = (1 - ε) onehot(label) + ε/K
         L = mean_n Σ_k -q log p                      ∂L/∂z = (p - q) / N
 
-    Two float32 logits may lie further apart than float32 reaches: log p is then -∞, p is 0, and L
+    The difference of two float32 logits may be beyond float32: log p is then -∞, p is 0, and L
     is ∞ if q is not 0. Where q is 0, q log p is 0: neither L nor its gradient is ever NaN.
 
     Args:

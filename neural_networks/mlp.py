@@ -3,7 +3,7 @@
     z = x W1 + b1       h = f(z)       logits = h W2 + b2
 
 LeCun et al. 1998, section III.C: the one-hidden-layer fully connected network, 784-300-10. The
-parameters are a plain dict of arrays: optimiser and checkpoint need to know nothing else.
+parameters are a plain dict of arrays, which is all that optimiser and checkpoint need.
 Shapes: N examples, D inputs, H hidden units, K classes.
 """
 
@@ -52,7 +52,7 @@ def forward(params: Params, x: Array, activation: Activation = relu) -> tuple[Ar
         h = f(x W1 + b1)        logits = h W2 + b2
 
     Args:
-        x: (N, D), in the dtype of the parameters. Neither is changed.
+        x: (N, D), in the dtype of the parameters. Neither x nor a parameter is changed.
         activation: f; `activation.apply(z)` writes f(z) into z.
     Returns:
         logits (N, K) and h (N, H).

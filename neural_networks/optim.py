@@ -1,8 +1,8 @@
 """SGD with momentum, Adam, and a learning-rate schedule; by hand and in place.
 
-Conventions are PyTorch's, so that torch.optim can be the oracle: weight decay is added to the
-gradient in SGD (L2), and taken from the weights in Adam (AdamW, Loshchilov and Hutter 2019).
-Every array keeps its place and dtype; the work is done in one scratch buffer per parameter.
+The conventions are PyTorch's, so torch.optim can be the reference: weight decay is added to the
+gradient in SGD (L2), and subtracted from the weights in Adam (AdamW, Loshchilov and Hutter 2019).
+Arrays are updated in place and keep their dtype, with one scratch buffer per parameter.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Params = dict[str, Array]
 
 
 class SGD:
-    """Stochastic gradient descent with momentum (Polyak 1964), Nesterov's form by choice.
+    """Stochastic gradient descent with momentum (Polyak 1964), optionally in Nesterov's form.
 
     v ← μ v + (g + λ w)        w ← w - η v             Nesterov: w ← w - η (g + λ w + μ v)
     """
@@ -45,7 +45,7 @@ class SGD:
             grads: g by name, each of its parameter's shape; they may be overwritten.
             lr: η, the learning rate of this step.
         Uses self.params (w), self.state["v"] (v), self.momentum (μ), self.weight_decay (λ) and
-        self.nesterov; the arrays w and v are changed in place (a checkpoint holds on to them).
+        self.nesterov; the arrays w and v are changed in place (a checkpoint refers to them).
         self._scratch has a free array per parameter.
         """
         for name, w in self.params.items():
@@ -95,8 +95,8 @@ class Adam:
             grads: g by name, each of its parameter's shape; they may be overwritten.
             lr: η, the learning rate of this step.
         Uses self.params (w), self.betas (β1, β2), self.eps (ε), self.weight_decay (λ) and
-        self.state ("t", "m", "v"); the arrays w, m and v are changed in place (a checkpoint holds
-        on to them). self._scratch has a free array per parameter.
+        self.state ("t", "m", "v"); the arrays w, m and v are changed in place (a checkpoint refers
+        to them). self._scratch has a free array per parameter.
         """
         beta1, beta2 = self.betas
         self.state["t"] += 1

@@ -31,9 +31,9 @@ class Config(LabConfig):
     validation: float = 0.1
     """Share of the training images held out for the validation curve; never trained on."""
     inputs: Literal["standardized", "unit", "raw"] = "standardized"
-    """Pixels as mean 0 and deviation 1, as 0..1, or as 0..255."""
+    """Scale of the pixels: mean 0 and deviation 1, 0..1, or 0..255."""
     shift: int = 1
-    """Each training image is moved by up to this many pixels each way, anew in every epoch."""
+    """Each training image is shifted by up to this many pixels each way, newly in every epoch."""
     hidden: int = 300
     """Hidden units."""
     activation: Literal["relu", "scaled_tanh"] = "relu"
@@ -41,7 +41,7 @@ class Config(LabConfig):
     init_scale: float = 1.0
     """Factor on the deviation of the initial weights."""
     optimizer: Literal["sgd", "adam"] = "sgd"
-    """Update rule; adam wants a learning rate near 0.002."""
+    """Update rule; adam needs a learning rate near 0.002."""
     lr: float = 0.1
     """Peak learning rate; it falls to 0 linearly."""
     warmup: float = 0.05
@@ -49,9 +49,9 @@ class Config(LabConfig):
     momentum: float = 0.9
     """Momentum of SGD."""
     nesterov: bool = False
-    """Nesterov's form of momentum."""
+    """Use Nesterov's form of momentum."""
     weight_decay: float = 5e-5
-    """Pull of the weights towards 0: L2 in SGD, decoupled in Adam."""
+    """Weight decay: L2 in SGD, decoupled in Adam."""
     smoothing: float = 0.05
     """Label smoothing: this much of every target is spread over all classes."""
     batch_size: int = 128
@@ -122,7 +122,7 @@ def train(cfg: Config, run: Run) -> None:
             run.log({"valid/loss": valid_loss, "valid/accuracy": accuracy}, step)
     run.save()
 
-    # The test set is looked at here, once: every choice was made on held-out training images.
+    # The test set is used here, once: every choice was made on held-out training images.
     logits, _ = mlp.forward(params, scale(data.test.x), f)
     run.result({"test_accuracy": _accuracy(logits, data.test.y)})
     run.plot("loss", "train/loss", "valid/loss", logy=True)
@@ -144,7 +144,7 @@ def _accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def _draw(run: Run, data: ImageData, params: Params, logits: np.ndarray) -> None:
-    """The surest mistakes on the test set, and the weights into the most influential units."""
+    """The most confident test mistakes, and the weights into the most influential units."""
     import numpy as np
 
     guess = logits.argmax(axis=1)

@@ -1,4 +1,4 @@
-"""Week 7: a GPT pretrained by the recipe of 2019 and by today's, and how its loss scales."""
+"""Week 7: a GPT pretrained by the 2019 recipe and by today's, and how its loss scales."""
 
 import lazy_loader as lazy
 

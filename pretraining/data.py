@@ -1,7 +1,7 @@
 """A text as one row of tokens, and the batches cut from it.
 
-A model that sees the tokens up to position t is to name token t + 1. So the targets are the inputs
-moved by one, and every position of a window is an example.
+A model that sees the tokens up to position t has to predict token t + 1. So the targets are the
+inputs shifted by one, and every position of a window is an example.
 
 Letters: B windows in a batch, T tokens in a window (the context).
 """
@@ -18,9 +18,10 @@ from labkit.data import batch_indices
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, text: str) -> Tensor:
-    """Tokens of a text, int64 (n,). Cut line by line, which is where byte pairs end anyway.
+    """Tokens of a text, int64 (n,). Encoded line by line: byte pairs never cross a line end.
 
-    Letters that spell a special token, such as <|endoftext|>, stay letters: no text can end itself.
+    Letters that spell a special token, such as <|endoftext|>, are encoded as letters, so a text
+    cannot contain an END token.
     """
     backend = tokenizer.backend_tokenizer
     before, backend.encode_special_tokens = backend.encode_special_tokens, True
@@ -36,10 +37,10 @@ def inputs_and_targets(
     """Windows of a text, and for each of their tokens the one that follows.
 
     Args:
-        tokens: (n,). starts: int64 (B,), positions at which the windows begin, on the device of
-            the tokens.
+        tokens: (n,).
+        starts: int64 (B,), positions at which the windows begin, on the device of the tokens.
         length: T.
-        shift: how far after its input a target stands; right is 1.
+        shift: distance from an input to its target; 1 is correct.
     Returns:
         inputs (B, T), whose row b is tokens[starts[b]], tokens[starts[b] + 1], ...; and targets
         (B, T), the same windows moved by `shift`.
@@ -49,7 +50,7 @@ def inputs_and_targets(
 
 
 def count_windows(tokens: Tensor, length: int, shift: int = 1) -> int:
-    """Windows side by side that a text holds, wherever the first one begins.
+    """How many windows side by side fit into a text, wherever the first one begins.
 
     Raises UsageError when there is none.
     """
@@ -67,8 +68,8 @@ def sample_batch(
 ) -> tuple[Tensor, Tensor]:
     """Batch number `step`, a pure function of (seed, step): see `inputs_and_targets`.
 
-    An epoch cuts the text into windows side by side and takes each once, in random order. Where the
-    first one begins is drawn anew for every epoch, so that the cuts fall elsewhere.
+    An epoch cuts the text into windows side by side and uses each once, in random order. The start
+    of the first window is drawn anew for every epoch, so the cuts differ.
 
     Raises UsageError as `count_windows` does.
     """

@@ -5,8 +5,8 @@
     word perplexity      e^(total nats / words): what the tables of WikiText-2 state, where every
                          end of a line counts as a word of its own
 
-Every token of the text is predicted once, the first from END. The text is cut into windows of the
-context side by side, and a token sees only what its window holds before it: windows that overlap
+Every token of the text is predicted once, the first from END. The text is cut into adjacent windows
+of the context's length, and a token sees only earlier tokens of its window: overlapping windows
 would give a better number for the same model, at many times the cost.
 """
 
@@ -36,8 +36,8 @@ def bits_per_byte(nats: float, text: str) -> float:
 def word_perplexity(nats: float, text: str) -> float:
     """e to the nats of the whole text over its words (Merity et al. 2016).
 
-    Words are what white space separates, and one `<eos>` for the end of each line: a text of 3
-    lines, each ended by \\n, counts 3 of them. Whatever the tokenizer, the words stay these.
+    Words are separated by white space, and each line's end counts as one more word, `<eos>`: a text
+    of 3 lines, each ended by \\n, has 3 of them. The words do not depend on the tokenizer.
     """
     words = len(text.split()) + text.count("\n")
     return math.exp(nats / words)
@@ -45,8 +45,8 @@ def word_perplexity(nats: float, text: str) -> float:
 
 @torch.no_grad()
 def negative_log_likelihood(model: GPT, tokens: Tensor, start: int) -> float:
-    """Nats of a whole text, tokens (n,), of which each is predicted once; `start` goes before the
-    first. The model is left in the mode that it was in."""
+    """Nats of a whole text, tokens (n,), each predicted once; `start` precedes the first. The
+    model's mode is restored."""
     was_training = model.training
     model.eval()
     row = torch.cat([tokens.new_tensor([start]), tokens])
@@ -69,10 +69,10 @@ def token_losses(model: GPT, x: Tensor, y: Tensor) -> Tensor:
 
 @torch.no_grad()
 def future_gap(model: GPT, tokens: Tensor, windows: int = 32) -> float:
-    """Nats per token that a model owes to the future: 0 for a model with a right mask.
+    """Leakage from future tokens in nats per token: 0 for a model with a correct mask.
 
     The loss of a token when its window is cut off right before it, minus its loss in the whole
-    window, at three places of `windows` windows.
+    window, at three positions of `windows` windows.
     """
     was_training = model.training
     model.eval()
@@ -89,8 +89,8 @@ def future_gap(model: GPT, tokens: Tensor, windows: int = 32) -> float:
 
 @torch.no_grad()
 def target_offset(model: GPT, tokens: Tensor, windows: int = 32) -> int:
-    """Which token the model's predictions fit best: 1 is the next one, 0 the one just read, 2 the
-    one after the next (of 0 to 3)."""
+    """The offset, 0 to 3, of the token that the predictions fit best: 0 is the current token, 1 the
+    next, 2 the one after that."""
     was_training = model.training
     model.eval()
     starts, length = spread(tokens, model.shape.context, windows)

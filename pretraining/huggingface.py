@@ -1,7 +1,7 @@
 """To Hugging Face and back: the same weights under other names, and the same logits.
 
     gpt2      GPT2LMHeadModel       keeps its matrices transposed (Conv1D: x W instead of x Wᵀ)
-    modern    NanoChatForCausalLM   turns halves of a head instead of neighbours, and the other way
+    modern    NanoChatForCausalLM   rotates halves of a head, not neighbours; opposite direction
 
 Both open with AutoModelForCausalLM, without code of ours.
 """
@@ -32,17 +32,17 @@ from pretraining.variants import FAMILIES, refuse_other_weights, shape_of
 
 @exercise(minutes=20)
 def neighbours_to_halves(rows: Tensor, heads: int) -> Tensor:
-    """Reorder the rows of a query or key matrix for a model that turns halves of each head.
+    """Reorder the rows of a query or key matrix for a model that rotates halves of each head.
 
-    Ours turns the pair (x_2i, x_2i+1) of a head to (x_2i cos - x_2i+1 sin, x_2i+1 cos + x_2i sin).
-    NanoChat turns (y_i, y_{i+d/2}) to (y_i cos + y_{i+d/2} sin, y_{i+d/2} cos - y_i sin): a pair of
-    ours, with its two members exchanged. So y_i = x_2i+1 and y_{i+d/2} = x_2i for i < d/2, in each
-    head. Queries and keys are reordered alike, and their products stay.
+    Ours rotates the pair (x_2i, x_2i+1) of a head to (x_2i cos - x_2i+1 sin, x_2i+1 cos + x_2i
+    sin). NanoChat rotates (y_i, y_{i+d/2}) to (y_i cos + y_{i+d/2} sin, y_{i+d/2} cos - y_i sin):
+    one of our pairs with its two members exchanged. So y_i = x_2i+1 and y_{i+d/2} = x_2i for
+    i < d/2, in each head. Queries and keys are reordered alike, so their products do not change.
 
     Args:
         rows: (C, ...), where row h d + j is dimension j of head h.
     Returns:
-        the same shape, reordered; gradients find their way back to the rows.
+        the same shape, reordered; differentiable in the rows.
     """
     by_pair = rows.unflatten(0, (heads, -1, 2))  # (H, d/2, 2, ...)
     return torch.cat([by_pair[:, :, 1], by_pair[:, :, 0]], dim=1).flatten(0, 1)
@@ -115,8 +115,8 @@ def their_weights(model: GPT) -> dict[str, Tensor]:
 def from_huggingface(theirs: PreTrainedModel) -> GPT:
     """Our model with the weights of a GPT2LMHeadModel or NanoChatForCausalLM, in float32.
 
-    Raises ValueError for another architecture, and for a variant of these that ours has not: a
-    field of its config (see variants.py), weights more or fewer, or a head that is not tied.
+    Raises ValueError for another architecture, and for a variant that our model does not have: a
+    field of its config (see variants.py), extra or missing weights, or a head that is not tied.
     """
     shape, architecture = shape_of(theirs.config)
     model = GPT(shape, architecture)
@@ -157,7 +157,7 @@ def load(folder: Path | str) -> GPT:
     """The model in a folder that `export` wrote, or any GPT-2 or NanoChat checkpoint.
 
     Raises UsageError for a model of another kind, and ValueError as `from_huggingface` does, or
-    where the files lack weights or hold weights that the model has not.
+    when weights are missing in the files or unknown to the model.
     """
     with opening(folder, "language model", "Take one that week 7 published"):
         if AutoConfig.from_pretrained(folder).model_type not in FAMILIES:
@@ -175,7 +175,7 @@ def load(folder: Path | str) -> GPT:
 
 
 def _their_names(name: str, architecture: Architecture) -> list[str]:
-    """The weight, or the three of queries, keys and values, that holds one of ours."""
+    """Their weight that holds one of ours; for queries, keys and values, the three weights."""
     if architecture == "gpt2":
         return [_gpt2_name(name)]
     theirs = _nanochat_name(name)

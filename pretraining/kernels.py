@@ -1,9 +1,8 @@
-"""Attention, RMSNorm, squared ReLU and GELU with backward passes by hand, where they cost time.
+"""Attention, RMSNorm, squared ReLU and GELU with backward passes by hand, to save time.
 
 On a CPU in bf16 PyTorch's fused attention spends most of its time in its backward pass, RMSNorm and
-x² go through the general power function, and GELU through tanh. Written as a few matrix products
-and passes over memory they take a fraction of that; `python -m pretraining.speed` measures it where
-you are.
+x² use the general power function, and GELU uses tanh. Written as a few matrix products and passes
+over memory they take a fraction of that; `python -m pretraining.speed` measures it on your machine.
 
 Letters: N batch times heads, T positions, d dimensions of a head.
 """
@@ -18,17 +17,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 ROWS = 128
-"""Queries in a block: a causal one skips the keys after its last query, so half of them on the
-whole, and its table of weights is small enough for the cache of a core."""
+"""Queries in a block: a causal block skips the keys after its last query, which is half of all keys
+on average, and its table of weights is small enough for the cache of a core."""
 
 
 def fast_attention(
     q: Tensor, k: Tensor, v: Tensor, causal: bool = True, dropout: float = 0.0
 ) -> Tensor:
-    """softmax(q kᵀ / √d) v, of the past and the present only if causal: (B, H, T, d) from the same
-    three.
+    """softmax(q kᵀ / √d) v, over past and present keys only if causal; all are (B, H, T, d).
 
-    PyTorch's own kernels on accelerators, and wherever weights are dropped.
+    Uses PyTorch's own kernels on accelerators, and whenever dropout is applied to the weights.
     """
     if q.device.type != "cpu" or dropout:
         return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=causal)
@@ -38,7 +36,7 @@ def fast_attention(
 
 
 class _Attention(torch.autograd.Function):
-    """Attention of (N, T, d) in blocks of queries; keeps the weights P for the way back."""
+    """Attention of (N, T, d) in blocks of queries; keeps the weights P for the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
@@ -73,14 +71,14 @@ class _Attention(torch.autograd.Function):
 
 
 def rms_norm(x: Tensor, eps: float) -> Tensor:
-    """x / √(mean of x² + eps) over the last dimension, in the dtype that is computed in.
+    """x / √(mean of x² + eps) over the last dimension, in the dtype of the computation.
 
-    Under autocast that is its type: the result goes into a matrix product.
+    Under autocast that is autocast's dtype: the result goes into a matrix product.
     """
     kind = x.device.type
     autocast = torch.is_autocast_enabled(kind)
     dtype = torch.get_autocast_dtype(kind) if autocast else x.dtype
-    if not torch.is_grad_enabled():  # writing token by token, where every call counts
+    if not torch.is_grad_enabled():  # generation token by token, where every call costs time
         return F.rms_norm(x.float(), x.shape[-1:], eps=eps).to(dtype)
     out: Tensor = _RMSNorm.apply(x, eps, dtype)
     return out

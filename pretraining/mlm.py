@@ -1,7 +1,7 @@
 """Masked language modelling (Devlin et al. 2018, BERT, section 3.1, task 1).
 
-Some tokens are hidden and the model, which sees both sides, is to name them. The same GPT does it
-once its mask is taken away; what changes is the question.
+Some tokens are hidden, and the model, which sees both sides, has to predict them. The same GPT can
+do this without its causal mask; only the task changes.
 
 Letters: B windows, T tokens of a window, V vocabulary.
 """
@@ -17,7 +17,7 @@ from pretraining.data import inputs_and_targets
 from pretraining.model import GPT
 
 IGNORE = -100
-"""Target of a token that is not asked for: `F.cross_entropy` leaves it out."""
+"""Target of a token that is not predicted: `F.cross_entropy` ignores it."""
 
 
 @exercise(minutes=20)
@@ -27,8 +27,8 @@ def mask_tokens(
     """Hide some tokens, each chosen with probability `rate`, independently.
 
     Of the chosen, 80 % become the token `mask`, 10 % a token drawn uniformly from the vocabulary
-    (0 to vocabulary - 1), and 10 % stay as they are: the model must not learn that whatever is no
-    `mask` is right. All the chosen are asked for, also those that stayed.
+    (0 to vocabulary - 1), and 10 % stay as they are: the model must not learn that all tokens other
+    than `mask` are right. All chosen tokens must be predicted, also the unchanged ones.
 
     Args:
         tokens: int64 (B, T); not changed.
@@ -57,8 +57,8 @@ def masked_batch(
 def masked_metrics(
     model: GPT, valid: Tensor, train: Tensor, mask: int, rate: float
 ) -> dict[str, float]:
-    """Loss (nats) and accuracy (%) on hidden tokens of held-out text (n,), and what the unigrams of
-    the training text reach on the same tokens."""
+    """Loss (nats) and accuracy (%) on hidden tokens of held-out text (n,), and the same for the
+    training text's unigram frequencies."""
     was_training = model.training
     model.eval()
     length, vocabulary = model.shape.context, model.shape.vocabulary

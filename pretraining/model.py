@@ -1,12 +1,12 @@
-"""A GPT in two generations, by one word: the 2019 recipe and today's (Radford et al. 2019; Karpathy
-2025, nanochat).
+"""A GPT in two versions, chosen by one setting: the 2019 recipe and today's (Radford et al. 2019;
+Karpathy 2025, nanochat).
 
     x = E[token] + P[position]        x ← x + attention(norm(x))        x ← x + mlp(norm(x))
 
                      gpt2                                  modern
     positions        learned, added at the bottom          rotary, in every layer
     norm             LayerNorm with gain and bias          RMSNorm without parameters, also on E
-    queries, keys    as they are                           normed after being turned
+    queries, keys    as they are                           normed after rotation
     activation       GELU (its tanh form)                  squared ReLU
     biases           everywhere                            nowhere
     head             the embedding itself (tied)           a matrix of its own
@@ -38,7 +38,7 @@ EPS = {"gpt2": 1e-5, "modern": 1e-6}
 
 @dataclass(frozen=True)
 class Shape:
-    """What fixes the size of a GPT. GPT-2 124M: Shape(50257, 1024, 768, 12, 12)."""
+    """The numbers that determine the size of a GPT. GPT-2 124M: Shape(50257, 1024, 768, 12, 12)."""
 
     vocabulary: int
     context: int
@@ -62,10 +62,11 @@ def initial_std(kind: str, architecture: Architecture, width: int, layers: int) 
 
     gpt2 (Radford et al. 2019, section 2.3): 0.02 for every matrix; those that write into the
     residual stream get 1/√N of that, where N counts the residual additions, two in each layer, so
-    that the variance of the sum of all of them does not grow with depth.
-    modern: 1/√width for the matrices inside, so that unit variance comes out of unit variance; 0
-    for those that write into the residual stream, so that each layer begins as the identity; 1 for
-    the embedding, which is normed anyway; 0.001 for the head, so that the first loss is ln V.
+    that the variance of their sum does not grow with depth.
+    modern: 1/√width for the matrices inside, so that input of unit variance gives output of unit
+    variance; 0 for those that write into the residual stream, so that each layer begins as the
+    identity; 1 for the embedding, which is normed anyway; 0.001 for the head, so that the first
+    loss is ln V.
 
     Args:
         kind: "embedding" (of tokens or of positions), "inside", "residual" (writes into the
@@ -107,9 +108,9 @@ class Attention(nn.Module):
 
 
 def rotate(x: Tensor, turn: Tensor) -> Tensor:
-    """Turn each pair of neighbours (x_2i, x_2i+1) of a query or key by its position's angle.
+    """Rotate each pair of neighbours (x_2i, x_2i+1) of a query or key by its position's angle.
 
-    The layout of Su et al. 2021, section 3.2, where a pair is a complex number and turning it one
+    The layout of Su et al. 2021, section 3.2: a pair is a complex number, and rotation is one
     product. Week 5 and Hugging Face pair halves instead: the same up to the order of dimensions.
 
     Args:
@@ -187,7 +188,7 @@ class GPT(nn.Module):
         """Args:
         dropout: of the embedding, of attention's weights and of what each sublayer adds.
         causal: false lets every token see all others (masked language modelling).
-        lookahead: positions *after* its own that a token may see; right is 0.
+        lookahead: positions *after* its own that a token may see; 0 is correct.
         """
         super().__init__()
         self.shape, self.architecture = shape, architecture
@@ -214,14 +215,14 @@ class GPT(nn.Module):
         return [block for block in self.blocks if isinstance(block, Block)]
 
     def forward(self, tokens: Tensor, caches: Sequence[KVCache] | None = None) -> Tensor:
-        """int64 (B, T) -> logits (B, T, V). With caches, tokens are the T that come next.
+        """int64 (B, T) -> logits (B, T, V). With caches, tokens are the next T.
 
         Raises ValueError when the tokens, with those in the caches, are more than the context.
         """
         return self.logits(self.hidden(tokens, caches))
 
     def hidden(self, tokens: Tensor, caches: Sequence[KVCache] | None = None) -> Tensor:
-        """What the head is applied to: (B, T, C). Raises as `forward` does."""
+        """The input of the head: (B, T, C). Raises as `forward` does."""
         past, length = caches[0].length if caches else 0, tokens.shape[1]
         if past + length > self.shape.context:
             raise ValueError(
@@ -253,8 +254,8 @@ class GPT(nn.Module):
         ]
 
     def count_parameters(self, embeddings: bool = True) -> int:
-        """Parameters, each once. Without embeddings those in the layers alone, which is N of
-        Kaplan et al. 2020, section 1.3 (neither token and position embeddings nor the head)."""
+        """Number of parameters, each counted once. Without embeddings: those in the layers alone,
+        N of Kaplan et al. 2020, section 1.3 (without token and position embeddings and head)."""
         return sum(p.numel() for p in (self if embeddings else self.blocks).parameters())
 
     def _mask(self, new: int, past: int, device: torch.device) -> tuple[Tensor | None, bool]:

@@ -1,11 +1,11 @@
-"""Muon: momentum whose every step is made orthogonal, for the matrices inside a network.
+"""Muon: momentum with orthogonalised steps, for the matrices inside a network.
 
     B ← μ B + (1 - μ) G        M = (1 - μ) G + μ B        W ← W - η √max(1, rows/columns) msign(M)
 
-msign(M) = U Vᵀ for M = U S Vᵀ: all singular values become 1, so that directions which the gradient
-hardly mentions are learned as fast as the loud ones. A few matrix products approximate it well
-enough (`newton_schulz`). Embeddings, head, gains and biases stay with AdamW. The rest of a
-step is `labkit.learning.muon`, for weeks 6 and 10 too.
+msign(M) = U Vᵀ for M = U S Vᵀ: all singular values become 1, so directions with small gradients are
+learned as fast as those with large ones. A few matrix products approximate it well enough
+(`newton_schulz`). Embeddings, head, gains and biases stay with AdamW. The rest of a step
+is `labkit.learning.muon`, for weeks 6 and 10 too.
 
 Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/
 """
@@ -18,17 +18,17 @@ import torch
 from torch import Tensor
 
 from labkit import exercise
-from labkit.learning.muon import Muon
+from labkit.muon import Muon
 from pretraining.model import GPT
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""a, b, c of the quintic, chosen in the post above for a steep slope at 0: it lifts small singular
-values fast, and leaves the large ones somewhere between about 0.7 and 1.2 instead of at 1."""
+"""a, b, c of the quintic, chosen in the post above for a steep slope at 0: it raises small singular
+values fast, and the large ones end between about 0.7 and 1.2 instead of at 1."""
 
 
 @exercise(minutes=25)
 def newton_schulz(matrix: Tensor, steps: int = 5) -> Tensor:
-    """Push all singular values of a matrix towards 1 and leave its singular vectors as they are.
+    """Move all singular values of a matrix towards 1 and keep its singular vectors.
 
     Divide by the Frobenius norm (at least 1e-7), so that no singular value is above 1, then repeat
 
@@ -41,7 +41,7 @@ def newton_schulz(matrix: Tensor, steps: int = 5) -> Tensor:
         matrix: (..., rows, columns), of any dtype; leading dimensions are independent matrices.
         steps: repetitions.
     Returns:
-        the same shape, in the dtype of `matrix`; computed in it too.
+        the same shape, in the dtype of `matrix`, which is also that of the computation.
     """
     a, b, c = COEFFICIENTS
     tall = matrix.shape[-2] > matrix.shape[-1]
@@ -67,8 +67,8 @@ def build_optimizers(
     """AdamW for everything; or Muon, with `matrix_lr`, for the layers' matrices and AdamW for the
     rest.
 
-    Weight decay is for what has two dimensions: neither gains nor biases. Each group keeps its peak
-    learning rate as `peak_lr`. With `precision` fp32 Muon computes in fp32 as well.
+    Weight decay applies to two-dimensional weights only, not to gains and biases. Each group keeps
+    its peak learning rate as `peak_lr`. With `precision` fp32 Muon computes in fp32 as well.
     """
     matrices = [p for p in model.blocks.parameters() if p.dim() == 2] if name == "muon" else []
     inside = {id(p) for p in matrices}

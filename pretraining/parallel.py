@@ -1,9 +1,9 @@
-"""Several processes, one model: each takes its rows of the batch, and gradients are averaged.
+"""Several processes, one model: each computes its rows of the batch, and gradients are averaged.
 
     torchrun --nproc-per-node=2 -m pretraining.train +size=tiny
 
-Every process draws the same global batch and keeps every n-th row, so the losses are those of one
-process, however many there are.
+Every process draws the same global batch and keeps every n-th row, so the losses are the same for
+any number of processes.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class DataParallel:
         return list(zip(*mine, strict=True))
 
     def accumulate(self, last: bool) -> AbstractContextManager[Any]:
-        """Gradients are exchanged in the last micro-batch of a step alone."""
+        """Gradients are exchanged only in the last micro-batch of a step."""
         if self.accelerator is None or last:
             return contextlib.nullcontext()
         return self.accelerator.no_sync(self.model)  # type: ignore[no-any-return]

@@ -1,18 +1,18 @@
 """Scaling laws: loss against parameters N, tokens D and compute C, fitted by hand.
 
     L(x) = (x_c / x)^α                      Kaplan et al. 2020, equations 1.1 to 1.3
-    L(x) = E + A / x^α                      the same, with a loss that no model gets below
+    L(x) = E + A / x^α                      the same, with an irreducible loss E
     L(N, D) = E + A / N^α + B / D^β         Hoffmann et al. 2022, equation 2
 
 A law is fitted to log L, by Huber's loss, as in Hoffmann et al., section 3.3: exponents are slopes
-on logarithmic axes, and one training that went wrong must not tilt them. With C = 6 N D the best N
+on logarithmic axes, and one failed training must not change them much. With C = 6 N D the best N
 for a budget has a closed form (`compute_optimal`); the same optimum can be read, without any law,
 from the lowest point of losses at equal compute (`isoflop_minimum`, their approach 2).
 
-What a fitted exponent cannot say: it holds for one data set, one recipe and one range. Losses of
-models between 10^4 and 10^6 parameters are far from E, so E and the exponents trade against each
-other, and an exponent of tiny models is no measurement of that of large ones. The intervals here
-are about the noise of the runs alone; a wrong form of the law is not in them.
+Limits of a fitted exponent: it holds for one data set, one recipe and one range. Losses of models
+between 10^4 and 10^6 parameters are far from E, so errors in E and in the exponents compensate each
+other, and an exponent of tiny models does not measure that of large ones. The intervals here cover
+the noise of the runs only, not a wrong form of the law.
 
 Letters: n runs, k variables of a law (1 or 2), p parameters of a fit.
 """
@@ -31,7 +31,7 @@ DELTA = 1e-3
 """Where Huber's loss turns from squares to absolute values: Hoffmann et al. 2022, section 3.3."""
 
 ROUNDING = 1e-10
-"""Share of a loss below which a difference is nothing but rounding."""
+"""Share of a loss below which a difference is only rounding."""
 
 FLOPS_PER_WEIGHT = 6
 """Per weight and token: 2 forward and 4 backward (Kaplan et al. 2020, section 2.1)."""
@@ -66,7 +66,7 @@ class Law:
 
     @property
     def falls(self) -> bool:
-        """Whether the loss falls with every variable. Noise in few runs can turn one around."""
+        """Whether the loss falls with every variable. In few runs noise can reverse one."""
         return min(self.exponents) > 0
 
     def slopes(self, *x: ArrayLike) -> list[Array]:
@@ -95,8 +95,8 @@ def power_law(theta: Array, log_x: Array) -> tuple[Array, Array]:
 
         log L = logsumexp(e, a_1 - α_1 log x_1, ..., a_k - α_k log x_k)
 
-    with E = exp(e) and A = exp(a): sums of positive terms, whatever theta is. The gradient of a
-    logsumexp is the softmax of its arguments, the share that each term has in the loss.
+    with E = exp(e) and A = exp(a): all terms are positive for any theta. The gradient of a
+    logsumexp is the softmax of its arguments, each term's share in the loss.
 
     Args:
         theta: (1 + 2k,), in the order e, a_1, ..., a_k, α_1, ..., α_k.
@@ -126,17 +126,19 @@ def descend(
 
         (JᵀWJ + damping diag(JᵀWJ)) step = -JᵀW r
 
-    A step that lowers the sum is taken and damping falls, another is not and damping rises. It ends
-    when a step gains less than 1e-10 *of the sum*: the sum itself is tiny, so an absolute tolerance
-    would stop too early. It also ends when damping has risen so far (1e12, say) that no step can be
-    told from none. Where damping begins and by what factors it moves is yours to choose.
+    A step that lowers the sum is taken and damping falls; any other step is rejected and damping
+    rises. It ends when a step gains less than 1e-10 *of the sum*: the sum itself is tiny, so an
+    absolute tolerance would stop too early. It also ends when damping has risen so far (1e12, say)
+    that steps have no effect. The first damping and the factors of its changes are yours to choose.
 
     A parameter without influence, such as the e of a term that has underflowed, has a column of 0
-    in J: add 1e-14 to the diagonal, so that the matrix can be solved with and this one stays.
+    in J: add 1e-14 to the diagonal, so that the system can be solved and this parameter stays.
 
     Args:
-        theta: where to begin; not changed. log_x: (n, k) and log_loss: (n,), as `power_law` has
-            them. steps: tries at most, whether taken or not; 0 leaves theta where it is.
+        theta: the start; not changed.
+        log_x: (n, k), as in `power_law`.
+        log_loss: (n,).
+        steps: steps tried at most, whether taken or not; 0 returns theta as it is.
     Returns:
         theta, and the sum there.
     """
@@ -168,9 +170,9 @@ def descend(
 def fit(loss: ArrayLike, *x: ArrayLike, delta: float = DELTA, start: Law | None = None) -> Law:
     """The law of k variables nearest to losses (n,) at x_1, ..., x_k (n,) each.
 
-    The sum has several valleys, so it is gone down from a grid of starts (or from `start` alone)
-    and the lowest end is taken. Raises ValueError with fewer runs than parameters, for losses or
-    variables that are not positive and finite, and where they are not of one length.
+    The sum has several local minima, so it is minimised from a grid of starts (or from `start`
+    alone) and the lowest result is taken. Raises ValueError with fewer runs than parameters, for
+    losses or variables that are not positive and finite, and when their lengths differ.
     """
     logs = [np.asarray(v, float) for v in (loss, *x)]
     if len({v.shape for v in logs}) > 1:
@@ -193,7 +195,7 @@ def fit(loss: ArrayLike, *x: ArrayLike, delta: float = DELTA, start: Law | None 
 
 
 def _starts(log_loss: Array, k: int) -> list[Array]:
-    """Exponents and shares of E to begin with; the other terms share the rest of the mean loss."""
+    """Starting exponents and shares of E; the other terms share the rest of the mean loss."""
     level, starts = float(np.exp(log_loss.mean())), []
     for share, *exponents in product((0.2, 0.5, 0.9), *[(0.1, 0.3, 0.8)] * k):
         floor = share * float(np.exp(log_loss.min()))
@@ -253,11 +255,12 @@ def isoflop_minimum(n: ArrayLike, loss: ArrayLike) -> tuple[float, float]:
     squares in float64.
 
     Args:
-        n: sizes (m,), three or more different ones, in any order. loss: (m,), in nats.
+        n: sizes (m,), three or more different ones, in any order.
+        loss: (m,), in nats.
     Raises:
         ValueError with fewer than three different sizes, and where the parabola has no lowest
-        point: it opens downwards, or is a straight line. c_2 of a line is 0 to rounding alone, so
-        no less than c_2 (log largest - log smallest)² > ROUNDING · max |loss| counts as a valley.
+        point: it opens downwards, or is a straight line. c_2 of a line is 0 only up to rounding, so
+        a minimum needs c_2 (log largest - log smallest)² > ROUNDING · max |loss|.
     """
     log_n, values = np.log(np.asarray(n, float)), np.asarray(loss, float)
     if len(np.unique(log_n)) < 3:
@@ -273,12 +276,12 @@ def isoflop_minimum(n: ArrayLike, loss: ArrayLike) -> tuple[float, float]:
 def resample(
     loss: ArrayLike, fitted: ArrayLike, parameters: int, draws: int, seed: int = 0
 ) -> Array:
-    """Losses (draws, n) as other runs might have given: the fit, times drawn residuals.
+    """Losses (draws, n) that other runs might have given: the fit, times resampled residuals.
 
     A residual bootstrap (Efron and Tibshirani 1993, chapter 9) on log L: the design of sizes and
-    budgets stays as it is, which drawing runs with replacement would tear. Residuals of a fit with
-    p parameters are too small by √(1 - p/n), and are stretched by as much. Raises ValueError where
-    losses and fit are not of one length.
+    budgets stays complete, unlike when runs are drawn with replacement. Residuals of a fit with
+    p parameters are too small by √(1 - p/n), and are scaled up by as much. Raises ValueError when
+    losses and fit have different lengths.
     """
     if np.shape(loss) != np.shape(fitted):
         raise ValueError(f"{np.shape(loss)} losses, and {np.shape(fitted)} of the fit")

@@ -1,4 +1,4 @@
-"""What a run shows on the way and reports at the end."""
+"""The evaluations of a run, during training and at the end."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def encode_prompts(
 
 
 class Reporter:
-    """Looks at a model in training, and judges it at the end."""
+    """Evaluates a model during training and at the end."""
 
     def __init__(
         self, cfg: Config, run: Run, model: GPT, tokenizer: PreTrainedTokenizerFast, data: TextData,
         tokens: dict[str, Tensor],
     ) -> None:  # fmt: skip
-        """`tokens`: those of the splits. Raises UsageError for prompts that do not fit."""
+        """`tokens`: of each split. Raises UsageError for prompts that do not fit."""
         self.cfg, self.run, self.model, self.tokenizer = cfg, run, model, tokenizer
         self.data, self.tokens = data, tokens
         self.start = special_id(tokenizer, END)
@@ -79,12 +79,12 @@ class Reporter:
             return  # nothing can be drawn; the run is about to end
         folder = self.run.dir / "samples"
         folder.mkdir(exist_ok=True)
-        draws = torch.Generator(some.device).manual_seed(self.cfg.seed)  # at every look the same
+        draws = torch.Generator(some.device).manual_seed(self.cfg.seed)  # always the same
         text = "\n----\n".join(self.sample(prompt, draws) for prompt in self.prompts)
         (folder / f"step-{step + 1:06d}.txt").write_text(text + "\n", encoding="utf-8")
 
     def sample(self, prompt: Tensor, draws: torch.Generator) -> str:
-        """How the model goes on from a prompt (1, T), behind a bar."""
+        """A prompt (1, T), a bar, and the model's continuation."""
         cfg = self.cfg
         count = min(cfg.sample_length, cfg.context - prompt.shape[1])
         new = generate(
@@ -94,7 +94,7 @@ class Reporter:
         return f"{before}|{after}"
 
     def final(self) -> dict[str, float]:
-        """Publish the model; the headline metrics, in float32."""
+        """Publish the model and return the headline metrics, in float32."""
         self.run.plot("loss", "train/loss", "valid/loss")
         if not self.model.causal:
             return self._masked(self.tokens["valid"])
@@ -109,7 +109,7 @@ class Reporter:
         return metrics
 
     def _masked(self, tokens: Tensor) -> dict[str, float]:
-        """Loss and accuracy on hidden tokens, beside those of the unigrams."""
+        """Loss and accuracy on hidden tokens, and those of the unigrams."""
         mask, rate = special_id(self.tokenizer, MASK), self.cfg.mask_rate
         return masked_metrics(self.model, tokens, self.tokens["train"], mask, rate)
 

@@ -1,4 +1,4 @@
-"""Writing with a language model, token by token.
+"""Generating text with a language model, token by token.
 
     temperature    logits / τ: below 1 the likely becomes likelier, 0 always takes the likeliest
     top-k          only the k likeliest tokens                     Fan et al. 2018
@@ -19,7 +19,7 @@ from pretraining.model import GPT
 @exercise(minutes=10)
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
     """Logits (..., V), with -inf for all but the k largest of each row; those equal to the k-th
-    stay too. All stay when k is V or more. What stays keeps its gradient."""
+    stay too. All stay when k is V or more. Logits that stay keep their gradient."""
     kth = logits.topk(min(k, logits.shape[-1]), dim=-1).values[..., -1:]
     return logits.masked_fill(logits < kth, -torch.inf)
 
@@ -30,8 +30,8 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
 
     The nucleus is the smallest set of the likeliest tokens whose probabilities sum to p or more: in
     descending order, a token belongs to it exactly when those *before* it sum to less than p. So
-    the token that crosses p stays, too. The likeliest stays whatever p is, also for p = 0. The
-    order of the vocabulary is as it was, and what stays keeps its gradient.
+    the token that crosses p stays, too. The likeliest stays for any p, also for p = 0. The order of
+    the vocabulary is unchanged, and logits that stay keep their gradient.
     """
     ordered, index = logits.sort(dim=-1, descending=True)
     shares = ordered.softmax(dim=-1)
@@ -70,12 +70,13 @@ def generate(
 ) -> Tensor:
     """`count` new tokens for each row of the prompt: int64 (B, T) -> (B, count).
 
-    With the cache a token costs one position; without, the whole sequence again.
+    With the cache a token costs one position; without it, the whole sequence again.
 
     Args:
-        temperature: 0 is greedy. top_k, top_p: see above; None leaves them out. Both: k first.
+        temperature: 0 is greedy.
+        top_k, top_p: see above; None turns them off. If both are given, k comes first.
         generator: of the random draws; the global one when None.
-        end: stop when every row has written this token; a row goes on with it once it has.
+        end: stop when every row has this token; a row that has it is filled with it.
     Raises:
         ValueError when the prompt is empty, or with `count` longer than the context.
     """

@@ -3,8 +3,8 @@
     cosine                 up, then half a cosine down to a tenth    Brown et al. 2020, appendix B
     warmup_stable_decay    up, level, straight down to zero          Hu et al. 2024, MiniCPM, s. 4
 
-A cosine must know its end before it starts. The level part of the other can go on for as long as
-one likes; what it gains by cooling down shows at the end only.
+A cosine needs its number of steps before it starts. The level part of the other can have any
+length, but the gain from its decay appears only at the end.
 """
 
 import math
@@ -31,8 +31,8 @@ def warmup_stable_decay(step: int, steps: int, warmup: int, decay: int) -> float
     """Factor at `step` (0, 1, ..., steps - 1): up, level at 1, and down.
 
     The first `warmup` steps rise as in `cosine`. The last `decay` steps fall in equal parts, from 1
-    at the first of them to 1/decay at the very last: a factor of 0 would be a step wasted. Where
-    warm-up and decay overlap, the smaller factor counts. warmup = 0 or decay = 0 leaves it out.
+    at the first of them to 1/decay at the very last: a factor of 0 would waste a step. Where
+    warm-up and decay overlap, the smaller factor counts. warmup = 0 or decay = 0 turns it off.
     """
     rise = (step + 1) / warmup if step < warmup else 1.0
     fall = (steps - step) / decay if step >= steps - decay else 1.0

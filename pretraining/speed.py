@@ -1,10 +1,10 @@
-"""Where the milliseconds of a training step go, and how far from the machine's best it is.
+"""The time of a training step's parts, and its speed compared with the machine's maximum.
 
     python -m pretraining.speed        the week's kernels beside PyTorch's own, on this machine
 
-MFU, model FLOPs utilisation, is the arithmetic that the model needs over what the machine could
-have done in the time (Chowdhery et al. 2022, PaLM, appendix B). What it could have done is measured
-with a large matrix product; a table of peak numbers would not know this machine.
+MFU, model FLOPs utilisation, is the arithmetic that the model needs, divided by what the machine
+could have done in the same time (Chowdhery et al. 2022, PaLM, appendix B). The machine's maximum is
+measured with a large matrix product, since no table of peak numbers lists every machine.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ def flops_per_token(shape: Shape) -> int:
     """Floating-point operations of forward and backward for one token (PaLM, appendix B).
 
     6 for each weight that multiplies (the layers' and the head's; a look-up is free), and
-    12 · layers · width · context for attention, whose causal half is not taken off.
+    12 · layers · width · context for attention, counted in full although half of it is masked.
     """
     weights = 12 * shape.layers * shape.width**2 + shape.vocabulary * shape.width
     return 6 * weights + 12 * shape.layers * shape.width * shape.context
 
 
 def steps_for(teraflops: float, shape: Shape, tokens_per_step: int) -> int:
-    """Optimiser steps that a training compute of `teraflops` · 10¹² operations pays for."""
+    """Optimiser steps for a training compute of `teraflops` · 10¹² operations."""
     return max(1, round(teraflops * 1e12 / (flops_per_token(shape) * tokens_per_step)))
 
 
@@ -46,8 +46,8 @@ def matmul_flops(device: torch.device, dtype: torch.dtype, size: int = 1024) -> 
 
 
 class Meter:
-    """Tokens a second and MFU, into speed.csv of the run: times differ from run to run, so they do
-    not belong to the metrics that a resumed run must repeat."""
+    """Writes tokens per second and MFU to the run's speed.csv: times differ from run to run, so
+    they do not belong to the metrics that a resumed run must repeat."""
 
     def __init__(self, shape: Shape, device: torch.device, precision: str, folder: Path) -> None:
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
@@ -59,11 +59,11 @@ class Meter:
         self.restart()
 
     def restart(self) -> None:
-        """Begin to count anew: what was between is not training."""
+        """Restart the count: the time before it was not training."""
         self.since, self.tokens = time.perf_counter(), 0
 
     def look(self, step: int) -> None:
-        """Write down the mean since the last look."""
+        """Write the mean since the last look."""
         if self.device.type == "cuda":
             torch.cuda.synchronize()
         rate = self.tokens / (time.perf_counter() - self.since)

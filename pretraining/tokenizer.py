@@ -1,8 +1,8 @@
 """Text to whole numbers: by character, or by byte pairs (Sennrich et al. 2016; bytes: Radford et
 al. 2019, section 2.2). Made with the library `tokenizers`, so that it opens with AutoTokenizer.
 
-Two tokens stand for no text: END, which ends a document, and PAD, which fills a batch. They are two
-on purpose: who pads with END and then ignores all padding in the loss never teaches a model to end.
+Two tokens stand for no text: END, which ends a document, and PAD, which fills a batch. They differ
+on purpose: if END is also the padding and the loss ignores padding, the model never learns to end.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from labkit.machine.ranks import rank
 
 END, PAD, MASK = "<|endoftext|>", "<|pad|>", "<|mask|>"
 BY_CHARACTER = ("tinyshakespeare",)
-"""Sets whose numbers the field states by character; `tokenizer=auto` cuts the others into bytes."""
+"""Sets with published results per character; `tokenizer=auto` takes byte pairs for the others."""
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}"
     "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}assistant:{% endif %}"
 )
-"""Plain roles, one to a line; the assistant's turn ends with END."""
+"""Plain roles, one message per line; the assistant's turn ends with END."""
 
 
 def build_tokenizer(
@@ -35,9 +35,9 @@ def build_tokenizer(
     """A tokenizer made from `text`, the training split of the set `data`.
 
     Args:
-        kind: `auto` goes by the set (see BY_CHARACTER).
-        vocabulary: tokens of the byte pairs, END, PAD and MASK among them; characters are as many
-            as the text has.
+        kind: `auto` depends on the set (see BY_CHARACTER).
+        vocabulary: number of tokens for byte pairs, including END, PAD and MASK; by character, the
+            text decides it.
     Raises:
         UsageError when the text is empty, or the vocabulary smaller than the 256 bytes and the
         three special tokens.
@@ -68,7 +68,7 @@ def by_character(kind: Literal["auto", "char", "bpe"], data: str) -> bool:
 def prepare_tokenizer(
     folder: Path, kind: Literal["auto", "char", "bpe"], data: TextData, vocabulary: int
 ) -> PreTrainedTokenizerFast:
-    """The tokenizer of a run: made when it begins, and read from its folder when it goes on."""
+    """The tokenizer of a run: made when it begins, and read from its folder when it resumes."""
     file = folder / "tokenizer"
     if file.is_dir():
         return PreTrainedTokenizerFast.from_pretrained(file)

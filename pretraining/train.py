@@ -24,11 +24,11 @@ class Config(LabConfig):
     tokenizer: Literal["auto", "char", "bpe"] = "auto"
     """Characters, or byte pairs of the training text; auto is char for tinyshakespeare."""
     vocabulary: int = 50_257
-    """Tokens of the byte pairs."""
+    """Vocabulary size for byte pairs."""
     architecture: Literal["gpt2", "modern"] = "gpt2"
-    """The network of 2019 or today's; see model.py for what differs."""
+    """The network of 2019 or today's; model.py lists the differences."""
     objective: Literal["next", "masked"] = "next"
-    """Name the next token (GPT), or hidden ones from both sides (BERT)."""
+    """Predict the next token (GPT), or hidden tokens from both sides (BERT)."""
     context: int = 1024
     """Tokens that the model sees at once."""
     width: int = 768
@@ -38,7 +38,7 @@ class Config(LabConfig):
     heads: int = 12
     """Attention heads of a layer."""
     dropout: float = 0.2
-    """Share of activations set to 0 in training; a text read many times over needs some."""
+    """Share of activations set to 0 in training; useful when a text is read many times."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """AdamW for everything, or Muon for the matrices inside the layers and AdamW for the rest."""
     lr: float = 6e-4
@@ -48,39 +48,39 @@ class Config(LabConfig):
     weight_decay: float = 0.1
     """Decoupled weight decay of all matrices."""
     clip: float = 1.0
-    """Largest norm of the whole gradient; what is above is scaled down. 0 leaves it."""
+    """Largest norm of the whole gradient; larger gradients are scaled down. 0: no clipping."""
     schedule: Literal["cosine", "wsd"] = "cosine"
     """Warm-up and cosine decay, or warm-up, level and linear decay to 0."""
     warmup: float = 0.05
     """Share of the steps over which the learning rate rises."""
     decay: float = 0.5
-    """Share of the steps over which it falls at the end (wsd)."""
+    """Share of the steps over which the learning rate falls at the end (wsd)."""
     steps: int = 2000
     """Optimiser steps."""
     teraflops: float | None = None
     """Training compute in 10^12 floating-point operations; when given, it decides the steps."""
     batch_size: int = 64
-    """Windows a step, of all processes and micro-batches together."""
+    """Windows per step, of all processes and micro-batches together."""
     micro_batch: int | None = 8
-    """Windows that go through the model at once; null is all. Gradients add up to the same."""
+    """Windows that go through the model at once; null is all. The gradient is the same."""
     compile: bool = False
     """Let torch.compile fuse the network (minutes at the start; for long runs on a GPU)."""
     shift: int = 1
-    """How far after its input a target stands; right is 1."""
+    """Distance from an input to its target; 1 is correct."""
     lookahead: int = 0
-    """Positions after its own that a token may see; right is 0."""
+    """Positions after its own that a token may see; 0 is correct."""
     mask_rate: float = 0.15
     """Share of the tokens that are hidden (objective=masked)."""
     evaluations: int = 10
-    """Looks at validation text and samples during training, evenly spaced."""
+    """Evaluations on validation text, with samples, during training, evenly spaced."""
     eval_tokens: int = 100_000
-    """Tokens of the validation text that such a look reads; the result reads all."""
+    """Tokens of the validation text in such an evaluation; the final one uses all."""
     prompts: list[str] = field(default_factory=list)
-    """Beginnings for the samples; none means two passages of the validation text."""
+    """Prompts of the samples; without any, two passages of the validation text."""
     sample_length: int = 200
     """Tokens of a sample, if the context has room."""
     temperature: float = 0.8
-    """Of the samples; 0 always takes the likeliest token."""
+    """Temperature of the samples; 0 always takes the likeliest token."""
     top_k: int | None = None
     """Samples draw from the k likeliest tokens only."""
     top_p: float | None = 0.95
@@ -104,9 +104,9 @@ class Config(LabConfig):
         if self.micro_batch is not None and self.micro_batch < 1:
             raise UsageError(f"micro_batch must be 1 or more, or null; got {self.micro_batch}")
         if self.objective == "next" and self.context < 2:
-            raise UsageError("context=1 leaves a sample no room behind its first token; try 2")
+            raise UsageError("context=1 leaves no room for a sample after its first token; try 2")
         if self.objective == "masked" and self.mask_rate == 0:
-            raise UsageError("mask_rate=0 hides nothing that could be learned; try mask_rate=0.15")
+            raise UsageError("mask_rate=0 hides no token: nothing to learn; try mask_rate=0.15")
         if self.teraflops is not None and self.teraflops <= 0:
             raise UsageError(f"teraflops must be > 0, got {self.teraflops}")
         if self.temperature < 0 or (self.top_p is not None and not 0 < self.top_p <= 1):
@@ -138,7 +138,7 @@ def train(cfg: Config, run: Run) -> None:
         name: encode(tokenizer, text).to(run.device)
         for name, text in (("train", data.train), ("valid", data.valid), ("test", data.test))
     }
-    count_windows(tokens["train"], cfg.context, cfg.shift)  # too little text is told at once
+    count_windows(tokens["train"], cfg.context, cfg.shift)  # fails at once if the text is too short
     shape = Shape(len(tokenizer), cfg.context, cfg.width, cfg.layers, cfg.heads)
     masked, mask = cfg.objective == "masked", special_id(tokenizer, MASK)
     model = GPT(shape, cfg.architecture, cfg.dropout, not masked, cfg.lookahead).to(run.device)
@@ -166,7 +166,7 @@ def train(cfg: Config, run: Run) -> None:
         if masked:
             seed = (cfg.seed << 32) + step
             x, y = masked_batch(x, mask, shape.vocabulary, cfg.mask_rate, seed)
-        # One divisor for all parts: then micro-batches and processes add up to the batch's mean.
+        # Same divisor for all parts, so micro-batches and processes add up to the batch's mean.
         asked = (y != IGNORE).sum() / parallel.processes
         loss = torch.zeros((), device=run.device)
         parts = parallel.micro_batches(x, y, cfg.micro_batch or cfg.batch_size)

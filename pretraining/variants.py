@@ -1,8 +1,8 @@
-"""Which Hugging Face configs describe a network that ours computes, by a closed list.
+"""Which Hugging Face configs describe a network that ours can compute, by a closed list.
 
-Every field of a config is one of four: a size, which is used; one that must have a certain value;
-one that no logit depends on; or unknown, and then it must be at its default. A variant that nobody
-thought of is refused by name, and never loaded as something that it is not.
+A field of a config is one of four: a size, which is used; one that must have a certain value; one
+that no logit depends on; or unknown, and then it must be at its default. An unknown variant is
+refused by name, and never loaded as another network.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from pretraining.model import EPS, Architecture, Shape
 
 Check = Callable[[Any, Any], bool]
-"""Whether a field's value, of this config, is what ours computes with."""
+"""Whether a field's value, in this config, is the one that ours uses."""
 
 NO_LOGIT_DEPENDS_ON = frozenset(
     "transformers_version architectures model_type _name_or_path dtype torch_dtype "
@@ -27,14 +27,14 @@ NO_LOGIT_DEPENDS_ON = frozenset(
 
 @dataclass(frozen=True)
 class Family:
-    """One architecture of theirs beside ours."""
+    """One of their architectures and its counterpart here."""
 
     ours: Architecture
     sizes: tuple[str, str, str, str, str]
     """Their names of vocabulary, context, width, layers and heads."""
     must: dict[str, Check]
     harmless: frozenset[str]
-    """Fields without influence, beside NO_LOGIT_DEPENDS_ON."""
+    """Fields without influence, in addition to NO_LOGIT_DEPENDS_ON."""
 
 
 def _is(*values: Any) -> Check:
@@ -92,8 +92,8 @@ FAMILIES = {
 def shape_of(config: Any) -> tuple[Shape, Architecture]:
     """Shape and architecture of ours that a config of theirs describes.
 
-    Raises ValueError for another architecture, and for a variant that ours has not: it names the
-    fields.
+    Raises ValueError for another architecture, and for a variant that ours does not support: it
+    names the fields.
     """
     family = FAMILIES.get(config.model_type)
     if family is None:

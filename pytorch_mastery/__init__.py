@@ -1,4 +1,4 @@
-"""Week 3: a CNN that reads digits, the judge of later weeks, and the mechanics of PyTorch."""
+"""Week 3: a CNN that classifies digits, used to evaluate later weeks, and PyTorch's mechanics."""
 
 import lazy_loader as lazy
 

@@ -9,14 +9,17 @@ from labkit import exercise
 
 @exercise(minutes=20)
 def random_shift(images: Tensor, reach: int) -> Tensor:
-    """Move every image by its own whole number of pixels, zeros coming in at the edges.
+    """Shift every image by its own whole number of pixels, with zeros from outside the image.
 
     Image b becomes out[b, c, i, j] = images[b, c, i + dy_b, j + dx_b], and 0 where that lies
-    outside. dy_b and dx_b are drawn uniformly and independently from -reach..reach, anew for every
-    image (one shift for the batch augments far less), all channels of an image moving together.
+    outside. dy_b and dx_b are drawn uniformly and independently from -reach..reach for each image
+    (one shift for the batch augments far less); all channels of an image move together.
 
-    Args: images (B, C, H, W) of any type; reach >= 0.
-    Returns: (B, C, H, W) of the same type, new; differentiable where the images are.
+    Args:
+        images: (B, C, H, W) of any type.
+        reach: 0 or more.
+    Returns:
+        (B, C, H, W) of the same type, new; differentiable where the images are.
     """
     B, _, H, W = images.shape
     padded = F.pad(images, (reach,) * 4)

@@ -1,16 +1,16 @@
-"""Reverse-mode automatic differentiation, the machine behind `loss.backward()`, in two sizes.
+"""Reverse-mode automatic differentiation, as behind `loss.backward()`, in two versions.
 
-`Value` is one number that remembers where it came from (the idea of Karpathy's micrograd);
-`Tensor` is the same on NumPy arrays, where broadcasting is the one new difficulty. Both are nodes
-of a graph: `parents` are what a node was computed from, and `pull` takes dL/d(node) to dL/d(parent)
-for every parent, which is the chain rule for one operation. `backpropagate` does the rest.
+`Value` is one number that stores what it was computed from (the idea of Karpathy's micrograd);
+`Tensor` is the same on NumPy arrays, where broadcasting is the only new difficulty. Both are nodes
+of a graph: a node was computed from its `parents`, and `pull` maps dL/d(node) to dL/d(parent) for
+every parent, which is the chain rule for one operation. `backpropagate` does the rest.
 
     x = Tensor(np.ones((2, 3)))
     (x * x).sum().backward()
     x.grad  # 2 x
 
-Arithmetic is IEEE 754's, as PyTorch's: 1 / 0 is infinite, log(-1) is NaN, and nothing is raised.
-Where a derivative is known to be 0 it is 0, and not 0 times the infinity beside it.
+Arithmetic follows IEEE 754, as in PyTorch: 1 / 0 is infinite, log(-1) is NaN, and nothing is
+raised. A derivative that is known to be 0 stays 0, even where its factor is infinite.
 """
 
 import math
@@ -27,7 +27,7 @@ Pull = Callable[[Any], tuple[Any, ...]]
 
 
 class Node:
-    """What both kinds of number have: a value, its gradient, and where the value came from."""
+    """Base of both: a value, its gradient, and the nodes that the value was computed from."""
 
     data: Any
     grad: Any
@@ -44,9 +44,9 @@ def backpropagate(root: Node, seed: Any) -> None:
     receives the sum of what its uses send back, and may pull only when all of them have sent:
     visit the graph in reverse topological order, each node once.
 
-    `grad` accumulates over calls, as in PyTorch: what an earlier call left there is added to, and
-    is not itself sent on. Graphs may be thousands of operations deep, deeper than Python recurses;
-    gradients are never changed in place, since one array may be sent to several parents.
+    `grad` accumulates over calls, as in PyTorch: a call adds to what an earlier call left there,
+    but does not propagate it again. Graphs may be thousands of operations deep, deeper than Python
+    recurses; gradients are never changed in place, since one array may be sent to several parents.
     """
     order: list[Node] = []  # parents before children
     seen: set[Node] = set()
@@ -68,7 +68,7 @@ def backpropagate(root: Node, seed: Any) -> None:
 
 
 silent = np.errstate(all="ignore")
-"""Around what can meet an infinity: NumPy warns of it, PyTorch does not."""
+"""For operations that may meet an infinity: NumPy warns of it, PyTorch does not."""
 
 
 @silent
@@ -78,7 +78,7 @@ def ieee(function: Callable[..., Any], *numbers: float) -> float:
 
 
 class Value(Node):
-    """A scalar that can be differentiated with respect to."""
+    """A scalar that records its operations, so that gradients can be computed."""
 
     data: float
     grad: float
@@ -162,7 +162,7 @@ def unbroadcast(gradient: NDArray, shape: tuple[int, ...]) -> NDArray:
     """The gradient of an operand of this shape, given that of the array it was broadcast to.
 
     Broadcasting copies a number to many places, so its gradient is the sum over those places:
-    over axes that were put in front, and over axes where the operand had length 1. The result has
+    over axes that were added in front, and over axes where the operand had length 1. The result has
     exactly `shape`; an axis that had length 1 in both stays. Example: (5, 2, 3) to (2, 1) sums over
     axis 0 away and over axis 2 to length 1.
     """
@@ -173,12 +173,12 @@ def unbroadcast(gradient: NDArray, shape: tuple[int, ...]) -> NDArray:
 
 
 class Tensor(Node):
-    """A float64 array that can be differentiated with respect to; operations broadcast as NumPy's.
+    """A float64 array that records its operations for gradients; they broadcast as NumPy's do.
 
     Raises ValueError, naming both shapes, when operands do not fit.
     """
 
-    __array_ufunc__ = None  # so that `ndarray * Tensor` comes to __rmul__ instead of to NumPy
+    __array_ufunc__ = None  # so that `ndarray * Tensor` calls __rmul__ instead of NumPy
 
     data: NDArray
     grad: NDArray
@@ -345,7 +345,7 @@ class Tensor(Node):
         return Tensor(self.data[key], (self,), pull)
 
     def logsumexp(self, axis: int) -> "Tensor":
-        """log sum exp over one axis, which is dropped; the maximum is taken off first."""
+        """log sum exp over one axis, which is dropped; the maximum is subtracted first."""
         top = self.data.max(axis=axis, keepdims=True)  # a constant: it cancels, gradient and all
         top = np.where(np.isfinite(top), top, 0.0)  # log sum exp of nothing but -inf is -inf
         return (self - top).exp().sum(axis).log() + top.squeeze(axis)
@@ -372,7 +372,7 @@ def operands(name: str, a: "Tensor | ArrayLike", b: "Tensor | ArrayLike") -> tup
 def cross_entropy(logits: Tensor, labels: Sequence[int] | NDArray) -> Tensor:
     """Mean of -log softmax(logits)[label], in nats: logits (N, K), labels (N,) in 0..K-1.
 
-    Raises ValueError when the shapes are others.
+    Raises ValueError for other shapes.
     """
     labels = np.asarray(labels)
     if logits.data.ndim != 2 or labels.shape != logits.shape[:1]:

@@ -2,9 +2,9 @@
 
     xhat = (x - mean) / sqrt(var + eps)        y = weight * xhat + bias
 
-mean and var are taken over the batch and all positions, each channel for itself. The variance that
-normalises divides by n (biased); the one that is remembered for evaluation divides by n - 1. That
-is PyTorch's convention, and so is momentum as the weight of the *new* value.
+mean and var are taken over the batch and all positions, for each channel separately. The variance
+for normalising divides by n (biased); the one stored for evaluation divides by n - 1. That is
+PyTorch's convention, and so is momentum as the weight of the *new* value.
 
 Letters: B batch, C channels, n = B * positions.
 """
@@ -19,7 +19,7 @@ from labkit import exercise
 
 
 def over_batch(x: Tensor) -> tuple[int, ...]:
-    """Every axis of (B, C, ...) but that of the channels."""
+    """Every axis of (B, C, ...) except the channels."""
     return (0, *range(2, x.ndim))
 
 
@@ -37,8 +37,12 @@ def backward(grad: Tensor, xhat: Tensor, std: Tensor, weight: Tensor) -> tuple[T
     means of g and of g * xhat, where g = dL/dy * weight (Ioffe & Szegedy 2015, section 3, give it
     in six steps).
 
-    Args: grad = dL/dy and xhat (B, C, ...); std, weight (C,).
-    Returns: dL/dx (B, C, ...), dL/dweight (C,), dL/dbias (C,).
+    Args:
+        grad: dL/dy, (B, C, ...).
+        xhat: (B, C, ...).
+        std, weight: (C,).
+    Returns:
+        dL/dx (B, C, ...), dL/dweight (C,), dL/dbias (C,).
     """
     axes = (0, *range(2, grad.ndim))
     shape = (1, -1, *(1,) * (grad.ndim - 2))
@@ -93,7 +97,7 @@ class BatchNorm(nn.Module):
     In train mode it normalises by the batch and updates the running statistics; in eval mode it
     normalises by those, so that the answer for one example does not depend on the others.
 
-    Raises ValueError for an input without C channels, and in train mode when a channel has but one
+    Raises ValueError for an input without C channels, and in train mode when a channel has only one
     number (its variance would be 0).
     """
 

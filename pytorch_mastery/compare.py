@@ -3,9 +3,9 @@
     python -m pytorch_mastery.compare compile
     python -m pytorch_mastery.compare precision --steps 30
 
-Both train the same CNN twice from the same weights on the same batches. A comparison is worth
-something only if the results agree, so the losses are compared as well as the times; a time is the
-median over the steps, the first of them told apart.
+Both train the same CNN twice from the same weights on the same batches. A comparison is useful
+only if the results agree, so losses are compared as well as times. The time of the first step is
+given separately; the other time is the median over the later steps.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def measure(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(loss.item())  # waits for the GPU, so the time is that of the work
+        losses.append(loss.item())  # waits for the GPU, so the time includes the computation
         times.append(1000 * (time.perf_counter() - start))
     weights = {name: p.detach().cpu() for name, p in model.named_parameters()}
     return Measured(losses, times[0], statistics.median(times[1:]), weights)

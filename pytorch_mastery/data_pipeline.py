@@ -1,19 +1,19 @@
-"""Feeding a network, in the ways that PyTorch offers, side by side.
+"""The ways that PyTorch offers to load data, side by side.
 
     python -m pytorch_mastery.data_pipeline
 
-A `DataLoader` asks a `Dataset` for one example after another and stacks them: needed when examples
-are files to be decoded or do not fit into memory, and then worker processes hide that time. For a
-set that fits, one index into one tensor makes the whole batch, many times faster.
+A `DataLoader` asks a `Dataset` for one example after another and stacks them. It is needed when
+examples must be decoded from files or do not fit into memory; worker processes then hide that time.
+For a set that fits, one index into one tensor makes the whole batch, many times faster.
 
 Workers: each is a process with a copy of the data set. In each, PyTorch seeds the global generators
-of torch, Python and NumPy, every worker differently. It cannot know of a generator that the data
-set keeps for itself: that one is copied as well, and all workers make the same "random"
-augmentations. `seed_worker` mends it.
+of torch, Python and NumPy, every worker differently. It does not know a generator that the data
+set has of its own: that one is copied as well, and all workers make the same "random"
+augmentations. `seed_worker` corrects this.
 
 pin_memory: copying to a GPU is asynchronous only from page-locked memory. With `pin_memory=True`
 the loader copies each batch there, and `batch.to("cuda", non_blocking=True)` then overlaps with
-computing. Without a GPU it does nothing but warn, so it is off here unless there is one.
+computing. Without a GPU it only warns, so it is off here unless there is one.
 """
 
 import argparse
@@ -47,10 +47,10 @@ class ArrayDataset:
 
 
 def seed_worker(worker: int) -> None:
-    """Give this worker's copy of the data set a NumPy generator `rng` of its own, if it has one.
+    """If the data set has a NumPy generator `rng`, give this worker's copy one of its own.
 
     The seed is the one that PyTorch made for the worker: it differs by worker and by epoch, and
-    follows from the loader's generator alone. Pass this as `worker_init_fn`.
+    depends on the loader's generator alone. Pass this as `worker_init_fn`.
     """
     import numpy as np
     import torch
@@ -73,7 +73,7 @@ def loader(
 ) -> "DataLoader[Batch]":
     """Batches of (images (B, C, H, W) in [0, 1], labels (B,)) in the order of `indices`.
 
-    The last batch may be smaller. `indices` stands where a Sampler does: it is iterated over.
+    The last batch may be smaller. `indices` is passed as the Sampler: it is iterated over.
     """
     import torch
     from torch.utils.data import DataLoader
@@ -100,7 +100,7 @@ def memory_batches(
 
 
 def images_per_second(x: "Tensor", y: "Tensor", batch_size: int) -> dict[str, float]:
-    """Of one epoch fed in each way, the start of the workers included."""
+    """Images per second of one epoch, for each way; the start of the workers is included."""
     indices = order(len(x), seed=0)
     ways = {
         "tensor in memory": lambda: memory_batches(x, y, batch_size, indices),

@@ -1,4 +1,4 @@
-"""Measuring a classifier, which is not training it: eval mode, no gradients, every image once."""
+"""Measuring a classifier: eval mode, no gradients, every image once."""
 
 import torch
 from torch import Tensor, nn
@@ -10,12 +10,17 @@ from labkit import exercise
 def accuracy(model: nn.Module, x: Tensor, y: Tensor, batch_size: int = 500) -> float:
     """Percentage of images whose largest logit is that of their class.
 
-    The model is in eval mode meanwhile (batch normalisation uses its running statistics, so that
-    the answer for an image does not depend on its neighbours), and afterwards in the mode it came
-    in. It sees batch_size images at a time; the last batch may be smaller and counts by its size.
+    The model is put into eval mode (batch normalisation uses its running statistics, so that the
+    answer for an image does not depend on the rest of the batch), and afterwards back into its
+    previous mode. It gets batch_size images at a time; the last batch may be smaller and counts by
+    its size.
 
-    Args: model, float (B, C, H, W) in [0, 1] -> logits (B, K); x uint8 (N, C, H, W); y int64 (N,).
-    Returns: 0..100.
+    Args:
+        model: float (B, C, H, W) in [0, 1] -> logits (B, K).
+        x: uint8 (N, C, H, W).
+        y: int64 (N,).
+    Returns:
+        0..100.
     """
     was_training = model.training
     model.eval()

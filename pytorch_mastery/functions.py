@@ -1,13 +1,13 @@
 """Custom autograd functions: where the backward pass is not the derivative of the forward pass.
 
 Three reasons to write one: the true derivative is useless (rounding: zero almost everywhere), the
-gradient should be changed on its way (clipped, reversed), or the derived one is not numerically
+gradient should be modified (clipped, reversed), or autograd's own gradient is not numerically
 stable (softplus, log-sum-exp).
 
-**Differentiating twice.** `backward` is itself recorded when `create_graph=True`. It has a right
-second derivative if it computes with tensors kept by `ctx.save_for_backward` that are inputs or
-outputs of the function, as all below do. An intermediate result of `forward` that is saved there
-is taken for a constant, and the second derivative is silently wrong: mark such a backward with
+**Differentiating twice.** `backward` is itself recorded when `create_graph=True`. Its second
+derivative is right if the tensors kept by `ctx.save_for_backward` are inputs or outputs of the
+function, as in all functions below. An intermediate result of `forward` that is saved there is
+treated as a constant, and the second derivative is silently wrong: mark such a backward with
 `once_differentiable` (as in `batch_norm`), so that it raises instead.
 """
 

@@ -1,7 +1,7 @@
-"""Hooks: looking into a network while it runs, without touching its code.
+"""Hooks: inspecting a network while it runs, without changing its code.
 
-A hook that is forgotten runs for ever, keeps tensors alive and slows every step. So each function
-here is a context manager, and its hooks are gone when the block ends, also by an exception.
+A hook that is not removed stays active, keeps tensors alive and slows every step. So each function
+here is a context manager that removes its hooks when the block ends, also after an exception.
 
     with activation_statistics(model) as layers:
         model(images)
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Activation:
-    """What one layer gave out in its last call."""
+    """Statistics of one layer's output in its last call."""
 
     mean: float
     std: float
@@ -40,7 +40,7 @@ class GradientNorm:
 
 
 def leaves(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The layers that have no layers inside, with their full names."""
+    """The layers that contain no other layers, with their full names."""
     for name, module in model.named_modules():
         if not any(True for _ in module.children()):
             yield name, module
@@ -75,11 +75,10 @@ def statistics(output: Tensor) -> Activation:
 def gradient_norms(model: nn.Module) -> Iterator[dict[str, GradientNorm]]:
     """Gradient norms of every layer, filled in by `backward()` called inside the block.
 
-    They are of that backward pass alone, also when `.grad` accumulates over several; of a layer
-    that runs more than once, `output` is of the use that backward reached last. The hook sits on
-    the output tensor, put there by a forward hook: a module's own `register_full_backward_hook`
-    forbids a following ReLU(inplace=True), and warns at the first layer, whose input needs no
-    gradient.
+    They are of that backward pass alone, also when `.grad` accumulates over several. If a layer
+    runs more than once, `output` is of the call that backward reached last. A forward hook puts the
+    hook on the output tensor: a module's own `register_full_backward_hook` forbids a following
+    ReLU(inplace=True), and warns at the first layer, whose input needs no gradient.
     """
     seen: dict[str, GradientNorm] = {}
 
@@ -111,7 +110,7 @@ def gradient_norms(model: nn.Module) -> Iterator[dict[str, GradientNorm]]:
 
 @contextmanager
 def outputs_of(model: nn.Module, layer: str) -> Iterator[list[Tensor]]:
-    """A list that collects what the named layer gives out, once a forward pass, detached.
+    """A list that collects the named layer's detached outputs, one for each forward pass.
 
     Raises ValueError, with the nearest name, if the model has no such layer.
     """

@@ -4,7 +4,7 @@
 
 A bigram by counting; the same model as a network of one layer, learned by gradient descent; and the
 MLP of Bengio et al. 2003, which sees several letters through an embedding. The names are drawn
-from a source whose entropy is known (`names`), so the table ends with what no model can beat.
+from a source whose entropy is known (`names`), so the table ends with the least possible loss.
 
 Letters: N examples, K = 27 symbols, T context length, D embedding width, H hidden units.
 """
@@ -45,8 +45,8 @@ def bigram_probabilities(counts: "Tensor", smoothing: float) -> "Tensor":
     """P(c | b) from counts[b, c], each row summing to 1: (27, 27) -> (27, 27).
 
     `smoothing` > 0 is added to every count first, so that a pair which was never seen is unlikely
-    and not impossible (an impossible one that occurs costs an infinite loss). The counts given are
-    left as they are.
+    but not impossible (a pair of probability 0 that occurs gives an infinite loss). The counts
+    given are left as they are.
     """
     smoothed = counts + smoothing
     return smoothed / smoothed.sum(dim=1, keepdim=True)
@@ -78,8 +78,8 @@ def bigram_by_gradient(
 def examples(names: Sequence[str], context: int = 3) -> tuple["Tensor", "Tensor"]:
     """Every character of every name with the `context` symbols before it: x (N, T), y (N,).
 
-    Before its first letter a name has as many `.` as the context is long; the `.` after its last
-    letter is a character to be predicted.
+    A name is preceded by as many `.` as the context is long; the `.` after its last letter is
+    also predicted.
     """
     import torch
 
@@ -122,7 +122,7 @@ def train_mlp(
     context: int = 3,
     lr: float = 0.01,
 ) -> "nn.Module":
-    """Minimise the cross-entropy of batches of 512; the rate falls to 0. Returned in eval mode."""
+    """Minimise the cross-entropy on batches of 512; the rate falls to 0. Returned in eval mode."""
     import torch
     import torch.nn.functional as F
 
@@ -141,14 +141,14 @@ def train_mlp(
 
 
 def table_loss(q: "Tensor", names: Sequence[str]) -> float:
-    """Nats a character of the model q[..., c] with one or two symbols of context (27, [27,] 27)."""
+    """Nats per character of the model q[..., c] with 1 or 2 symbols of context (27, [27,] 27)."""
     x, y = examples(names, context=2)
     p = q[x[:, 1], y] if q.ndim == 2 else q[x[:, 0], x[:, 1], y]
     return -p.double().log().mean().item()
 
 
 def mlp_loss(model: "nn.Module", names: Sequence[str], context: int = 3) -> float:
-    """Nats a character of an MLP, in eval mode."""
+    """Nats per character of an MLP, in eval mode."""
     import torch
     import torch.nn.functional as F
 
@@ -175,7 +175,7 @@ def sample(
 
 
 def results(steps: int, seed: int) -> tuple[dict[str, float], "nn.Module"]:
-    """Held-out loss of every model, in nats a character, and the trained MLP."""
+    """Held-out loss of every model, in nats per character, and the trained MLP."""
     import torch
 
     from pytorch_mastery.names import entropy, source, splits

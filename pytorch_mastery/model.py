@@ -30,7 +30,7 @@ def resize(images: Tensor) -> Tensor:
 def conv(channels_in: int, channels_out: int, pool: bool) -> nn.Sequential:
     """3 x 3 convolution, then 2 x 2 max-pooling if asked for, batch normalisation, ReLU.
 
-    Pooling first gives the same function in a quarter of the work: ReLU commutes with max.
+    Pooling before ReLU gives the same result with a quarter of the work: ReLU commutes with max.
     """
     return nn.Sequential(
         nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False),
@@ -76,7 +76,7 @@ class CNN(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """The penultimate layer: (B, C, H, W) in [0, 1] -> (B, 64), before its ReLU.
 
-        Before, so that each feature is spread on both sides of zero and none is dead: weeks that
+        Before the ReLU, each feature has values on both sides of zero and none is dead: weeks that
         compare sets of images by mean and covariance (the Frechet distance) need that.
         """
         standardised = (resize(images) - self.mean) / self.std

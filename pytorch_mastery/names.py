@@ -4,7 +4,7 @@ A name is a walk of an order-2 Markov chain over 27 symbols: `.` (start and end)
 next letter c after a, b has probability proportional to exp(U[a, c] + V[b, c]), U and V drawn once
 from a fixed seed, with consonants preferred after vowels and vowels after consonants; the name ends
 with a probability that depends on b alone, never before its second letter. A bigram model cannot
-be perfect (c depends on a), and a model that sees two letters can.
+be perfect, since c depends on a; a model that sees two letters can.
 
 No model's expected loss is below `entropy()`: it is computed from the chain exactly, by the
 expected number of visits to each context, not estimated from names.
@@ -25,10 +25,10 @@ END_AFTER_VOWEL, END_AFTER_CONSONANT = 0.3, 0.15
 
 @cache
 def source(seed: int = 2003) -> NDArray:
-    """P[a, b, c] (27, 27, 27): probability of symbol c after a, b. The seed makes the language."""
+    """P[a, b, c] (27, 27, 27): probability of symbol c after a, b. The seed fixes the language."""
     rng = np.random.default_rng(seed)
     far, near = rng.normal(0, 1.0, (K, K)), rng.normal(0, 1.5, (K, K))
-    near += np.where(VOWELS[:, None] == VOWELS[None], -1.5, 1.5)  # vowels and consonants take turns
+    near += np.where(VOWELS[:, None] == VOWELS[None], -1.5, 1.5)  # vowels and consonants alternate
     near[0] *= 0.5  # many letters can begin a name
     logits = far[:, None, :] + near[None, :, :]
     logits[..., 0] = -np.inf
@@ -62,7 +62,9 @@ def visits(p: NDArray) -> NDArray:
 def cross_entropy(q: NDArray, p: NDArray | None = None) -> float:
     """Expected loss of a model, in nats a character (the end counts as one), exactly.
 
-    Args: q (27, 27, 27), the model's probability of c after a, b; p, the source's (`source()`).
+    Args:
+        q: (27, 27, 27), the model's probability of c after a, b.
+        p: the source's (`source()`).
     """
     p = source() if p is None else p
     weight = visits(p)[..., None] * p
@@ -73,7 +75,7 @@ def cross_entropy(q: NDArray, p: NDArray | None = None) -> float:
 
 
 def entropy(p: NDArray | None = None) -> float:
-    """The source's entropy in nats a character: the least expected loss that any model can have."""
+    """The source's entropy in nats per character: the least expected loss of any model."""
     p = source() if p is None else p
     return cross_entropy(p, p)
 
@@ -87,7 +89,7 @@ def bigram(p: NDArray | None = None) -> NDArray:
 
 
 def draw(count: int, seed: int, p: NDArray | None = None) -> list[str]:
-    """Independent names, all walking at once."""
+    """Independent names, all drawn at once."""
     p = source() if p is None else p
     rng = np.random.default_rng(seed)
     cumulative = p.cumsum(axis=2)
@@ -108,10 +110,10 @@ def splits(
 ) -> tuple[list[str], list[str], list[str]]:
     """Three independent samples of names.
 
-    A short name may occur in more than one. That is honest here, and splitting by distinct names
-    would not be: the test names would then no longer follow the source (likely names would be
-    missing from them), and the entropy would not be the floor. With real names, which are a fixed
-    list and not draws, split by distinct names.
+    A short name may occur in more than one sample. That is correct here. Splitting by distinct
+    names would be wrong: the test names would no longer follow the source (likely names would be
+    missing), and the entropy would not be the lower bound. Real names are a fixed list and not
+    random draws: split those by distinct names.
     """
     names = draw(train + validation + test, seed)
     return names[:train], names[train : train + validation], names[train + validation :]

@@ -30,7 +30,7 @@ class Operator:
 
 
 def training_step(batch_size: int, width: int, device: str) -> Callable[[], None]:
-    """One step of week 3's CNN on random images, as a function to be called again and again."""
+    """One step of week 3's CNN on random images, as a function that can be called repeatedly."""
     import torch
     import torch.nn.functional as F
 
@@ -59,7 +59,7 @@ def profile_steps(step: Callable[[], None], steps: int) -> "profile":
         step()
     activities = [ProfilerActivity.CPU]
     if torch.cuda.is_available():
-        torch.cuda.synchronize()  # kernels run behind the calls: the warm-up must not be counted
+        torch.cuda.synchronize()  # kernels run asynchronously: the warm-up must not be counted
         activities.append(ProfilerActivity.CUDA)
     with profile(activities=activities) as recorded:
         for _ in range(steps):
@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--steps, --batch-size and --width must be at least 1")
     if args.trace and not args.trace.absolute().parent.is_dir():
         parser.error(f"--trace {args.trace}: there is no folder {args.trace.absolute().parent}")
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it reports a missing GPU as an error
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it logs a missing GPU as an error
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"

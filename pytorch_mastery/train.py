@@ -2,7 +2,7 @@
 
     python -m pytorch_mastery.train +size=tiny
 
-The set lives in memory as one uint8 tensor; a batch is an index into it, augmented as a whole.
+The set is in memory as one uint8 tensor; a batch is an index into it, augmented as a whole.
 """
 
 from dataclasses import dataclass
@@ -33,15 +33,15 @@ class Config(LabConfig):
     weight_decay: float = 0.05
     """AdamW's decoupled weight decay."""
     shift: int = 2
-    """Augmentation: every image moves by up to this many pixels (of 28) each way."""
+    """Augmentation: every image is shifted by up to this many pixels (of 28) each way."""
     schedule_every: int = 1
     """Steps between two updates of the learning rate; the schedule counts these updates."""
     probabilities: bool = False
-    """Let the network answer with softmax probabilities instead of logits."""
+    """Let the network output softmax probabilities instead of logits (a mistake to try)."""
     eval_mode: bool = True
-    """Test with the running statistics of batch normalisation, not with those of each batch."""
+    """Test with batch normalisation's running statistics, not with those of each batch."""
     test_batch: int = 500
-    """Images tested at once; in eval mode it changes nothing but the time."""
+    """Images tested at once; in eval mode it only changes the time."""
     log_every: int = 10
     """Steps between two entries of the training curve."""
 

@@ -1,4 +1,4 @@
-"""Week 13: from a table of action values to PPO, on environments that run by the dozen."""
+"""Week 13: from a table of action values to PPO, on many environments in parallel."""
 
 import lazy_loader as lazy
 

@@ -1,4 +1,4 @@
-"""Deep Q-network: Q-learning with a network, a replay memory, and a slow copy for the targets.
+"""Deep Q-network: Q-learning with a network, a replay memory, and a target network.
 
 Mnih et al. 2015, Nature 518, algorithm 1; with `dqn_double` the targets of double Q-learning (van
 Hasselt et al. 2016, arXiv:1509.06461, equation 4).
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 def td_target(reward: Tensor, terminated: Tensor, next_value: Tensor, gamma: float) -> Tensor:
     """One-step targets (B,): r + gamma V(s'), and r alone where the episode terminated at s'.
 
-    `terminated` is a bool (B,). A truncated episode is not terminated: its s' is worth next_value.
-    Targets are constants: no gradient is ever asked of them or their arguments, which stay as they
-    are. Mnih et al. 2015, algorithm 1.
+    `terminated` is a bool (B,). A truncated episode is not terminated: its s' has value next_value.
+    Targets are constants: no gradient flows through them, and the arguments stay as they are.
+    Mnih et al. 2015, algorithm 1.
     """
     return reward + gamma * next_value * ~terminated
 
@@ -55,7 +55,7 @@ class Replay:
         return min(self.added, self.capacity)
 
     def add(self, step: Transition) -> None:
-        """Store the valid rows of a step; the oldest make room."""
+        """Store the valid rows of a step; they replace the oldest."""
         rows = np.flatnonzero(step.valid)
         place = (self.added + np.arange(len(rows))) % self.capacity
         for name, column in self.data.items():
@@ -111,14 +111,14 @@ class DQN:
         return 1.0 + done * (self.cfg.dqn_epsilon - 1.0)
 
     def collect(self, envs: Environments) -> Replay:
-        """Act `dqn_collect` times in each environment and remember what happened."""
+        """Act `dqn_collect` times in each environment and store the transitions."""
         for _ in range(self.cfg.dqn_collect):
             q = self.q_values(envs.obs)
             self.replay.add(envs.step(epsilon_greedy(q, self.epsilon(envs.env_steps), self.rng)))
         return self.replay
 
     def update(self, replay: Replay) -> dict[str, Any]:
-        """`dqn_updates` gradient steps; the target network is renewed every `dqn_target_every`."""
+        """`dqn_updates` gradient steps; the target network is copied every `dqn_target_every`."""
         cfg, loss, q = self.cfg, torch.zeros(()), torch.zeros(())
         if replay.added < cfg.dqn_warmup:
             return {"train/loss": loss, "train/q": q}

@@ -5,8 +5,8 @@ Sutton and Barto 2018, equation 3.19 (Bellman optimality) and section 4.4.
     Q(s, a) = r(s, a) + gamma sum_s' p(s'|s, a) V(s')                    `action_values`
     V(s)   <- max_a Q(s, a)                                              `value_iteration`
 
-gymnasium's grid worlds give out their transition table `P`, so that what Q-learning finds by trial
-can be held against the truth. `expected_return` is exact as well: no sampling, no noise.
+gymnasium's grid worlds publish their transition table `P`, so the result of Q-learning can be
+compared with the exact one. `expected_return` is exact as well: no sampling, no noise.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class MDP(NamedTuple):
 
 
 def tabular_mdp(env_id: str) -> MDP | None:
-    """The model of one of gymnasium's tabular environments; None for any other, and where states or
+    """The model of one of gymnasium's tabular environments; None for any other, and when states or
     actions are not counted from 0.
     """
     env: Any = gym.make(env_id)
@@ -56,7 +56,7 @@ def tabular_mdp(env_id: str) -> MDP | None:
 
 
 def action_values(mdp: MDP, value: np.ndarray, gamma: float) -> np.ndarray:
-    """Q (S, A) of acting once and being worth `value` (S,) afterwards."""
+    """Q (S, A): take one action; the next state then has the value `value` (S,)."""
     return mdp.reward + gamma * mdp.transition @ value
 
 

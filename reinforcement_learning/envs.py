@@ -1,16 +1,16 @@
 """Many copies of an environment, stepped together, whose exact state can be saved.
 
-gymnasium's vector environments restart a finished copy by themselves, one step late (`NEXT_STEP`):
+gymnasium's vector environments restart a finished copy automatically, one step later (`NEXT_STEP`):
 
     row t     ... the pole falls: `next_obs` is the last observation of the old episode
     row t+1   the action is ignored, the reward is 0, `next_obs` is the first of the new episode
 
-So the observation after a step is never hidden by a reset, which is what bootstrapping from a
-truncated episode needs (Pardo et al. 2018, Time Limits in Reinforcement Learning, section 3); and
-row t+1 is no experience at all: `valid` is False there, and every learner must drop it.
+So a reset never hides the observation after a step, which bootstrapping from a truncated episode
+needs (Pardo et al. 2018, Time Limits in Reinforcement Learning, section 3). Row t+1 is not a
+transition: `valid` is False there, and every learner must drop it.
 
     terminated   the episode is over by the rules of the task: nothing follows, the value is 0
-    truncated    only the clock ran out: the task would go on, and so must the value estimate
+    truncated    only the time limit was reached: the task continues, so the value estimate counts
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Transition(NamedTuple):
 
 
 class Replayable(gym.Wrapper):
-    """Remembers how the current episode came about, so that it can be lived through again.
+    """Records how to replay the current episode.
 
-    Physics engines do not give out their state; but an episode is a function of the generator's
+    Physics engines do not expose their full state; but an episode is a function of the generator's
     state at its reset and of the actions since.
     """
 
@@ -79,9 +79,9 @@ class Environments:
     ) -> None:
         """`settings` go to the environment, e.g. `max_episode_steps=50`.
 
-        `bootstrap` says behind which ends of an episode `step` lets a value estimate look; all but
-        "truncated" are wrong, and there to be tried. Raises UsageError for an environment that is
-        unknown, not installed, or has other than discrete actions.
+        `bootstrap` says after which ends of an episode `step` lets the value estimate count; all
+        but "truncated" are wrong, and there to be tried. Raises UsageError for an environment that
+        is unknown, not installed, or has actions that are not discrete.
         """
         try:
             spec = gym.spec(env_id)
@@ -108,7 +108,7 @@ class Environments:
 
     @property
     def obs_dim(self) -> int:
-        """Length of an observation vector. Raises UsageError where observations are no vectors of
+        """Length of an observation vector. Raises UsageError when observations are not vectors of
         float32.
         """
         if not isinstance(self.space, Box) or len(self.space.shape) != 1:
@@ -123,15 +123,15 @@ class Environments:
         return int(self.space.shape[0])
 
     def reset(self, seed: int | None = None) -> np.ndarray:
-        """Start all episodes anew; returns the observations (N, *obs)."""
+        """Restart all episodes; returns the observations (N, *obs)."""
         self.obs, _ = self.vector.reset(seed=seed)
         self.done = np.zeros(self.num_envs, bool)  # the next step of these is a restart
         self.returns = np.zeros(self.num_envs)
         return self.obs
 
     def step(self, action: np.ndarray, wanted: np.ndarray | bool = True) -> Transition:
-        """Take one action (N,), counted from 0, in each copy; what copies not `wanted` do is not
-        valid either.
+        """Take one action (N,), counted from 0, in each copy. Steps of copies that are not `wanted`
+        are not valid either.
         """
         obs, valid = self.obs, wanted & ~self.done
         sent = action + self.first_action
@@ -155,7 +155,7 @@ class Environments:
         return finished
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the next steps depend on; restoring it is exact to the last bit."""
+        """All that the next steps depend on; they are bit-identical after it is restored."""
         env = self.vector.unwrapped
         if isinstance(env, SyncVectorEnv):
             inner: Any = [copy.state_dict() for copy in env.envs]  # type: ignore[attr-defined]

@@ -1,7 +1,7 @@
 """How good is a policy? Its mean return over whole episodes, played greedily.
 
-Each of the N environments counts with its first episode and no other. Averaging instead whichever
-episodes finish first would favour short ones: on CartPole, the bad ones.
+Only the first episode of each of the N environments counts. Averaging the episodes that finish
+first would favour short ones: on CartPole, the bad ones.
 """
 
 from __future__ import annotations

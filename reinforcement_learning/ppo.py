@@ -1,4 +1,4 @@
-"""Proximal policy optimisation: several epochs on each rollout, without straying too far from it.
+"""Proximal policy optimisation: several epochs on each rollout, with a limit on policy change.
 
 Schulman et al. 2017, arXiv:1707.06347, equation 7 and algorithm 1, with generalised advantage
 estimation (Schulman et al. 2016, arXiv:1506.02438, equation 16).
@@ -53,7 +53,7 @@ def gae(
         value: (T + 1, N), value[t] = V(s_t). value[t + 1] belongs to the observation that followed
             step t before any reset, so it may be used where an episode was truncated.
         terminated, truncated: (T, N) bool. A terminated episode has no future: V(s_t+1) counts
-            as 0. The sum of later TD errors stops at either end: what follows is another episode.
+            as 0. The sum of later TD errors stops at both kinds of end: another episode follows.
         gamma, lam: discount, and weight of later TD errors.
     Returns:
         In the type of `reward` and `value`: float32 stays float32. The arguments stay as they are.
@@ -77,8 +77,8 @@ def clipped_objective(
     """PPO's clipped surrogate objective, to be maximised: a scalar, from three vectors (B,).
 
     Schulman et al. 2017, equation 7: the mean of min(rho A, clip(rho, 1 - eps, 1 + eps) A). The
-    minimum makes it a lower bound: the clip takes away the gain of a large step, never its harm.
-    Its gradient is taken with respect to `log_prob`; the other two are constants of the rollout.
+    minimum makes it a lower bound: the clip removes the gain of a large step, never its loss. Its
+    gradient is taken with respect to `log_prob`; the other two are constants of the rollout.
     """
     ratio = (log_prob - old_log_prob).exp()
     clipped = ratio.clamp(1 - clip, 1 + clip)
@@ -126,7 +126,7 @@ class PPO:
         kept = (torch.from_numpy(x[rollout.valid]).to(self.device) for x in columns)
         obs, action, advantages, target = kept
         log_prob = log_probability(self.policy(obs), action)
-        if len(advantages) > 1:  # one has no deviation
+        if len(advantages) > 1:  # a single one has no deviation
             advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
         return Rollout(obs, action, log_prob, advantages.float(), target.float())
 

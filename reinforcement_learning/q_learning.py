@@ -1,6 +1,6 @@
-"""Tabular Q-learning: one number for each state and action, moved towards what was just seen.
+"""Tabular Q-learning: one number for each state and action, moved towards each new target.
 
-Watkins 1989 (thesis), Watkins and Dayan 1992; Sutton and Barto 2018, section 6.5, on the ideas of
+Watkins 1989 (thesis), Watkins and Dayan 1992; Sutton and Barto 2018, section 6.5, with ideas from
 its chapters 2 (step sizes, exploration) and 3 (returns, the Bellman optimality equation).
 
     Q(s, a) <- Q(s, a) + alpha [ r + gamma max_a' Q(s', a') - Q(s, a) ]          `q_update`
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from reinforcement_learning.train import Config
 
 RANGES = {"CartPole-v1": [(-2.4, 2.4), (-3.0, 3.0), (-0.21, 0.21), (-3.0, 3.0)]}
-"""What is cut into bins: position, velocity, angle, angular velocity. Outer bins take the rest."""
+"""Ranges that are cut into bins: position, velocity, angle, angular velocity. Values outside go to
+the outermost bins."""
 
 
 @exercise(minutes=10)
@@ -45,9 +46,9 @@ def q_update(q: np.ndarray, step: Transition, lr: float | np.ndarray, gamma: flo
     """Move the table q (S, A), in place, by one step's transitions; returns the TD errors (N,).
 
     step.obs, step.action, step.reward, step.next_obs are (N,); obs are state numbers. Rows that are
-    not `step.valid` teach nothing: their error is 0. A terminated step has no future; a truncated
-    one has. Transitions of the same (s, a) all count, from the same old value. Sutton and Barto
-    2018, equation 6.8.
+    not `step.valid` change nothing: their error is 0. A terminated step has no future; a truncated
+    step has one. Transitions of the same (s, a) all count, from the same old value. Sutton and
+    Barto 2018, equation 6.8.
     """
     future = q[step.next_obs].max(axis=-1) * ~step.terminated
     error = (step.reward + gamma * future - q[step.obs, step.action]) * step.valid
@@ -76,7 +77,7 @@ class QTable:
 
 
 class QLearning:
-    """A table of action values, learning from every step as it happens."""
+    """A table of action values, updated after every step."""
 
     def __init__(self, cfg: Config, envs: Environments, device: torch.device) -> None:
         self.cfg = cfg
@@ -120,7 +121,7 @@ class QLearning:
         return step._replace(obs=self.state(step.obs), next_obs=self.state(step.next_obs))
 
     def update(self, step: Transition) -> dict[str, Any]:
-        """Learn from it, with a step size that shrinks with the visits to each state and action."""
+        """Update the table; the step size shrinks with the visits to each state and action."""
         np.add.at(self.visits, (step.obs, step.action), step.valid)
         lr = self.cfg.q_lr / (1 + self.visits[step.obs, step.action] / self.cfg.q_lr_visits)
         error = q_update(self.policy.q, step, lr, self.cfg.gamma)

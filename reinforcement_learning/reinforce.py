@@ -5,8 +5,8 @@ Williams 1992, Machine Learning 8; Sutton and Barto 2018, section 13.4.
     G_t    = r_t + gamma G_t+1                                           `discounted_returns`
     grad J = E[ (G_t - V(s_t)) grad log pi(a_t|s_t) ]                    `policy_loss`
 
-The baseline V leaves the gradient's mean as it is and takes away variance. The factor gamma^t of
-the book's algorithm is left out, as in nearly all implementations.
+The baseline V keeps the gradient's mean and reduces its variance. The factor gamma^t of the book's
+algorithm is left out, as in nearly all implementations.
 
     python -m reinforcement_learning.train +size=tiny algo=reinforce
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Episodes(NamedTuple):
-    """The steps of N whole episodes in one column: B of them, on the learner's device."""
+    """The B steps of N whole episodes, concatenated, on the learner's device."""
 
     obs: Tensor  # (B, obs)
     action: Tensor  # (B,)
@@ -98,7 +98,7 @@ class Reinforce:
         return Episodes(*(torch.from_numpy(x[episodes.valid]).to(self.device) for x in columns))
 
     def _with_tail(self, episodes: Transition) -> np.ndarray:
-        """Rewards (T, N), zero past each end; a truncated end is paid what V expects to follow."""
+        """Rewards (T, N), 0 after each end; at a truncated end V of the rest is added."""
         reward = episodes.reward * episodes.valid
         cut = episodes.truncated & ~episodes.terminated & episodes.valid  # (T, N)
         if cut.any():

@@ -1,10 +1,10 @@
-"""Learn to act: tabular Q-learning, DQN, REINFORCE or PPO, all in the one loop below.
+"""Learn to act: tabular Q-learning, DQN, REINFORCE or PPO, all in the loop below.
 
     python -m reinforcement_learning.train +size=tiny                           PPO on CartPole-v1
     python -m reinforcement_learning.train +size=tiny algo=q_learning env=FrozenLake-v1
 
-An algorithm is an object with `collect(envs)` (act, return what happened), `update(batch)` (learn
-from it), `act(obs)` (greedily), `policy` (what is worth keeping) and `tracked` (what resume needs).
+An algorithm is an object with `collect(envs)` (act, return the experience), `update(batch)` (learn
+from it), `act(obs)` (greedily), `policy` (what is saved) and `tracked` (what resume needs).
 """
 
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class Config(LabConfig):
     hidden: int = 64
     """Units in each of the two hidden layers."""
     bootstrap: Literal["truncated", "always", "never"] = "truncated"
-    """Ends of an episode behind which the value estimate counts; all but `truncated` are wrong."""
+    """Ends of an episode after which the value estimate counts; all but `truncated` are wrong."""
     evaluations: int = 50
     """Evaluations during training, evenly spaced."""
     eval_episodes: int = 100
@@ -54,13 +54,13 @@ class Config(LabConfig):
     ppo_epochs: int = 4
     """PPO: passes over each rollout."""
     ppo_minibatches: int = 16
-    """PPO: minibatches in a pass."""
+    """PPO: minibatches per pass."""
     ppo_gae_lambda: float = 0.98
     """PPO: weight of later TD errors in the advantage."""
     ppo_clip: float = 0.2
-    """PPO: how far a probability may move from the rollout's, as a ratio."""
+    """PPO: clip range of the probability ratio to the rollout's policy."""
     ppo_entropy: float = 0.01
-    """PPO: reward for entropy of the policy."""
+    """PPO: weight of the policy's entropy in the objective."""
 
     reinforce_updates: int = 2000
     """REINFORCE: budget of policy updates."""
@@ -82,17 +82,17 @@ class Config(LabConfig):
     dqn_batch: int = 128
     """DQN: transitions in a gradient step."""
     dqn_buffer: int = 100_000
-    """DQN: transitions remembered."""
+    """DQN: transitions in the replay memory."""
     dqn_warmup: int = 1000
-    """DQN: transitions remembered before learning begins."""
+    """DQN: transitions stored before learning begins."""
     dqn_target_every: int = 500
-    """DQN: gradient steps between two renewals of the target network."""
+    """DQN: gradient steps between two copies to the target network."""
     dqn_exploration: float = 0.2
     """DQN: part of the budget over which the probability of a random action falls from 1."""
     dqn_epsilon: float = 0.1
-    """DQN: probability of a random action from then on."""
+    """DQN: probability of a random action after that."""
     dqn_double: bool = True
-    """DQN: let the learning network choose the action that the target network values."""
+    """DQN: double Q-learning (the online network chooses the action, the target one values it)."""
 
     q_steps: int = 2_000_000
     """Q-learning: budget of environment steps."""
@@ -113,7 +113,7 @@ class Config(LabConfig):
         if not 0 < self.gamma < 1:
             raise UsageError(f"gamma must be between 0 and 1, got {self.gamma}; try gamma=0.99")
         if self.precision == "bf16":
-            raise UsageError("this week computes in fp32 alone: leave precision= out")
+            raise UsageError("this week computes in fp32 only: leave precision= out")
         any_number = {"target_return", "q_initial", "dqn_double"}
         may_be_zero = {"ppo_entropy", "dqn_warmup", "dqn_epsilon", "q_epsilon"}
         for name in Config.__annotations__.keys() - any_number:
@@ -125,10 +125,10 @@ class Config(LabConfig):
             if getattr(self, name) > 1:
                 raise UsageError(f"{name} must be at most 1, got {getattr(self, name)}")
         if self.algo == "ppo" and self.ppo_envs * (self.ppo_rollout // 2) < 2:
-            # Of two steps in a row one may be a reset, which is no transition; and advantages are
+            # One of two consecutive steps may be a reset, not a transition; and advantages are
             # divided by their standard deviation.
             raise UsageError(
-                "a rollout of PPO must be sure to have two transitions: ppo_rollout=2 or more, and "
+                "a rollout of PPO needs at least two transitions: ppo_rollout=2 or more, and "
                 f"4 with ppo_envs=1; got ppo_envs={self.ppo_envs} ppo_rollout={self.ppo_rollout}"
             )
 

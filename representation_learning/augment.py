@@ -1,7 +1,7 @@
 """SimCLR's augmentation of a whole batch at once (Chen et al. 2020, section 3 and appendix A).
 
 Every image gets its own crop, flip, colours and blur, yet each operation is one tensor expression
-over the batch: no loader, no worker. The operations are torchvision's, to rounding.
+over the batch: no loader, no worker. The operations equal torchvision's, to rounding.
 
 Letters: B batch, C = 3 channels, H height, W width. Images are float in [0, 1].
 """
@@ -23,8 +23,9 @@ GREY = (0.2989, 0.587, 0.114)
 class Augmentation:
     """uint8 (B, 3, H, W) -> float (B, 3, H, W) in [0, 1], one random view of each image.
 
-    The defaults are the paper's; for CIFAR-10 it halves the colour strength and leaves out the blur
-    (appendix B.9). Crops keep `scale` of the area and an aspect `ratio`, and are resized back.
+    The defaults are the paper's for ImageNet; for CIFAR-10 the paper halves the colour strength and
+    omits the blur (appendix B.9). Crops have a share `scale` of the area and an aspect `ratio`, and
+    are resized to full size.
     """
 
     scale: tuple[float, float] = (0.08, 1.0)
@@ -51,12 +52,12 @@ def chance(n: int, p: float, device: torch.device | str = "cpu") -> Tensor:
 
 
 def uniform(x: Tensor, low: float, high: float) -> Tensor:
-    """A number from low..high for every image of x (B, C, H, W), shaped (B, 1, 1, 1)."""
+    """A random number in low..high for every image of x (B, C, H, W), shaped (B, 1, 1, 1)."""
     return torch.empty(len(x), 1, 1, 1, device=x.device).uniform_(low, high)
 
 
 def chosen(x: Tensor, p: float, operation) -> Tensor:  # type: ignore[no-untyped-def]
-    """Apply `operation` to each image with probability p; it sees only those it is applied to."""
+    """Apply `operation` to each image with probability p; it receives the chosen images only."""
     index = chance(len(x), p, x.device).nonzero().flatten()
     return x.index_copy(0, index, operation(x[index])) if len(index) else x
 
@@ -66,8 +67,8 @@ def crop_boxes(
 ) -> Tensor:
     """n boxes (top, left, height, width), int64 (n, 4), as torchvision's RandomResizedCrop draws.
 
-    The area is a uniform share of the image's, the logarithm of the aspect ratio is uniform; a box
-    that does not fit is drawn again, up to ten times, and is then the largest central one.
+    The area is a uniform share of the image's, the logarithm of the aspect ratio is uniform. A box
+    that does not fit is drawn again, up to ten times; then the largest central box is taken.
     """
     area = height * width * torch.empty(10, n).uniform_(*scale)
     aspect = torch.empty(10, n).uniform_(math.log(ratio[0]), math.log(ratio[1])).exp()
@@ -106,11 +107,14 @@ def resized_crop(images: Tensor, boxes: Tensor, flip: Tensor) -> Tensor:
     """Cut a box out of every image, resize it to the full size bilinearly, and mirror some.
 
     Linear interpolation is separable: rows are mixed by one matrix and columns by another (both
-    made by `interpolation`), so that the whole batch is two batched matrix products.
+    made by `interpolation`), so the whole batch takes two batched matrix products.
 
-    Args: images float (B, C, H, W); boxes int (B, 4): top, left, height, width; flip bool (B,):
-        which images are mirrored left to right, after the crop.
-    Returns: (B, C, H, W), of the images' dtype, differentiable in the images.
+    Args:
+        images: float (B, C, H, W).
+        boxes: int (B, 4): top, left, height, width.
+        flip: bool (B,): which images are mirrored left to right, after the crop.
+    Returns:
+        (B, C, H, W), of the images' dtype, differentiable in the images.
     """
     top, left, height, width = boxes.T
     rows = interpolation(top, height, images.shape[2])  # (B, H, H)
@@ -147,7 +151,7 @@ def adjust_saturation(x: Tensor, factor: Tensor) -> Tensor:
 
 
 def adjust_hue(x: Tensor, shift: Tensor) -> Tensor:
-    """Turn the colour circle by `shift` (B, 1, 1, 1), in turns: 1 is all the way round.
+    """Rotate the hue by `shift` (B, 1, 1, 1), in turns: 1 is a full turn.
 
     RGB to HSV and back (Smith 1978), without branches: with hue h in sixths of a turn, value v and
     chroma c = v - min, the channels are v - c max(0, min(k, 4 - k, 1)), k = (n + h) mod 6, for
@@ -169,7 +173,7 @@ def adjust_hue(x: Tensor, shift: Tensor) -> Tensor:
 
 def colour_jitter(x: Tensor, strength: float) -> Tensor:
     """Brightness, contrast, saturation (each by a factor from 1 -+ 0.8 strength) and hue (by up to
-    0.2 strength of a turn), each image by its own, in an order drawn for the batch.
+    0.2 strength of a turn), drawn for each image, in an order drawn for the batch.
     """
     low, high = max(0.0, 1 - 0.8 * strength), 1 + 0.8 * strength
     operations = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)
@@ -182,7 +186,10 @@ def colour_jitter(x: Tensor, strength: float) -> Tensor:
 def gaussian_blur(x: Tensor, sigma: Tensor, size: int) -> Tensor:
     """Blur each image with a Gaussian of its own deviation, in pixels.
 
-    Args: x (B, C, H, W); sigma (B, 1, 1, 1); size: odd number of taps; edges are mirrored.
+    Args:
+        x: (B, C, H, W); edges are mirrored.
+        sigma: (B, 1, 1, 1).
+        size: odd number of taps.
     """
     taps = torch.arange(size, device=x.device) - size // 2
     kernel = torch.exp(-0.5 * (taps / sigma.view(-1, 1)) ** 2)

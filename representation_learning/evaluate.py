@@ -1,6 +1,6 @@
-"""What a frozen representation is worth: a linear probe and k nearest neighbours.
+"""The quality of a frozen representation: a linear probe and k nearest neighbours.
 
-Both learn from the training images' representations and labels, and answer for test images that
+Both learn from the training images' representations and labels, and are tested on images that
 neither they nor the encoder have seen. Letters: N rows, d dimensions, K classes.
 """
 
@@ -16,7 +16,7 @@ from labkit import exercise
 def represent(encoder: Callable[[Tensor], Tensor], x: Tensor, batch_size: int = 500) -> Tensor:
     """Representations float (N, d) of images x, uint8 (N, 3, H, W), unaugmented.
 
-    An encoder that is a module is in eval mode meanwhile, and then in the mode it came in.
+    An encoder that is a module is put into eval mode, and back into its previous mode afterwards.
     """
     was_training = encoder.training if isinstance(encoder, nn.Module) else None
     if isinstance(encoder, nn.Module):
@@ -30,14 +30,17 @@ def represent(encoder: Callable[[Tensor], Tensor], x: Tensor, batch_size: int = 
 
 @exercise(minutes=15)
 def standardise(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
-    """Both sets with the columns' mean taken off and divided by their deviation, those of the
-    training rows alone: what the test rows are like must not enter.
+    """Both sets, each column minus its mean and divided by its deviation. Mean and deviation are
+    those of the training rows alone: the test rows must not influence them.
 
     A column that is constant in training is only centred: it becomes 0 in training. Constant means
     to rounding: its deviation (divided by N, not N - 1) is at most 10^-6 (1 + |mean|).
 
-    Args: train float (N, d), test float (M, d). Returns: the same shapes, new tensors,
-        differentiable in both (the statistics depend on train).
+    Args:
+        train: float (N, d).
+        test: float (M, d).
+    Returns:
+        The same shapes, new tensors, differentiable in both (the statistics depend on train).
     """
     mean, deviation = train.mean(dim=0), train.std(dim=0, correction=0)
     deviation = torch.where(deviation > 1e-6 * (1 + mean.abs()), deviation, 1.0)
@@ -47,7 +50,7 @@ def standardise(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
 def fit_probe(x: Tensor, y: Tensor, classes: int, decay: float, steps: int = 100) -> nn.Linear:
     """Multinomial logistic regression: the minimum of mean cross-entropy + decay / 2 |W|^2.
 
-    The objective is convex, so the answer does not depend on how it is found; L-BFGS with a line
+    The objective is convex, so the result does not depend on the method; L-BFGS with a line
     search finds it in few passes. x float (N, d), y int64 (N,).
     """
     probe = nn.Linear(x.shape[1], classes, device=x.device)
@@ -68,13 +71,13 @@ def fit_probe(x: Tensor, y: Tensor, classes: int, decay: float, steps: int = 100
 
 
 DECAYS = (1e-4, 1e-3, 1e-2, 1e-1)
-"""What the probe's decay is chosen from."""
+"""Candidates for the probe's decay."""
 
 
 def linear_probe(
     train: Tensor, y_train: Tensor, test: Tensor, y_test: Tensor, classes: int
 ) -> tuple[float, float]:
-    """Test accuracy in % of a linear probe, and the decay that it was given.
+    """Test accuracy in % of a linear probe, and its decay.
 
     The decay is chosen on every fifth training row, held out; the probe is then fitted to all.
     """
@@ -87,7 +90,7 @@ def linear_probe(
 
 
 def percent(scores: Tensor, y: Tensor) -> float:
-    """Share of rows (N, K) whose greatest score is at y (N,), in %."""
+    """Share in % of rows (N, K) whose greatest score is that of class y (N,)."""
     return 100 * float((scores.argmax(dim=1) == y).float().mean())
 
 
@@ -97,12 +100,17 @@ def knn_scores(
 ) -> Tensor:
     """Votes of the k nearest training rows (Wu et al. 2018, section 3.4).
 
-    Near is by cosine similarity s; neighbour i votes for its class with weight exp(s_i / t). The
+    Nearest by cosine similarity s; neighbour i votes for its class with weight exp(s_i / t). The
     votes of a query are divided by their sum.
 
-    Args: train float (N, d), y_train int64 (N,), queries float (M, d), 1 <= k <= N; any
-        temperature > 0, however small: e^(s / t) itself may overflow, the share of it cannot.
-    Returns: float (M, K), rows summing to 1, of the dtype and on the device of `queries`, and
+    Args:
+        train: float (N, d).
+        y_train: int64 (N,).
+        queries: float (M, d).
+        k: 1 <= k <= N.
+        temperature: t > 0, however small: e^(s / t) may overflow, but the votes must not.
+    Returns:
+        float (M, K), rows summing to 1, of the dtype and on the device of `queries`, and
         differentiable in train and queries.
     """
     similarity = F.normalize(queries, dim=1) @ F.normalize(train, dim=1).T  # (M, N)
@@ -121,7 +129,7 @@ def knn_accuracy(
     k: int = 20,
     temperature: float = 0.1,
 ) -> float:
-    """Test accuracy in % of the vote of the k nearest; representations are centred first."""
+    """Test accuracy in % of the k nearest neighbours' vote; representations are centred first."""
     mean = train.mean(dim=0)
     scores = [
         knn_scores(train - mean, y_train, part - mean, classes, min(k, len(train)), temperature)

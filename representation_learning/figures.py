@@ -27,7 +27,7 @@ def draw(
     train: Labelled,
     test: Labelled,
 ) -> None:
-    """All pictures of a run into samples/."""
+    """Write all pictures of a run into samples/."""
     x, (x_test, h_test, y_test) = train[0], test
     logged = cfg.method not in ("random", "pixels")
     if logged:
@@ -66,7 +66,7 @@ def neighbours(
 def tsne_map(h: Tensor, y: Tensor, classes: tuple[str, ...], seed: int) -> "Figure":
     """Test images in the plane by t-SNE (van der Maaten & Hinton 2008), coloured by class.
 
-    Clusters are real, distances between clusters are not: t-SNE keeps neighbourhoods alone.
+    Clusters have a meaning, distances between clusters have none: t-SNE keeps only neighbourhoods.
     """
     from sklearn.manifold import TSNE
 
@@ -76,7 +76,7 @@ def tsne_map(h: Tensor, y: Tensor, classes: tuple[str, ...], seed: int) -> "Figu
         init="pca",
         random_state=seed,
         perplexity=min(30, len(h) // 4),
-        max_iter=250 + min(750, 3 * len(h) // 4),  # few points settle sooner
+        max_iter=250 + min(750, 3 * len(h) // 4),  # few points converge sooner
     )
     points = tsne.fit_transform(F.normalize(h - h.mean(dim=0), dim=1).cpu().numpy())
     figure = new_figure(7.2, 5.4)

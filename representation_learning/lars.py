@@ -1,4 +1,4 @@
-"""LARS: the step of every layer in proportion to its weights (You, Gitman, Ginsburg 2017)."""
+"""LARS: each layer's step is proportional to its weights' norm (You, Gitman, Ginsburg 2017)."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -14,10 +14,13 @@ from labkit import exercise
 def trust_ratio(weight: Tensor, update: Tensor, trust: float) -> Tensor:
     """trust |w| / |u|: how long the step may be, for a layer's weight w and its update u.
 
-    Where either norm is 0 the ratio is 1: a layer that begins at 0 could never move, and there is
-    nothing to divide by. Equation 6 of the paper, u = gradient + weight decay * w.
+    Where either norm is 0 the ratio is 1: with |w| = 0 the layer could never move, and |u| = 0
+    would divide by 0. Equation 6 of the paper, u = gradient + weight decay * w.
 
-    Args: weight and update of one layer, of any shape. Returns: 0-d tensor of their dtype.
+    Args:
+        weight, update: of one layer, of any shape.
+    Returns:
+        0-d tensor of their dtype.
     """
     w, u = weight.norm(), update.norm()
     return torch.where((w > 0) & (u > 0), trust * w / u, 1.0)

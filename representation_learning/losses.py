@@ -1,4 +1,4 @@
-"""The contrastive loss NT-Xent, and two numbers that tell what it does to the representation.
+"""The contrastive loss NT-Xent, and two measures of its effect on the representation.
 
 Letters: N pairs of views, d dimensions of a projection.
 """
@@ -17,13 +17,16 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
     """Normalised temperature-scaled cross-entropy (Chen et al. 2020, equation 1).
 
     z1[i] and z2[i] are projections of two views of image i. Each of the 2 N views in turn is the
-    anchor; among the 2 N - 1 others, the other view of the same image is to be picked out:
+    anchor; the task is to find, among the 2 N - 1 others, the other view of the same image:
         l(i, j) = -log( exp(s_ij / t) / sum over k != i of exp(s_ik / t) ),
     s the cosine similarity, t the temperature, j the partner of i. The loss is the mean over all
-    2 N anchors. An anchor's similarity to itself is no candidate, or it would always win.
+    2 N anchors. An anchor is not a candidate for itself, or it would always win.
 
-    Args: z1, z2 float (N, d), N >= 2, not yet of unit length; temperature > 0.
-    Returns: 0-d tensor of the same dtype, on the same device; both views get their gradients.
+    Args:
+        z1, z2: float (N, d), N >= 2, not yet of unit length.
+        temperature: t > 0.
+    Returns:
+        0-d tensor of the same dtype, on the same device; both views get their gradients.
     """
     n = len(z1)
     z = F.normalize(torch.cat([z1, z2]), dim=1)
@@ -62,7 +65,10 @@ def alignment(z1: Tensor, z2: Tensor) -> Tensor:
     Both are brought to unit length first, so that it is 0 for equal views and 2 for unrelated ones.
     It is used as a loss too: both views get their gradients.
 
-    Args: z1, z2 float (N, d). Returns: 0-d tensor.
+    Args:
+        z1, z2: float (N, d).
+    Returns:
+        0-d tensor.
     """
     return (F.normalize(z1, dim=1) - F.normalize(z2, dim=1)).square().sum(dim=1).mean()
 
@@ -71,11 +77,14 @@ def alignment(z1: Tensor, z2: Tensor) -> Tensor:
 def uniformity(z: Tensor, t: float = 2.0) -> Tensor:
     """How evenly projections cover the sphere (Wang & Isola 2020, section 4), lower is more even.
 
-    The logarithm of the mean, over all pairs i < j, of exp(-t |z_i - z_j|^2), the rows brought to
+    The logarithm of the mean, over all pairs i < j, of exp(-t |z_i - z_j|^2), with rows scaled to
     unit length. It is 0 when all are equal (collapse), and then its gradient is 0 too. It is finite
-    for any t: where every exponential underflows, the greatest is taken out first.
+    for any t: where every exponential underflows, the greatest is factored out first.
 
-    Args: z float (N, d), N >= 2. Returns: 0-d tensor.
+    Args:
+        z: float (N, d), N >= 2.
+    Returns:
+        0-d tensor.
     """
     distance = torch.pdist(F.normalize(z, dim=1)).square()  # (N (N - 1) / 2,)
     return distance.mul(-t).logsumexp(dim=0) - math.log(len(distance))

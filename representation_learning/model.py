@@ -1,7 +1,7 @@
-"""Encoders, and what is put on top of them while they learn: projection head, decoder.
+"""Encoders, and the modules on top of them during training: projection head, decoder.
 
 The small encoder is made for two CPU cores: a whitening layer, computed from the data and then
-fixed, goes down to 16 x 16 at once, and the channels grow as the maps shrink. The full size uses
+fixed, reduces to 16 x 16 at once, and the channels grow as the maps shrink. The full size uses
 torchvision's ResNet-18 with a stem for small images (Chen et al. 2020, appendix B.9).
 
 Letters: B batch, d dimensions of the representation.
@@ -16,7 +16,7 @@ SIDE = 32
 
 
 def square(images: Tensor) -> Tensor:
-    """uint8 (B, 1 or 3, H, W) -> uint8 (B, 3, 32, 32), resized bilinearly; grey ones thrice."""
+    """uint8 (B, 1 or 3, H, W) -> uint8 (B, 3, 32, 32), resized bilinearly; grey ones repeated."""
     if images.shape[-2:] != (SIDE, SIDE):
         resized = F.interpolate(images.float(), size=SIDE, mode="bilinear", align_corners=False)
         images = resized.round().to(torch.uint8)
@@ -24,13 +24,15 @@ def square(images: Tensor) -> Tensor:
 
 
 def whitening(images: Tensor, kernel: int, count: int, eps: float = 1e-3) -> Tensor:
-    """Filters that make image patches white: weights (2 count, 3, kernel, kernel).
+    """Filters that whiten image patches: weights (2 count, 3, kernel, kernel).
 
     The `count` leading eigenvectors of the patches' covariance, each divided by the root of its
     eigenvalue + eps, and their negatives, because the non-linearity that follows cuts off one side.
-    As a first layer that is not trained it comes from Page 2019, "How to Train Your ResNet 8".
+    Page 2019, "How to Train Your ResNet 8", introduced this as a first layer that is not trained.
 
-    Args: images float (B, 3, H, W) in [0, 1]; count <= 3 kernel^2.
+    Args:
+        images: float (B, 3, H, W) in [0, 1].
+        count: at most 3 kernel^2.
     """
     patches = F.unfold(images, kernel).transpose(1, 2).flatten(0, 1)  # (patches, 3 kernel^2)
     values, vectors = torch.linalg.eigh(torch.cov(patches.T.double()))  # ascending
@@ -68,7 +70,7 @@ class Small(nn.Module):
         )
 
     def prepare(self, images: Tensor) -> None:
-        """Set the whitening layer from training images, float in [0, 1]; some hundred suffice."""
+        """Set the whitening layer from training images, float in [0, 1]; a few hundred will do."""
         self.whiten.weight.data.copy_(whitening(images, 4, 48))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -96,9 +98,11 @@ class ResNet18(nn.Module):
 
 
 def make_encoder(name: str, width: int, images: Tensor) -> Small | ResNet18:
-    """An untrained encoder, in the memory layout that convolutions like best.
+    """An untrained encoder, in the memory layout that is fastest for convolutions.
 
-    Args: name: small or resnet18; images: training images, uint8 (N, 3, 32, 32).
+    Args:
+        name: small or resnet18.
+        images: training images, uint8 (N, 3, 32, 32).
     """
     if name == "resnet18":
         return ResNet18().to(memory_format=torch.channels_last)
@@ -110,8 +114,8 @@ def make_encoder(name: str, width: int, images: Tensor) -> Small | ResNet18:
 def projection_head(dim: int, hidden: int, out: int) -> nn.Sequential:
     """g(h) = W2 relu(norm(W1 h)) (Chen et al. 2020, section 2.1): (B, dim) -> (B, out).
 
-    The loss is taken behind it and the representation before it: the head may throw away what the
-    loss does not want, colour for instance, which the representation then keeps (section 4.2).
+    The loss uses its output, the representation is its input: the head may discard what does not
+    help the loss, such as colour, which the representation then keeps (section 4.2).
     """
     return nn.Sequential(
         nn.Linear(dim, hidden, bias=False),
@@ -122,7 +126,7 @@ def projection_head(dim: int, hidden: int, out: int) -> nn.Sequential:
 
 
 class Decoder(nn.Module):
-    """Representations (B, d) -> images (B, 3, 32, 32) in [0, 1]: the encoder turned round."""
+    """Representations (B, d) -> images (B, 3, 32, 32) in [0, 1]: the encoder in reverse."""
 
     def __init__(self, dim: int, width: int = 16) -> None:
         super().__init__()

@@ -18,12 +18,12 @@ Metrics = dict[str, Tensor]
 
 
 def channels_last(images: Tensor) -> Tensor:
-    """The memory layout that convolutions like best."""
+    """The memory layout that is fastest for convolutions."""
     return images.contiguous(memory_format=torch.channels_last)
 
 
 class SimCLR(nn.Module):
-    """Two views of an image shall be each other's nearest (Chen et al. 2020, algorithm 1)."""
+    """SimCLR: pull the two views of an image together (Chen et al. 2020, algorithm 1)."""
 
     def __init__(
         self,
@@ -34,8 +34,8 @@ class SimCLR(nn.Module):
         mask: bool = True,
         one_view: bool = False,
     ) -> None:
-        """`head`: hidden and output sizes of the projection. The last two make the failures of
-        `experiment=broken_mask` and `experiment=broken_views`.
+        """`head`: hidden and output sizes of the projection. The last two arguments give the
+        failures of `experiment=broken_mask` and `experiment=broken_views`.
         """
         super().__init__()
         self.encoder, self.augment, self.temperature = encoder, augment, temperature
@@ -65,7 +65,7 @@ class SimCLR(nn.Module):
 
 
 class Autoencoder(nn.Module):
-    """The image shall be told from its representation: mean squared error of a pixel."""
+    """Reconstruct the image from its representation: mean squared error per pixel."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class Autoencoder(nn.Module):
 
 
 class Supervised(nn.Module):
-    """What labels would give: cross-entropy of a linear read-out, on the same kind of views."""
+    """To compare, with labels: cross-entropy of a linear read-out, on the same kind of views."""
 
     def __init__(self, encoder: Encoder, augment: Augmentation, classes: int) -> None:
         super().__init__()

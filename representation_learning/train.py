@@ -1,11 +1,11 @@
-"""Train an encoder without labels, and ask what its representation is worth.
+"""Train an encoder without labels, and measure the quality of its representation.
 
 python -m representation_learning.train +size=tiny                          SimCLR
 python -m representation_learning.train +size=tiny method=autoencoder       or supervised
 python -m representation_learning.train +size=tiny method=random            or pixels: no training
 
-The same evaluation follows every method: a linear probe and nearest neighbours on the frozen
-representation, fitted to training images, asked about test images.
+The evaluation is the same for every method: a linear probe and nearest neighbours on the frozen
+representation, fitted to training images, tested on test images.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Config(LabConfig):
     """Week 4: SimCLR and an autoencoder on CIFAR-10."""
 
     data: str = "cifar10"
-    """Image set of the registry; grey images are repeated in three channels."""
+    """Image set of the registry; grey images are repeated over three channels."""
     method: Literal["simclr", "autoencoder", "supervised", "random", "pixels"] = "simclr"
-    """How the representation is made; random is the untrained encoder, pixels no encoder."""
+    """How the representation is learned; random: untrained encoder, pixels: no encoder."""
     network: Literal["small", "resnet18"] = "resnet18"
     """Encoder."""
     width: int = 64
@@ -40,15 +40,15 @@ class Config(LabConfig):
     head_hidden: int = 512
     """Hidden units of the projection head."""
     head_dim: int = 128
-    """Dimensions of the projection, where the contrastive loss is taken."""
+    """Dimensions of the projection, on which the contrastive loss is computed."""
     temperature: float = 0.5
-    """Temperature of NT-Xent: lower looks more at the nearest negatives."""
+    """Temperature of NT-Xent: lower weighs the nearest negatives more."""
     mask: bool = True
-    """Keep an anchor out of its own candidates."""
+    """Exclude an anchor from its own candidates."""
     views: Literal["two", "one"] = "two"
-    """Two augmentations of every image, or one shown twice."""
+    """Two augmentations of every image, or one used twice."""
     probe: Literal["representation", "projection"] = "representation"
-    """Where the probe and the neighbours look: before the projection head, or behind it."""
+    """Input of the probe and the neighbours: before the projection head, or after it."""
     crop: float = 0.08
     """Smallest share of an image that a crop keeps."""
     colour: float = 0.5
@@ -58,11 +58,11 @@ class Config(LabConfig):
     steps: int = 20_000
     """Optimiser steps."""
     batch_size: int = 512
-    """SimCLR: images a step, each seen in two views. The others see twice as many images once."""
+    """SimCLR: images per step, each in two views. Other methods take twice as many, in one view."""
     optimizer: Literal["adamw", "lars"] = "adamw"
-    """Update rule; lars wants a learning rate near 1."""
+    """Update rule; lars needs a learning rate near 1."""
     lr: float = 2e-3
-    """Peak of the learning rate, which rises and then falls along cosines."""
+    """Peak learning rate; it rises and then falls along cosines."""
     warmup: float = 0.1
     """Share of the steps over which the learning rate rises."""
     weight_decay: float = 1e-4
@@ -78,8 +78,8 @@ class Config(LabConfig):
                 raise UsageError(f"{name} must be > 0, got {getattr(self, name)}")
         if self.batch_size < 2:
             raise UsageError(
-                f"batch_size must be at least 2, got {self.batch_size}: with one image there is no "
-                "other to tell it from"
+                f"batch_size must be at least 2, got {self.batch_size}: the contrastive loss needs "
+                "other images"
             )
         for name in ("crop", "colour", "blur", "warmup"):
             if not 0 <= getattr(self, name) <= 1:
@@ -109,7 +109,7 @@ def train(cfg: Config, run: Run) -> None:
     images = cfg.batch_size if cfg.method == "simclr" else 2 * cfg.batch_size  # equal work
     if images > len(x):
         raise UsageError(
-            f"batch_size={cfg.batch_size} asks for {images:,} different images a step, "
+            f"batch_size={cfg.batch_size} needs {images:,} different images per step, "
             f"{data.name} has {len(x):,}"
         )
     for step in run.steps(0 if cfg.method in UNTRAINED else cfg.steps):

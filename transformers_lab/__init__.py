@@ -1,4 +1,4 @@
-"""Week 6: the Transformer of Vaswani et al. 2017, whole: it reads one language, writes another."""
+"""Week 6: the complete Transformer of Vaswani et al. 2017, which translates between languages."""
 
 import lazy_loader as lazy
 

@@ -1,8 +1,8 @@
-"""Sentences to tensors: ids in memory once, batches of like lengths, shift and padding mask.
+"""Sentences to tensors: ids in memory, batches of similar lengths, shift and padding mask.
 
-A batch is a rectangle, and sentences are not of one length. Sorted by length, neighbours need
-hardly any padding; a batch holds as many as fit into a number of tokens, so that every step costs
-alike (Vaswani et al. 2017, section 5.1).
+A batch is a rectangle, but sentences differ in length. Sorted by length, neighbours need hardly any
+padding. A batch holds as many sentences as fit into a given number of tokens, so that every step
+costs the same (Vaswani et al. 2017, section 5.1).
 
 Letters: N sentences, B batch, S source tokens, T target tokens.
 """
@@ -20,7 +20,7 @@ from transformers_lab.bpe import BOS, BPE, EOS, PAD
 
 @exercise(minutes=10)
 def shift(target: Tensor) -> tuple[Tensor, Tensor]:
-    """What the decoder reads, and what it is to predict there: the same sentence, one token apart.
+    """Decoder inputs and the labels to predict there: the same sentence, shifted by one token.
 
         target    <s> a  dog </s> PAD
         inputs    <s> a  dog </s>
@@ -49,7 +49,7 @@ def padding_mask(tokens: Tensor) -> Tensor:
 
 
 class Corpus:
-    """All pairs of a split as ids, padded to the longest: two int64 tensors on one device."""
+    """All pairs of a split as ids, padded to the longest: two int64 tensors on the same device."""
 
     def __init__(
         self, pairs: Sequence[tuple[str, str]], bpe: BPE, device: torch.device | str = "cpu"
@@ -66,15 +66,15 @@ class Corpus:
         return len(self.lengths)
 
     def rows(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
-        """source (B, S) and target (B, T + 1) of these pairs, no wider than their longest."""
+        """source (B, S) and target (B, T + 1) of these pairs, cut to their longest."""
         source, target = self.lengths[indices].max(axis=0)
         chosen = torch.from_numpy(indices).to(self.source.device)
         return self.source[chosen, :source], self.target[chosen, : target + 1]
 
     def cuts(self, tokens: int) -> list[tuple[int, int]]:
-        """Where to cut the sorted pairs into batches: [begin, end) each, of at most so many tokens.
+        """Where to cut the sorted pairs into batches of at most `tokens` tokens: [begin, end) each.
 
-        Counted with padding, source and target together. A pair larger than that is a batch alone.
+        Counted with padding, source and target together. A larger pair is a batch of its own.
         """
         return list(self._cuts(self.lengths[self.order(None)], tokens))
 

@@ -1,13 +1,13 @@
 """Byte-pair encoding: a vocabulary between characters and words (Sennrich et al. 2016, section 3).
 
-Begin with characters; count which two symbols stand side by side most often; make them one symbol;
-repeat. Frequent words end as one token, rare ones as a few, and no word is ever unknown. Both
-languages share one vocabulary (Vaswani et al. 2017, section 5.1), so that what they write alike,
-names, numbers, `Hand`, is the same token.
+Begin with characters; find the two symbols that are adjacent most often; merge them into one
+symbol; repeat. Frequent words become one token, rare words a few, and no word is ever unknown. Both
+languages share one vocabulary (Vaswani et al. 2017, section 5.1), so text that is spelled the same
+in both (names, numbers, `Hand`) gets the same tokens.
 
-The paper marks the end of a word; here a space becomes the visible mark `▁` in front of one, so
-that joining the tokens and turning marks into spaces gives the sentence back, and punctuation keeps
-its side. Words are never merged with punctuation, nor digits with each other: numbers are spelled.
+The paper marks the end of a word; here a space becomes the visible mark `▁` in front of a word.
+Joining the tokens and turning marks into spaces restores the sentence, with punctuation in its
+place. Words are never merged with punctuation, nor digits with each other: each digit is a token.
 
     Ein Hut.   ->   ▁Ein ▁H ut .          26 Jahre   ->   ▁2 6 ▁Jahre
 """
@@ -30,19 +30,19 @@ WORDS = rf"{SPACE}?[^\W\d]+|{SPACE}?\d|{SPACE}?[^\w{SPACE}]+|{SPACE}"
 
 
 def words(sentence: str) -> list[str]:
-    """The pieces inside which merges happen; joined they are the sentence with `▁` for spaces."""
+    """The pieces within which symbols are merged; joined they are the sentence, `▁` for spaces."""
     return re.findall(WORDS, SPACE + sentence.replace(" ", SPACE))
 
 
 @exercise(minutes=10)
 def count_pairs(corpus: Sequence[Sequence[int]], weights: Sequence[int]) -> Counter[Pair]:
-    """How often each two symbols stand side by side.
+    """How often each pair of symbols is adjacent.
 
     Args:
         corpus: the different words, each as its symbols.
         weights: how often each of them occurs.
     Returns:
-        (left, right) -> occurrences. In `a a a` the pair (a, a) stands twice.
+        (left, right) -> occurrences. In `a a a` the pair (a, a) occurs twice.
     Raises:
         ValueError when there are not as many weights as words.
     """
@@ -55,7 +55,7 @@ def count_pairs(corpus: Sequence[Sequence[int]], weights: Sequence[int]) -> Coun
 
 @exercise(minutes=15)
 def merge_pair(symbols: Sequence[int], pair: Pair, new: int) -> list[int]:
-    """The word with every occurrence of `pair` made the one symbol `new`, from left to right.
+    """The word with every occurrence of `pair` replaced by the symbol `new`, from left to right.
 
     Occurrences do not overlap: merging (a, a) in `a a a` gives `new a`. What has been merged is not
     merged again in the same call.
@@ -73,15 +73,14 @@ def merge_pair(symbols: Sequence[int], pair: Pair, new: int) -> list[int]:
 
 
 def learn(counts: Mapping[str, int], size: int) -> "BPE":
-    """The merges of a corpus by algorithm 1 of Sennrich et al., kept fast by counting changes only.
+    """The merges of a corpus by algorithm 1 of Sennrich et al.; only changed pairs are recounted.
 
-    Of pairs that are equally frequent the one with the smaller ids is taken, as in the `tokenizers`
-    library; so both learn the same merges. A pair seen once is not worth a token: learning ends
-    there, or at `size` tokens.
+    Of equally frequent pairs the one with the smaller ids is taken, as in the `tokenizers` library,
+    so both learn the same merges. Learning ends when no pair occurs twice, or at `size` tokens.
 
     Args:
         counts: how often each word (see `words`) occurs.
-        size: tokens of the vocabulary at most, special ones and characters among them.
+        size: tokens of the vocabulary at most, including special ones and characters.
     """
     tokens = [*SPECIAL, *sorted(set("".join(counts)))]
     ids = {token: i for i, token in enumerate(tokens)}
@@ -98,7 +97,7 @@ def learn(counts: Mapping[str, int], size: int) -> "BPE":
     while len(tokens) < size and queue:
         count, pair = heapq.heappop(queue)
         if pairs[pair] != -count:
-            continue  # it changed since; the entry with the right count is in the queue too
+            continue  # outdated; the entry with the right count is in the queue too
         if -count < 2:
             break
         merges.append(pair)
@@ -121,7 +120,7 @@ def learn(counts: Mapping[str, int], size: int) -> "BPE":
 
 
 def learn_with_library(counts: Mapping[str, int], size: int) -> "BPE":
-    """The same, by Hugging Face's `tokenizers`: the same tokens and merges, sooner."""
+    """The same tokens and merges by Hugging Face's `tokenizers`, faster."""
     import json
 
     from tokenizers import Tokenizer, models, trainers
@@ -160,7 +159,7 @@ class BPE:
         return ids
 
     def _merge(self, symbols: list[int]) -> list[int]:
-        """Apply the merges in the order in which they were learned, as far as they apply."""
+        """Apply the merges that occur, in the order in which they were learned."""
         while True:
             pairs = [p for p in pairwise(symbols) if p in self.ranks]
             if not pairs:
@@ -170,7 +169,7 @@ class BPE:
             symbols = merge_pair(symbols, first, self.ids[token])
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The sentence of these ids up to the first EOS; padding and beginning are left out."""
+        """The sentence of these ids up to the first EOS, without padding and BOS."""
         text = ""
         for i in ids:
             if i == EOS:
@@ -180,5 +179,5 @@ class BPE:
 
 
 def count_words(sentences: Iterable[str]) -> Counter[str]:
-    """How often each word occurs, in the order of first sight."""
+    """How often each word occurs, in the order of first occurrence."""
     return Counter(word for sentence in sentences for word in words(sentence))

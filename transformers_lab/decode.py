@@ -1,15 +1,15 @@
-"""Writing a translation: greedily, or with a beam (Vaswani et al. 2017, section 6.1).
+"""Decoding a translation: greedily, or by beam search (Vaswani et al. 2017, section 6.1).
 
-The likeliest token at each place does not make the likeliest sentence. A beam keeps the K best
-beginnings instead of one. Since every further token lowers the probability, short sentences would
-win; so hypotheses Y are ranked by (Wu et al. 2016, equation 14, without the coverage term)
+The likeliest token at each position does not give the likeliest sentence. Beam search keeps the K
+best beginnings instead of one. Every further token lowers the probability, so short sentences would
+win; hypotheses Y are therefore ranked by (Wu et al. 2016, equation 14, without the coverage term)
 
     score(Y) = log p(Y | source) / lp(Y)        lp(Y) = ((5 + |Y|) / 6)^α
 
 The paper uses K = 4, α = 0.6, and at most 50 tokens more than the source has. Each new token costs
 one position: week 5's cache keeps the decoder's past, `Memory` the keys and values of the source.
 
-Letters: B batch, K beams, V vocabulary, T tokens written.
+Letters: B batch, K beams, V vocabulary, T tokens generated.
 """
 
 import torch
@@ -20,14 +20,14 @@ from transformers_lab.bpe import BOS, EOS, PAD
 from transformers_lab.model import Transformer
 
 EXTRA = 50
-"""Tokens that a translation may be longer than its source."""
+"""How many tokens longer than its source a translation may be."""
 
 
 @torch.no_grad()
 def greedy(model: Transformer, source: Tensor, limit: int | None = None) -> Tensor:
     """The likeliest token, then the likeliest after it, ...: int64 (B, S) -> (B, T).
 
-    Each row ends with EOS, and PAD behind it, or is cut off at `limit` tokens (S + 50 when None).
+    Each row ends with EOS, followed by PAD, or is cut off at `limit` tokens (S + 50 when None).
     """
     limit = source.shape[1] + EXTRA if limit is None else limit
     memory, caches = model.encode(source), model.new_caches(len(source), limit)
@@ -56,18 +56,19 @@ def extend(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The K best of all hypotheses that are one token longer, or finished.
 
-    A hypothesis that is not done goes on in V ways: its score grows by the token's log-probability,
-    its length by one. One that is done goes on in one way, with PAD, which changes neither. All are
-    ranked by score / lp(length), each with its own length.
+    A hypothesis that is not done has V continuations: the token's log-probability is added to its
+    score, and 1 to its length. A hypothesis that is done has one continuation, PAD, which changes
+    neither. All are ranked by score / lp(length), each with its own length.
 
     Args:
-        scores: log p of the hypotheses, float (B, K); -inf for one that is not there yet.
-        lengths: tokens of each, int64 (B, K). done: bool (B, K).
+        scores: log p of the hypotheses, float (B, K); -inf for one that does not exist yet.
+        lengths: tokens of each, int64 (B, K).
+        done: bool (B, K).
         log_probs: of each next token, float (B, K, V).
         alpha: of `length_penalty`.
     Returns:
-        Of the K best, the best first, each (B, K): scores (not divided by lp), lengths, parents
-        (which of the K hypotheses is continued) and tokens (with what).
+        For the K best, the best first, each (B, K): scores (not divided by lp), lengths, parents
+        (which of the K hypotheses is continued) and tokens (by which token).
     """
     only_pad = torch.full_like(log_probs[0, 0], -torch.inf)
     only_pad[PAD] = 0.0
@@ -83,13 +84,13 @@ def extend(
 def beam_search(
     model: Transformer, source: Tensor, beams: int = 4, alpha: float = 0.6, limit: int | None = None
 ) -> Tensor:
-    """The best hypothesis found with K = `beams`: int64 (B, S) -> (B, T), as `greedy` does it."""
+    """The best hypothesis found with K = `beams`: int64 (B, S) -> (B, T), ended as in `greedy`."""
     limit, count = source.shape[1] + EXTRA if limit is None else limit, len(source)
     sentence = torch.arange(count, device=source.device)[:, None]  # (B, 1)
     memory = model.encode(source).select(sentence.expand(count, beams).flatten())
     caches = model.new_caches(count * beams, limit)
     scores = torch.full((count, beams), -torch.inf, device=source.device)
-    scores[:, 0] = 0.0  # one empty hypothesis: K equal ones would stay equal
+    scores[:, 0] = 0.0  # one empty hypothesis: K equal hypotheses would stay equal
     lengths = torch.zeros(count, beams, dtype=torch.int64, device=source.device)
     done = torch.zeros_like(lengths, dtype=torch.bool)
     written = lengths[..., None][..., :0]  # (B, K, T)
@@ -102,7 +103,7 @@ def beam_search(
         done = done.gather(1, parents) | (tokens == EOS)
         if done.all():
             break
-        rows = (sentence * beams + parents).flatten()  # each takes its parent's past along
+        rows = (sentence * beams + parents).flatten()  # each continues with its parent's past
         for cache in caches:
             cache.keys[:, :, : cache.length] = cache.keys[rows, :, : cache.length]
             cache.values[:, :, : cache.length] = cache.values[rows, :, : cache.length]

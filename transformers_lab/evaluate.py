@@ -1,16 +1,16 @@
-"""How good the translations are, and three numbers that say whether the parts are right.
+"""How good the translations are, and three numbers that check the parts.
 
-    bleu            of a language: sacreBLEU of the beam's sentences as read by people (Post 2018)
-    exact_match     of dates and numbers, which have one right answer: share of it, to the letter
+    bleu            for languages: sacreBLEU of the beam's sentences as plain text (Post 2018)
+    exact_match     for dates and numbers, which have one right answer: share of exact matches
     perplexity      exp of the mean nats per token of the references, BPE tokens and their end
 
 BLEU is computed by the library on plain text, cased, with its own tokenisation. BLEU over the
 model's own or over lower-cased tokens, as many tutorials report it, is another, higher number.
 
-    teacher_gap     whole sentences right when told the right tokens before, minus those written
-                    right; greedy writing goes wrong exactly where that first does: 0
+    teacher_gap     share of sentences entirely right under teacher forcing, minus those right when
+                    generated greedily; both make the same first error, so it must be 0
     source_gain     nats per token lost when each target is given its neighbour's source: above 0
-    length_ratio    tokens written over tokens of the references: near 1
+    length_ratio    generated tokens over tokens of the references: near 1
 """
 
 import math
@@ -30,19 +30,19 @@ from transformers_lab.loss import nll
 from transformers_lab.model import Transformer
 
 ROWS = 100
-"""Sentences that are measured at once."""
+"""Sentences in a batch of the evaluation."""
 SHOWN = 40
 """Translations in samples/translations.txt."""
 
 
 @dataclass(frozen=True)
 class Forced:
-    """A split under teacher forcing: what the model thinks of the references."""
+    """A split under teacher forcing: how well the model predicts the references."""
 
     nats: float
     tokens: int
     right: float
-    """Share of sentences whose every token is the likeliest."""
+    """Share of sentences of which every token is the likeliest."""
 
     @property
     def nll(self) -> float:
@@ -51,7 +51,7 @@ class Forced:
 
     @property
     def perplexity(self) -> float:
-        """How many tokens the model is, in effect, undecided between."""
+        """The effective number of tokens that the model chooses from."""
         return math.exp(self.nll)
 
 
@@ -74,14 +74,14 @@ def forced(
 
 
 def chunks(corpus: Corpus) -> list[np.ndarray]:
-    """Indices of a split in groups of like length."""
+    """Indices of a split in groups of similar length."""
     return np.array_split(corpus.sorted, -(-len(corpus) // ROWS))
 
 
 def translate(
     model: Transformer, corpus: Corpus, beams: int = 1, alpha: float = 0.0
 ) -> list[list[int]]:
-    """Tokens written for every source of a split, in its order, without EOS; one beam is greedy."""
+    """Tokens generated for each source of a split, in order, without EOS; one beam is greedy."""
     written: list[list[int]] = [[] for _ in range(len(corpus))]
     for rows in chunks(corpus):
         source, _ = corpus.rows(rows)
@@ -102,8 +102,8 @@ def references(corpus: Corpus) -> list[list[int]]:
 def bleu(hypotheses: list[str], sentences: list[str]) -> float:
     """sacreBLEU of a whole split, 0 to 100 (cased, tokenised as `13a`, exponential smoothing).
 
-    Raises ValueError unless there is one sentence for each hypothesis: the library would leave out
-    what is more on either side.
+    Raises ValueError unless there is one sentence for each hypothesis: the library would silently
+    drop extra ones on either side.
     """
     import sacrebleu
 
@@ -122,7 +122,7 @@ def report(
     alpha: float,
     shifted: bool,
 ) -> dict[str, float]:
-    """The metrics of the test split, and pictures and sample translations into samples/."""
+    """The metrics of the test split; writes pictures and sample translations into samples/."""
     model.eval()
     test, truth = splits["test"], references(splits["test"])
     short, best = translate(model, test), translate(model, test, beams, alpha)
@@ -167,7 +167,7 @@ def _some_maps(
 
 
 def _write_samples(run: Run, data: ParallelData, hypotheses: list[str]) -> None:
-    """samples/translations.txt: source, reference and what was written, of the first sentences."""
+    """samples/translations.txt: source, reference and translation of the first sentences."""
     names, count = (*data.languages, "model"), min(SHOWN, len(hypotheses))
     blocks = [
         "".join(f"{n:>10}  {text}\n" for n, text in zip(names, (*pair, hypothesis), strict=True))

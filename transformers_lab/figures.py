@@ -1,4 +1,4 @@
-"""Pictures of cross-attention: which words of the source are looked at while one is written."""
+"""Pictures of cross-attention: which source tokens have weight while each token is generated."""
 
 from typing import TYPE_CHECKING
 
@@ -16,8 +16,9 @@ def alignment_figure(
     """One row for each sentence, one column for each layer of the decoder.
 
     Args:
-        maps: of each sentence (layers, T, S): row t says where was looked to write token t.
-        sources: its S tokens. targets: the T tokens written.
+        maps: of each sentence (layers, T, S): row t holds the weights used to generate token t.
+        sources: its S tokens.
+        targets: the T tokens generated.
     """
     layers = len(maps[0])
     heights = [0.8 + 0.14 * len(target) for target in targets]

@@ -1,7 +1,7 @@
-"""The training loss (Vaswani et al. 2017, section 5.4), and the perplexity it is judged by.
+"""The training loss (Vaswani et al. 2017, section 5.4), and the loss behind perplexity.
 
-Label smoothing (Szegedy et al. 2016, section 7) asks for a little probability on every token, so
-that the right one need not be infinitely likelier than the rest:
+Label smoothing (Szegedy et al. 2016, section 7) puts a little probability on every token, so that
+the target does not ask for infinite logits:
 
     q(v) = (1 - ε) [v = y] + ε / V        L = -Σ_v q(v) log p(v)
 
@@ -22,11 +22,13 @@ def smoothed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.
 
         L = log Σ_v exp z_v - (1 - ε) z_y - ε mean_v z_v
 
-    A logit may be -inf, a token that cannot come: with ε = 0 the loss stays finite as long as it is
-    not the label's; with ε > 0 it is infinite.
+    A logit may be -inf (an impossible token): with ε = 0 the loss stays finite unless it is the
+    label's logit; with ε > 0 it is infinite.
 
     Args:
-        logits: z, float (..., V). labels: y, int64 (...). smoothing: ε, from 0 to below 1.
+        logits: z, float (..., V).
+        labels: y, int64 (...).
+        smoothing: ε, from 0 to below 1.
     """
     right = logits.gather(-1, labels[..., None])[..., 0]
     loss = logits.logsumexp(dim=-1) - (1 - smoothing) * right

@@ -4,13 +4,13 @@
     decoder layer    x ← x + causal self-attention(x)
                      x ← x + attention of x to the encoder's output      x ← x + mlp(x)
 
-Attention, cache and positions are week 5's. Around every sublayer stand dropout, a residual
-connection and a LayerNorm: behind the sum in the paper (post-norm), before the sublayer in most of
-what came later (pre-norm; Xiong et al. 2020), which trains without care for its warm-up. One matrix
-embeds source and target and, transposed, makes the logits (section 3.4).
+Attention, cache and positions are week 5's. Every sublayer has dropout, a residual connection and a
+LayerNorm: after the sum in the paper (post-norm), before the sublayer in most later models
+(pre-norm; Xiong et al. 2020), which need no careful warm-up. One matrix embeds source and target
+and, transposed, makes the logits (section 3.4).
 
-Padding stands behind a sentence. In the source it is masked. In the target it need not be: the
-causal mask hides it from all that comes before it, and what stands at it is not in the loss.
+Padding comes after a sentence. In the source it is masked. In the target no mask is needed: the
+causal mask hides it from all earlier tokens, and the loss ignores its positions.
 
 Letters: B batch, S source tokens, T target tokens, V vocabulary, H heads, d dimensions of a head.
 """
@@ -35,7 +35,7 @@ def residual(
     dropout: nn.Module,
     pre_norm: bool,
 ) -> Tensor:
-    """A sublayer with what stands around it (sections 3.1 and 5.4), (B, T, d_model) in and out.
+    """A sublayer with dropout, residual and norm (sections 3.1 and 5.4), (B, T, d_model) -> same.
 
     post-norm    norm(x + dropout(sublayer(x)))
     pre-norm     x + dropout(sublayer(norm(x)))
@@ -48,7 +48,7 @@ def residual(
 
 @dataclass(frozen=True)
 class Memory:
-    """What the decoder looks at: every layer's keys and values of the source, computed once."""
+    """Input of cross-attention: every layer's keys and values of the source, computed once."""
 
     keys: list[Tensor]
     """Of each layer, (B, H, S, d)."""
@@ -57,13 +57,13 @@ class Memory:
     """bool (B, 1, 1, S), True where a query may attend."""
 
     def select(self, rows: Tensor) -> "Memory":
-        """Of the sentences `rows` (int64), in that order, repeated as they are."""
+        """The memory of the sentences `rows` (int64), in that order; rows may repeat."""
         return Memory([k[rows] for k in self.keys], [v[rows] for v in self.values], self.mask[rows])
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What every layer has in common. The defaults are the paper's base model (table 3)."""
+    """Settings that all layers share. The defaults are the paper's base model (table 3)."""
 
     d_model: int = 512
     heads: int = 8
@@ -79,7 +79,7 @@ class Shape:
         return MultiHeadAttention(self.d_model, self.heads, backend=self.backend)
 
     def feed_forward(self) -> nn.Sequential:
-        """Section 3.3: each position by itself."""
+        """Section 3.3: applied to each position separately."""
         d_model, d_ff = self.d_model, self.d_ff
         return nn.Sequential(nn.Linear(d_model, d_ff), nn.ReLU(), nn.Linear(d_ff, d_model))
 
@@ -124,10 +124,10 @@ class DecoderLayer(nn.Module):
         """Cross-attention: queries from the decoder, keys and values from the encoder's output.
 
         Args:
-            h: (B, T, d_model); `self.cross.q` makes the queries of it.
+            h: (B, T, d_model); `self.cross.q` makes the queries from it.
             keys, values: (B, H, S, d), from `remember`.
             mask: (B, 1, 1, S), True where a query may attend. Nothing is causal here: the whole
-                source has been read.
+                source is known.
         Returns:
             (B, T, d_model), through the output projection `self.cross.out`.
         """
@@ -139,7 +139,7 @@ class DecoderLayer(nn.Module):
     def forward(
         self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, cache: KVCache | None
     ) -> Tensor:
-        """(B, T, d_model) -> the same. With a cache, x are the T tokens that come next."""
+        """(B, T, d_model) -> the same. With a cache, x holds the next T tokens."""
 
         def look_back(h: Tensor) -> Tensor:
             out: Tensor = self.attention(h, causal=True, cache=cache)
@@ -159,7 +159,7 @@ class Transformer(nn.Module):
     def __init__(self, vocabulary: int, shape: Shape, inverted_mask: bool = False) -> None:
         """Args:
             vocabulary: V, of both languages together.
-            inverted_mask: let padding be attended to, and nothing else, to see what it does.
+            inverted_mask: let only padding be attended to (a mistake to try).
         Raises:
             ValueError when heads do not divide d_model, or (later) when d_model is odd.
         """
@@ -182,11 +182,11 @@ class Transformer(nn.Module):
         return [layer for layer in self.decoder if isinstance(layer, DecoderLayer)]
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
-        """int64 (B, S) and (B, T) -> logits (B, T, V): token t sees the target up to itself."""
+        """int64 (B, S) and (B, T) -> logits (B, T, V): position t sees the target up to token t."""
         return self.logits(self.decode(target, self.encode(source)))
 
     def encode(self, source: Tensor) -> Memory:
-        """Read the source, int64 (B, S), padded behind with PAD."""
+        """Encode the source, int64 (B, S), padded at the end with PAD."""
         mask = padding_mask(source)
         if self.inverted_mask:
             mask = ~mask
@@ -200,7 +200,7 @@ class Transformer(nn.Module):
     def decode(
         self, target: Tensor, memory: Memory, caches: Sequence[KVCache] | None = None
     ) -> Tensor:
-        """int64 (B, T) -> (B, T, d_model), for `logits`. With caches, the T tokens come next."""
+        """int64 (B, T) -> (B, T, d_model), for `logits`. With caches, the next T tokens."""
         x = self._embed(target, caches[0].length if caches else 0)
         each: Sequence[KVCache | None] = caches or [None] * len(self.decoder)
         for layer, keys, values, cache in zip(
@@ -211,7 +211,7 @@ class Transformer(nn.Module):
         return out
 
     def logits(self, x: Tensor) -> Tensor:
-        """(..., d_model) -> (..., V), by the embeddings themselves."""
+        """(..., d_model) -> (..., V), by the embedding matrix."""
         return x @ self.embedding.weight.T
 
     def maps(self, source: Tensor, target: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
-"""Who moves the weights: AdamW, or AdamW and Muon together.
+"""The optimisers: AdamW, or AdamW and Muon together.
 
 Muon (Jordan et al. 2024; `labkit.learning.muon`) makes every update of a weight matrix nearly
 orthogonal: all directions move by the same amount. It needs fewer steps than AdamW and is for the
-matrices inside the layers only; embeddings, norms and biases stay with AdamW. Week 7 writes it by
-hand and says why it works.
+matrices inside the layers only; embeddings, norms and biases stay with AdamW. Week 7 implements it
+by hand and explains why it works.
 """
 
 from typing import Literal
@@ -28,7 +28,8 @@ def build(
     """The optimisers of this model by name: `adamw`, and `muon` if `kind` says so.
 
     Args:
-        lr, lr_muon: learning rates to begin with. decay: weight decay of both.
+        lr, lr_muon: initial learning rates.
+        decay: weight decay of both.
         precision: with fp32 Muon computes in fp32 as well.
     """
     halves: tuple[nn.Module, ...] = (model.encoder, model.decoder)

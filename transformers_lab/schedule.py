@@ -1,4 +1,4 @@
-"""The paper's learning rate (Vaswani et al. 2017, section 5.3, equation 3): up, and slowly down."""
+"""The paper's learning rate (Vaswani et al. 2017, section 5.3, equation 3): up, then down."""
 
 from labkit import exercise
 
@@ -9,8 +9,8 @@ def noam(step: int, d_model: int, warmup: int) -> float:
 
         lr = d_model^-0.5 · min(n^-0.5, n · warmup^-1.5)
 
-    It rises linearly for `warmup` steps, to (d_model · warmup)^-0.5, and falls as 1/√n after.
-    (It is called after Noam Shazeer.)
+    It rises linearly for `warmup` steps, to (d_model · warmup)^-0.5, and then falls as 1/√n.
+    (It is named after Noam Shazeer.)
     """
     n = step + 1
     return float(d_model**-0.5 * min(n**-0.5, n * warmup**-1.5))

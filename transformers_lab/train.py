@@ -4,8 +4,8 @@
     python -m transformers_lab.train +size=tiny data=dates      Monday, March 3, 1987 -> 1987-03-03
     python -m transformers_lab.train +size=tiny data=numbers    1042 -> one thousand forty-two
 
-Trained on whole sentences at once, told the right tokens so far; tested by writing them, with a
-beam, and read by sacreBLEU.
+Training uses teacher forcing on whole sentences; the test generates translations with beam search
+and scores them with sacreBLEU.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ class Config(LabConfig):
     """Week 6: the Transformer, from one language to another."""
 
     data: str = "multi30k"
-    """multi30k (German to English), or dates or numbers, which are made on the spot."""
+    """multi30k (German to English), or dates or numbers, which are generated."""
     vocabulary: int = 8000
-    """Tokens that both languages share at most; learning ends where no pair occurs twice."""
+    """Maximal size of the shared vocabulary; learning ends earlier when no pair occurs twice."""
     tokenizer: Literal["hand", "library"] = "hand"
-    """Who learns the byte-pair encoding: bpe.py, or the `tokenizers` library (the same, sooner)."""
+    """Implementation of byte-pair encoding: bpe.py, or the library (same result, faster)."""
     d_model: int = 256
     """Width of the model."""
     heads: int = 8
@@ -35,17 +35,17 @@ class Config(LabConfig):
     d_ff: int = 1024
     """Width of the hidden layer of each feed-forward network."""
     dropout: float = 0.3
-    """Share of each sublayer's output, and of the embeddings, that is dropped."""
+    """Dropout probability of each sublayer's output and of the embeddings."""
     norm: Literal["pre", "post"] = "pre"
-    """LayerNorm before each sublayer, or behind each residual sum as in the paper."""
+    """LayerNorm before each sublayer, or after each residual sum as in the paper."""
     backend: Literal["naive", "sdpa"] = "sdpa"
-    """Who computes attention: the equation as it stands, or PyTorch's kernels."""
+    """Implementation of attention: the equation as written, or PyTorch's kernels."""
     smoothing: float = 0.1
     """Label smoothing, ε."""
     epochs: float = 40.0
     """Passes over the training pairs of Multi30k."""
     epochs_embedded: float = 10.0
-    """Passes over an embedded set (dates, numbers), which takes fewer to learn."""
+    """Passes over an embedded set (dates, numbers), which needs fewer."""
     batch_tokens: int = 8192
     """Tokens of a batch, source and target together, padding included."""
     optimizer: Literal["adamw", "muon"] = "muon"
@@ -53,7 +53,7 @@ class Config(LabConfig):
     schedule: Literal["one_cycle", "paper"] = "one_cycle"
     """Learning rate: up and down in cosines, or the paper's equation 3 (`schedule.noam`; AdamW)."""
     lr: float = 2e-3
-    """AdamW's peak in one_cycle; the paper's schedule has its own, (d_model · warm-up)^-0.5."""
+    """AdamW's peak in one_cycle; the paper's schedule peaks at (d_model · warm-up)^-0.5."""
     lr_muon: float = 0.02
     """Muon's peak."""
     warmup: float = 0.1
@@ -65,17 +65,17 @@ class Config(LabConfig):
     length_penalty: float = 0.6
     """α of the length penalty; 0 ranks by probability alone."""
     tests: int | None = None
-    """Test pairs that are translated and measured, the first ones; null is all of them."""
+    """How many test pairs are translated and scored, from the first; null is all."""
     evaluations: int = 10
-    """Looks at the validation pairs during training, evenly spaced."""
+    """Evaluations on the validation pairs during training, evenly spaced."""
     log_every: int = 10
     """Steps between two entries of the training curve."""
     shifted: bool = True
-    """The decoder reads the tokens before the one it predicts; false: that one, too."""
+    """The decoder reads only the tokens before the one it predicts; false: also that one."""
     mask: Literal["tokens", "padding"] = "tokens"
-    """What of a source may be attended to; `padding` is the mask upside down."""
+    """Which source positions may be attended to; `padding` is the mask inverted."""
     learn_end: bool = True
-    """Count the end of a sentence in the loss; false: as if its id were that of padding."""
+    """Include the end-of-sentence token in the loss; false: ignore it like padding."""
 
     def __post_init__(self) -> None:
         positive = (

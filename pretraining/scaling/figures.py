@@ -29,7 +29,7 @@ def figure(runs: "Runs", law: Law, draws: list[Law]) -> "Figure":
 
 def frontier_panel(axes: Any, runs: "Runs", law: Law, draws: list[Law]) -> None:
     """Loss against compute: a line for each size through the means of its repeats, and the least
-    loss that the law promises.
+    loss that the law predicts.
     """
     for n in sorted(set(runs.n.tolist())):
         here = runs.only(runs.n == n)

@@ -1,7 +1,7 @@
 """Which models are trained for how long, and the one that is being trained now.
 
 Every size gets a training of its own under every budget, with a schedule of that length: the loss
-in the middle of a longer schedule is too high, and would tilt the law (Hoffmann et al. 2022,
+in the middle of a longer schedule is too high, and would bias the law (Hoffmann et al. 2022,
 section 2).
 """
 
@@ -18,8 +18,8 @@ from pretraining.model import GPT, Shape
 from pretraining.powerlaw import FLOPS_PER_WEIGHT
 
 EPOCHS = 4
-"""Repetitions of a text that are worth nearly as much as fresh text: Muennighoff et al. 2023,
-Scaling Data-Constrained Language Models. No training sees its text more often.
+"""So many passes over a text are nearly as good as new text (Muennighoff et al. 2023, Scaling
+Data-Constrained Language Models). No training sees its text more often.
 """
 
 Count = Literal["all", "non_embedding"]
@@ -33,7 +33,7 @@ class Training:
     compute: float
     """The budget C, in FLOPs."""
     parameters: int
-    """N, in the way of counting that was chosen."""
+    """N, counted as `count` says."""
     steps: int
     tokens: int
     """D, the tokens that it is trained on: the whole number of steps nearest to C / 6N."""
@@ -58,8 +58,9 @@ def plan(
 
     Args:
         ratio: fewest and most tokens per parameter; sizes outside are too far from a budget's best
-            to say anything about it. text: tokens in the training text. The others are those of
-            `train.Config`.
+            size to help find it.
+        text: tokens in the training text.
+    The others are those of `train.Config`.
 
     Raises UsageError when fewer than three sizes are left for a budget.
     """
@@ -87,8 +88,8 @@ def plan(
 class Ladder:
     """The model in training, its optimizer, and the validation losses so far.
 
-    Tracked as one thing: a checkpoint says which model it holds, so that a resumed run builds that
-    one before it fills it.
+    Tracked together: a checkpoint says which model it holds, so that a resumed run builds this
+    model before it loads the weights.
     """
 
     def __init__(self, trainings: Sequence[Training], lr: float, device: torch.device) -> None:
@@ -135,7 +136,7 @@ class Ladder:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """What `state_dict` gave, into a model of the size that was in training then."""
+        """Load what `state_dict` gave, into a new model of the size that was in training then."""
         self._begin(state["index"])
         self.losses = list(state["losses"])
         self.model.load_state_dict(state["model"])

@@ -1,6 +1,6 @@
 """From validation losses to exponents with intervals, a table and a picture.
 
-The intervals leave 5 % of a residual bootstrap out on each side: they say how far the noise of the
+The intervals leave out 5 % of a residual bootstrap on each side: they show how far the noise of the
 runs moves an exponent, not whether the law holds elsewhere.
 """
 
@@ -46,7 +46,7 @@ ROWS = {
 
 @dataclass(frozen=True)
 class Runs:
-    """What was measured: one entry for each finished training."""
+    """The measurements: one entry for each finished training."""
 
     n: Array
     d: Array
@@ -101,7 +101,7 @@ def estimates(runs: Runs, start: Law | None = None) -> tuple[Law, dict[str, floa
 
 
 def extrapolation_error(runs: Runs) -> float:
-    """Mean |predicted - measured| at the largest budget, in nats, of a law that never saw it."""
+    """Mean |predicted - measured| at the largest budget, in nats, of a law fitted without it."""
     largest = runs.compute == runs.budgets[-1]
     seen, unseen = runs.only(~largest), runs.only(largest)
     law = fit(seen.loss, seen.n, seen.d)

@@ -3,10 +3,10 @@
     python -m pretraining.scaling +size=tiny
     python -m pretraining.scaling +size=tiny count=non_embedding     Kaplan's way of counting
 
-Each budget C buys every size N as many tokens as C = 6 N D allows: a large model sees little text,
-a small one much. The best size lies between, and moves as the budget grows; how fast is what Kaplan
-et al. 2020 (N ~ C^0.73) and Hoffmann et al. 2022 (N ~ C^0.5) disagree about. The largest budget is
-also predicted from the others: a law that cannot do that has no business beyond it.
+Under each budget C a model of size N is trained on D = C / 6N tokens: a large model sees little
+text, a small one much. The best size lies between, and grows with the budget. Kaplan et al. 2020
+(N ~ C^0.73) and Hoffmann et al. 2022 (N ~ C^0.5) disagree about how fast. The largest budget is
+also predicted from the others: a law that cannot do that cannot be used beyond it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Config(LabConfig):
     budgets: list[float] = field(default_factory=lambda: [1e12, 4e12, 1.6e13, 6.4e13, 2.5e14, 1e15])
     """Budgets of compute, in FLOPs: C = 6 N D."""
     tokens_per_parameter: list[float] = field(default_factory=lambda: [3, 250])
-    """Fewest and most; sizes outside are left out of a budget."""
+    """Fewest and most tokens per parameter; sizes outside are left out of a budget."""
     count: Literal["all", "non_embedding"] = "all"
     """Which parameters are N: all (Hoffmann et al.), or those of the layers alone (Kaplan et al.).
     """
@@ -37,19 +37,19 @@ class Config(LabConfig):
     layers: int = 4
     """Layers of every size."""
     head_dim: int = 32
-    """Width of a head; narrower models have one."""
+    """Width of a head; narrower models have one head."""
     context: int = 256
     """Characters that a model sees."""
     batch_size: int = 32
-    """Windows of `context` characters a step."""
+    """Windows of `context` characters per step."""
     lr: float = 0.01
     """Peak learning rate of AdamW, for every size: with normed activations one rate fits all."""
     warmup: int = 5
-    """Steps over which it rises."""
+    """Steps over which the learning rate rises."""
     decay: float = 0.5
-    """Share of each training over which it falls to 0."""
+    """Share of each training over which the learning rate falls to 0."""
     validation: int = 262_144
-    """Characters at the head of the validation split, on which every model is measured."""
+    """Characters at the start of the validation split, on which every model is measured."""
     draws: int = 1000
     """Bootstrap draws behind each interval."""
     log_every: int = 20

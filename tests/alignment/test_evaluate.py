@@ -167,7 +167,7 @@ def test_a_base_that_is_nowhere_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_
         with pytest.raises(UsageError, match="neither a folder with a model and its tokenizer nor"):
             load_base(base, FakeRun(), [])  # type: ignore[arg-type]
     for base in ("lab://pretraining/huge", "lab://pretrainign/tiny"):
-        with pytest.raises(UsageError, match="is no week's artifact"):
+        with pytest.raises(UsageError, match="is not a week's artifact"):
             load_base(base, FakeRun(), [])  # type: ignore[arg-type]
 
 
