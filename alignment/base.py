@@ -6,8 +6,8 @@ from typing import Any
 
 from alignment.chat import CHAT_TEMPLATE
 from labkit import Run, UsageError, paths
+from labkit.learning.weights import check_finite, check_loaded, opening
 from labkit.text import short
-from labkit.weights import check_finite, check_loaded, opening
 
 LAB = "lab://"
 BASE_DATA = ("wikitext2", "pydoc")

@@ -10,8 +10,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from labkit import UsageError, paths
-from labkit.config.config import closest
 from labkit.run import folders
+from labkit.text import closest
 
 USAGE = """\
 Draw from a finished diffusion run, and write a PNG.

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from labkit import exercise
-from labkit.muon import Muon
+from labkit.learning.muon import Muon
 from pretraining.model import GPT
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)

@@ -31,9 +31,14 @@ class Setting:
         return self.name.rpartition(".")[0]
 
 
-@cache
 def settings(config: type) -> tuple[Setting, ...]:
     """All settings of a dataclass in the order of its fields, those of nested ones in place."""
+    found: tuple[Setting, ...] = _settings(config)
+    return found
+
+
+@cache
+def _settings(config: Any) -> tuple[Setting, ...]:
     found: list[Setting] = []
     hints, docs = typing.get_type_hints(config), docs_of(config)
     whole = typing.get_type_hints(config, include_extras=True)

@@ -24,6 +24,17 @@ def read(path: Path) -> dict[str, Any]:
     return dict(record)
 
 
+def files_of(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """The readable records in one week's folder, with their files, in the order of their names."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            found.append((path, read(path)))
+        except ValueError:  # `read_all` names it when the tables are made
+            continue
+    return found
+
+
 def read_all(folder: Path | None = None) -> tuple[list[dict[str, Any]], list[str]]:
     """All records below `folder` (results/ when None) in the order of their file names, and a
     message for each file that is none: others' files are no reason to fail.

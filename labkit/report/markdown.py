@@ -9,7 +9,7 @@ from pathlib import Path
 from labkit.course import Unit
 
 
-def _link(root: Path, unit: Unit, text: str) -> str:
+def link(root: Path, unit: Unit, text: str) -> str:
     """`text`, as a link to the unit's lab sheet where there is one."""
     sheet = f"{unit.path}/README.md"
     return f"[{text}]({sheet})" if (root / sheet).is_file() else text

@@ -6,7 +6,11 @@ import re
 
 from labkit.course import Unit, Week
 from labkit.report.markdown import split_row
-from labkit.report.tables import COLUMNS
+
+STATE = ("Status", "Best result", "Notes")
+
+COLUMNS = ("Month", "Week", "Focus Area", "Papers to Read", "Coding Task", *STATE)
+"""Columns of PROGRESS.md."""
 
 
 def read_notes(text: str) -> dict[str, str]:
@@ -41,5 +45,5 @@ def _row_key(row: dict[str, str]) -> str:
     return re.sub(r"^\[([^\]]*)\].*", r"\1", row.get("Elective", ""))
 
 
-def _note_key(unit: Unit) -> str:
+def note_key(unit: Unit) -> str:
     return f"{unit.month}.{unit.week}" if isinstance(unit, Week) else unit.package

@@ -11,7 +11,6 @@ from labkit import course
 from labkit.course import Band, Metric, Unit
 from labkit.report.grouping import (
     Group,
-    Record,
     _measured,
     _result,
     _size_rank,
@@ -19,13 +18,9 @@ from labkit.report.grouping import (
     group_by_seed,
     status,
 )
-from labkit.report.markdown import _link, table
-from labkit.report.notes import _note_key
+from labkit.report.markdown import link, table
+from labkit.report.notes import COLUMNS, STATE, note_key
 from labkit.text import duration
-
-STATE = ("Status", "Best result", "Notes")
-
-COLUMNS = ("Month", "Week", "Focus Area", "Papers to Read", "Coding Task", *STATE)
 
 ELECTIVE_COLUMNS = ("Elective", "Subject", "Coding Task", "Rests on", *STATE)
 
@@ -58,24 +53,24 @@ def progress_table(root: Path, records: dict[str, list[Record]], notes: dict[str
         (
             f"{week.month} {week.month_title}",
             str(week.week),
-            _link(root, week, week.focus),
+            link(root, week, week.focus),
             "; ".join(week.papers) or "none",
             week.task,
             state,
             best(week, groups[week.package]),
-            notes.get(_note_key(week), ""),
+            notes.get(note_key(week), ""),
         )
         for week, state in zip(whole.weeks, states, strict=True)
     ]
     electives = [
         (
-            _link(root, unit, unit.package),
+            link(root, unit, unit.package),
             unit.focus,
             unit.task,
             ", ".join(unit.prerequisites),
             status(unit, groups[unit.package]),
             best(unit, groups[unit.package]),
-            notes.get(_note_key(unit), ""),
+            notes.get(note_key(unit), ""),
         )
         for unit in whole.electives
     ]
@@ -124,7 +119,7 @@ def weeks_table(root: Path, records: dict[str, list[Record]]) -> str:
         tiny = [group for group in groups if group.size == "tiny"]
         built = (root / week.path / "train.py").is_file()
         command = f"`python -m {week.module}.train +size=tiny`" if built else "to come"
-        focus = _link(root, week, week.focus)
+        focus = link(root, week, week.focus)
         rows.append((str(week.number), focus, week.task, command, best(week, tiny)))
     return table(WEEK_COLUMNS, rows)
 

@@ -14,6 +14,7 @@ from labkit.config.schema import LabConfig
 from labkit.errors import Interrupted, ProbeDone, RunFailed, UsageError, advice
 from labkit.machine import device, ranks
 from labkit.machine.signals import terminate_like_interrupt
+from labkit.records import curves
 from labkit.run import artifacts, broken, ending, folders, steps
 from labkit.run.program import Program
 from labkit.run.run import Run
@@ -180,7 +181,9 @@ def _write_record(run: Run, ended: str, told: Told) -> bool:
         if finished and run.cfg.max_steps is None:
             artifacts.release(run, record)
             name = f"{run.size}-{run.dir.name}.json"
-            files.write_json(paths.results() / run.week / name, record)
+            folder = paths.results() / run.week
+            curves.write(folder / curves.FOLDER / name, run.curves())
+            files.write_json(folder / name, record)
             _tell(told)
         files.write_json(run.dir / "result.json", record)
     except OSError as error:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from labkit.errors import RunFailed
+from labkit.records import curves
 from labkit.run import artifacts, record
 from labkit.run.steps import Steps
 from labkit.show import pictures
@@ -87,10 +88,15 @@ class Run(Steps):
         self._picture(name, lambda path: pictures.save_figure(path, figure))
 
     def plot(self, name: str, *keys: str, logy: bool = False) -> None:
-        """samples/<name>.png: logged metrics against the step, of the whole run, resumed or not."""
+        """samples/<name>.png: logged metrics against the step, of the whole run, resumed or not.
+
+        Where recorded runs of this size had them, there is a grey area.
+        """
         if self.writes:
             self._log.flush()
-            self.figure(name, pictures.curve(self.dir / "metrics.jsonl", keys, logy))
+            corridors = self.reference.corridors
+            rows = self.dir / "metrics.jsonl"
+            self.figure(name, pictures.curve(rows, keys, logy, corridors))
 
     # --- what comes out ---
 
@@ -133,6 +139,10 @@ class Run(Steps):
     def record(self, ended: str) -> dict[str, Any]:
         """The result record as it stands now (see labkit.records)."""
         return record.made(self, self.metrics or {}, ended)
+
+    def curves(self) -> dict[str, Any]:
+        """The run's curves, thinned for results/ (see labkit.records.curves)."""
+        return curves.thinned(pictures.read_metrics(self.dir / "metrics.jsonl"))
 
     def close(self) -> None:
         """Write out what is pending, whatever its values, and close all files."""

@@ -24,6 +24,7 @@ from labkit.machine.memory import keep_freed_memory
 from labkit.machine.signals import handled, stop_signals
 from labkit.run.forecast import Forecast
 from labkit.run.program import Backend
+from labkit.run.reference import Reference
 from labkit.show import tracking
 from labkit.show.console import say, warn
 from labkit.show.log import Log
@@ -164,6 +165,7 @@ class Steps:
         self._restore()
         if self.writes:
             self._warn_of_full_disk(checkpoint.size_of(self._tracked_state()))
+            self._log.listeners = [self.reference.see]
         self.began_steps = True
         if self.step >= total or self._stopped:
             return
@@ -214,6 +216,13 @@ class Steps:
             if observer.after(self.step - 1):
                 break
         raise ProbeDone
+
+    @cached_property
+    def reference(self) -> Reference:
+        """The curves of recorded runs of this size; asked for when the data are known."""
+        data = (self.data_record or {}).get("name")
+        settings = fields.flat(self.cfg)
+        return Reference(self.week, self.size, self.experiment, settings, data)
 
     def stop(self) -> None:
         """Make the current step the last one, also for a run resumed later (unlike `break`)."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ class Log:
         self.progress: tracking.Progress | None = None
         self._jsonl = tracking.JsonLines(file, keep_bytes) if file is not None else None
         self._extra = extra
+        self.listeners: list[Callable[[int, Mapping[str, float]], None]] = []
         self._pending: list[tuple[int, dict[str, Any]]] = []
 
     def add(self, metrics: dict[str, Any], step: int) -> None:
@@ -56,6 +58,8 @@ class Log:
                     tracker.log(numbers, step)
             if self.progress is not None:
                 self.progress.show(numbers)
+            for listener in self.listeners:
+                listener(step, numbers)
             for key, value in numbers.items():
                 if not math.isfinite(value) and "loss" in key.rsplit("/", 1)[-1]:
                     raise RunFailed(

@@ -5,9 +5,9 @@ is used.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -119,14 +119,35 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in lines[:-1] if line]
 
 
-def curve(metrics_file: Path, keys: Sequence[str], logy: bool = False) -> Figure:
+class Corridor(Protocol):
+    """Where recorded runs had a metric, in equal stretches of the steps up to `last`."""
+
+    @property
+    def runs(self) -> int: ...
+    @property
+    def last(self) -> float: ...
+    @property
+    def low(self) -> Sequence[float | None]: ...
+    @property
+    def high(self) -> Sequence[float | None]: ...
+
+
+def curve(
+    metrics_file: Path,
+    keys: Sequence[str],
+    logy: bool = False,
+    corridors: Mapping[str, Corridor] | None = None,
+) -> Figure:
     """Logged metrics against the step. A key that was never logged, as when a run was cut short
-    before its first validation, is named in the legend and has no curve.
+    before its first validation, is named in the legend and has no curve. `corridors`, by key, are
+    drawn in grey behind the curves.
     """
     figure = new_figure()
     axes = figure.add_subplot()
     rows = read_metrics(metrics_file)
     for key in keys:
+        if corridors and key in corridors:
+            _draw_corridor(axes, key, corridors[key])
         points = [(row["step"], row[key]) for row in rows if key in row]
         axes.plot(
             [step for step, _ in points],
@@ -141,3 +162,17 @@ def curve(metrics_file: Path, keys: Sequence[str], logy: bool = False) -> Figure
     axes.grid(alpha=0.3)
     axes.legend()
     return figure
+
+
+def _draw_corridor(axes: Any, key: str, corridor: Corridor) -> None:
+    """The corridor as a grey area, a line where it is one run's."""
+    width = corridor.last / len(corridor.low)
+    points = [
+        ((place + 0.5) * width, low, high)
+        for place, (low, high) in enumerate(zip(corridor.low, corridor.high, strict=True))
+        if low is not None and high is not None
+    ]
+    if points:
+        steps, low, high = zip(*points, strict=True)
+        label = f"{key} as recorded ({corridor.runs} run{'s' * (corridor.runs > 1)})"
+        axes.fill_between(steps, low, high, color="0.6", alpha=0.5, lw=3, label=label, zorder=0)

@@ -1,0 +1,90 @@
+"""Is this curve normal? A run's curves beside those of recorded runs of the same size.
+
+A broken run is held against the runs that are not broken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from labkit import paths
+from labkit.records import curves, store
+from labkit.records.curves import BINS, Corridor
+from labkit.run.forecast import NOT_IN_SPEED
+from labkit.show.console import say
+
+FREE = NOT_IN_SPEED | {"detect_anomaly", "log_every", "bug"}
+"""Settings in which two runs may differ and should still have the same curves."""
+OUTSIDE = 2
+"""Bins in a row that must be outside before it is said."""
+
+
+class Reference:
+    """Corridors of recorded runs; what the run logs is compared with them as it comes."""
+
+    def __init__(
+        self,
+        week: str,
+        size: str,
+        experiment: str | None,
+        config: Mapping[str, Any],
+        data: str | None,
+    ) -> None:
+        self.corridors = found(week, size, experiment, config, data)
+        self._bins: dict[str, tuple[int, float, int]] = {}
+        self._outside: dict[str, int] = {}
+        self._said: set[str] = set()
+
+    def see(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Numbers that were logged at a step."""
+        for key, value in numbers.items():
+            corridor = self.corridors.get(key)
+            if corridor is None or key in self._said or key.endswith("/lr"):
+                continue
+            place = corridor.bin(step)
+            current, total, count = self._bins.get(key, (place, 0.0, 0))
+            if place != current and count:
+                self._over(key, corridor, current, total / count)
+                current, total, count = place, 0.0, 0
+            self._bins[key] = (current, total + value, count + 1)
+
+    def _over(self, key: str, corridor: Corridor, place: int, mean: float) -> None:
+        """A bin is over; say so, once for each metric, when several in a row were outside."""
+        outside = 0 if corridor.holds(place, mean) else self._outside.get(key, 0) + 1
+        self._outside[key] = outside
+        if outside < OUTSIDE:
+            return
+        self._said.add(key)
+        low, high = corridor.low[place], corridor.high[place]
+        about = f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
+        runs = f"{corridor.runs} recorded runs" if corridor.runs > 1 else "the recorded run"
+        say(
+            f"not as recorded: {key} is about {mean:.4g} up to step "
+            f"{(place + 1) * corridor.last / BINS:.0f}, where {runs} of this size had {about}"
+        )
+
+
+def found(
+    week: str, size: str, experiment: str | None, config: Mapping[str, Any], data: str | None
+) -> dict[str, Corridor]:
+    """Corridors of the metrics of finished runs of the same work, the latest of each seed."""
+    broken = str(experiment or "").startswith("broken_") or config.get("bug") is not None
+    wanted = None if broken else experiment
+    alike: dict[int, dict[str, Any]] = {}
+    for file, record in store.files_of(paths.results() / week):
+        same = (record["week"], record["size"], record.get("experiment"), record["ended"])
+        name = (record.get("data") or {}).get("name")
+        if same != (week, size, wanted, "finished") or name != data:
+            continue
+        if broken or all(
+            record["config"].get(key, value) == value
+            for key, value in config.items()
+            if key not in FREE
+        ):
+            alike[record["seed"]] = curves.read(file.parent / curves.FOLDER / file.name)
+    keys = dict.fromkeys(key for one in alike.values() for key in one)
+    joined = {
+        key: curves.corridor([one[key] for one in alike.values() if key in one]) for key in keys
+    }
+    return {key: corridor for key, corridor in joined.items() if corridor is not None}
