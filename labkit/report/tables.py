@@ -9,6 +9,7 @@ from typing import Any
 
 from labkit import course
 from labkit.course import Band, Metric, Unit
+from labkit.records.machines import Record
 from labkit.report.grouping import (
     Group,
     _measured,

@@ -140,7 +140,7 @@ def report(
     metrics["fit_error"] = float(np.abs(fitted - runs.loss).mean())
     text = table(runs, law, found, intervals, metrics)
     say(text)
-    if run.is_main and run.observer is None:
+    if run.writes:
         folder = run.dir / "samples"
         folder.mkdir(exist_ok=True)
         (folder / "scaling.txt").write_text(text + "\n", encoding="utf-8")
