@@ -60,7 +60,7 @@ smoke: setup
 		LAB_HOME=$$(mktemp -d) $(BIN)/python -m $$week.train +size=smoke || exit 1; done
 
 progress: setup
-	$(BIN)/python -m labkit.progress
+	$(BIN)/python -m labkit.progress --sheets
 
 bench: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'

@@ -125,8 +125,9 @@ def run(context: typer.Context, week: Week) -> int:
 @app.command()
 def progress(
     check: Annotated[bool, typer.Option("--check", help="exit 1 when something is stale")] = False,
+    sheets: Annotated[bool, typer.Option("--sheets", help="also the READMEs' tables")] = False,
 ) -> int:
-    """Regenerate PROGRESS.md and all tables from results/."""
+    """Regenerate PROGRESS.md from results/, with --sheets also the tables in the READMEs."""
     from labkit.report import pages
 
     root = paths.home()
@@ -134,7 +135,7 @@ def progress(
         for fault in (faults := pages.check(root)):
             fail(fault)
         return 1 if faults else 0
-    for path in pages.refresh(root):
+    for path in pages.refresh(root, sheets):
         print(f"wrote {path.relative_to(root)}")
     return 0
 

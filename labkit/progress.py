@@ -1,7 +1,8 @@
-"""The command that regenerates PROGRESS.md and all tables of measured results (`lab progress`).
+"""The command that regenerates tables of measured results; the same as `lab progress`.
 
-python -m labkit.progress            write what is out of date
-python -m labkit.progress --check    exit 1 when something is
+python -m labkit.progress            PROGRESS.md
+python -m labkit.progress --sheets   and the tables in the READMEs
+python -m labkit.progress --check    exit 1 when something is out of date
 """
 
 import sys

@@ -56,7 +56,6 @@ def hint(
     left = len(found) - count
     again = f"lab exercise hint {week} {e.name}"
     print(f"{left} more: {again}" if left else f"That was the last one; {_then(week, e.name)}")
-    memory.parent.mkdir(parents=True, exist_ok=True)
     files.write_json(memory, seen | {key: max(count, seen.get(key, 0))})
     return 0
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from labkit import files
+
 BINS = 40
 FOLDER = "curves"
 DIGITS = 4
@@ -71,9 +73,8 @@ def thinned(rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
 
 def write(file: Path, curves: Mapping[str, Any]) -> None:
     """A line for each key. Raises OSError."""
-    file.parent.mkdir(parents=True, exist_ok=True)
     lines = (f" {json.dumps(key)}: {json.dumps(curve)}" for key, curve in curves.items())
-    file.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    files.write_text(file, "{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def read(file: Path) -> dict[str, Any]:

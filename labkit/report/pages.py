@@ -14,11 +14,16 @@ from functools import partial
 from pathlib import Path
 
 from labkit import course, paths
+from labkit import files as atomic
 from labkit.report.grouping import group_by_seed, read_records
 from labkit.report.markdown import between
 from labkit.report.notes import read_notes
 from labkit.report.tables import progress_table, results_table, weeks_table
 from labkit.show.console import warn
+
+PROGRESS = "PROGRESS.md"
+LOCK = ".lock"
+"""In results/; held while tables are written."""
 
 
 def render(root: Path) -> tuple[dict[Path, str], list[str]]:
@@ -38,7 +43,7 @@ def render(root: Path) -> tuple[dict[Path, str], list[str]]:
             files[path] = text(before)
 
     make(
-        root / "PROGRESS.md",
+        root / PROGRESS,
         lambda before: progress_table(root, records, read_notes(before)),
         create=True,
     )
@@ -55,11 +60,13 @@ def _why_unreadable(error: OSError | ValueError) -> str:
     return str(error)
 
 
-def refresh(root: Path | None = None) -> list[Path]:
-    """Bring all generated files under `root` up to date; the ones that changed are returned.
+def refresh(root: Path | None = None, sheets: bool = False) -> list[Path]:
+    """Bring PROGRESS.md under `root` up to date, with `sheets` also the tables in the READMEs; what
+    changed is returned.
 
-    Each is written whole or not at all. Files that cannot be read are named in a warning and left
-    out: they are no reason for another run to fail.
+    A learner's run changes PROGRESS.md alone: changed sheets would be in the way of the next
+    version of the clone. Each file is written whole or not at all. Files that cannot be read are
+    named in a warning and left out: they are no reason for another run to fail.
     """
     root = root or paths.home()
     with _alone(root):
@@ -67,26 +74,23 @@ def refresh(root: Path | None = None) -> list[Path]:
         for message in damaged:
             warn(message)
         changed = [path for path, text in files.items() if text != _read(path)]
+        changed = [path for path in changed if sheets or path == root / PROGRESS]
         for path in changed:
-            _write(path, files[path])
+            atomic.write_text(path, files[path])
     return changed
 
 
 @contextlib.contextmanager
 def _alone(root: Path) -> Iterator[None]:
     """Hold off other processes: the slower of two runs must not write what it read before."""
-    try:
-        import fcntl
+    from filelock import FileLock
 
-        handle = os.open(root / "results", os.O_RDONLY)
-    except (ImportError, OSError):  # Windows, or no record yet
+    folder = root / "results"
+    if not os.access(folder, os.W_OK):  # no record yet, or nothing can be written anyway
         yield
         return
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with FileLock(folder / LOCK):
         yield
-    finally:
-        os.close(handle)
 
 
 def _read(path: Path) -> str:
@@ -94,22 +98,10 @@ def _read(path: Path) -> str:
     return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
-def _write(path: Path, text: str) -> None:
-    """Write atomically, with the newlines that the file had."""
-    windows = path.is_file() and b"\r\n" in path.read_bytes()
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        unfinished.write_text(text, encoding="utf-8", newline="\r\n" if windows else "\n")
-        os.replace(unfinished, path)
-    finally:
-        with contextlib.suppress(OSError):  # a read-only folder has told so already
-            unfinished.unlink(missing_ok=True)
-
-
 def check(root: Path) -> list[str]:
     """What is wrong with the generated files under `root`, a line each; nothing is written."""
     files, damaged = render(root)
     stale = [str(p.relative_to(root)) for p, text in files.items() if text != _read(p)]
     if stale:
-        damaged.append(f"out of date: {', '.join(stale)}\nType: python -m labkit.progress")
+        damaged.append(f"out of date: {', '.join(stale)}\nType: lab progress --sheets")
     return damaged

@@ -29,6 +29,9 @@ RESULT_COLUMNS = (
     "Size", "Data", "Variant", "Metric", "Seeds", "Result", "Band", "Training", "Machine",
 )  # fmt: skip
 
+LINE = "<br>"
+"""A new line inside a cell."""
+
 WEEK_COLUMNS = ("Week", "Focus", "Task", "Command", "Best tiny result")
 
 PREAMBLE = """\
@@ -80,19 +83,25 @@ def progress_table(root: Path, records: dict[str, list[Record]], notes: dict[str
 
 
 def results_table(unit: Unit, groups: Sequence[Group]) -> str:
-    """Measured rows, bands that no run was held against yet, guessing, and published numbers."""
+    """A row for each variant that was measured, with its headline metrics (all are in the records);
+    bands that no run was compared with yet; guessing; and published numbers.
+    """
     rows = []
     labels = _variants(unit, groups)
     order = sorted(range(len(groups)), key=lambda i: _row_order(unit, groups[i], labels[i]))
     for group, label in ((groups[i], labels[i]) for i in order):
-        for metric in _measured(unit, group):
-            seeds = len(group.values(metric.name))
-            spent = statistics.fmean(r.get("train_seconds") or 0.0 for r in group.records)
-            verdicts = "; ".join(filter(None, (_band_cell(b, group, metric) for b in unit.bands)))
-            rows.append(
-                (group.size, group.data, label, metric.title, str(seeds), _result(metric, group),
-                 verdicts, duration(spent), group.machine)
-            )  # fmt: skip
+        shown = _shown(unit, group)
+        if not shown:
+            continue
+        spent = statistics.fmean(r.get("train_seconds") or 0.0 for r in group.records)
+        bands = [
+            "; ".join(filter(None, (_band_cell(b, group, m) for b in unit.bands))) for m in shown
+        ]
+        rows.append(
+            (group.size, group.data, label, LINE.join(m.title for m in shown),
+             str(len(group.records)), LINE.join(_result(m, group) for m in shown),
+             LINE.join(bands), duration(spent), group.machine)
+        )  # fmt: skip
     for band in unit.bands:
         if not any(band.applies(group.first) for group in groups):
             where = ", ".join(f"{key}={value}" for key, value in band.where.items())
@@ -110,6 +119,13 @@ def results_table(unit: Unit, groups: Sequence[Group]) -> str:
         title = metric.title if known else paper.metric
         rows.append(("published", paper.data, paper.source, title, "", value, "", "", ""))
     return table(RESULT_COLUMNS, rows)
+
+
+def _shown(unit: Unit, group: Group) -> list[Metric]:
+    """The metrics that bands are about for this group; the first one measured, where none is."""
+    measured = _measured(unit, group)
+    about = {band.metric for band in unit.bands if band.applies(group.first)}
+    return [metric for metric in measured if metric.name in about] or measured[:1]
 
 
 def weeks_table(root: Path, records: dict[str, list[Record]]) -> str:

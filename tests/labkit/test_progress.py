@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
+from labkit import cli
 from labkit.report import grouping, pages
+from labkit.text import duration
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,7 +52,7 @@ class Clone:
 
     def row(self, focus: str = "Neural Networks Basics") -> dict[str, str]:
         """The cells of one week's row by column, after regenerating."""
-        pages.refresh(self.root)
+        pages.refresh(self.root, sheets=True)
         lines = [line for line in self.file.read_text().splitlines() if line.startswith("|")]
         header = [cell.strip() for cell in lines[0].strip("|").split("|")]
         line = next(line for line in lines if focus in line)
@@ -82,7 +85,7 @@ def test_columns_are_those_of_the_syllabus_plus_best_result(clone: Clone) -> Non
 
 
 def test_without_records_nothing_is_started(clone: Clone) -> None:
-    pages.refresh(clone.root)
+    pages.refresh(clone.root, sheets=True)
     text = clone.file.read_text()
     assert text.count("| not started |") == 30  # 24 weeks and 6 electives
     assert "met |" not in text
@@ -236,28 +239,28 @@ def test_broken_experiments_count_for_nothing(clone: Clone) -> None:
     ],
 )
 def test_a_note_survives(clone: Clone, note: str) -> None:
-    pages.refresh(clone.root)
+    pages.refresh(clone.root, sheets=True)
     clone.note(note)
     for seed in range(3):
         clone.add(seed=seed)
-        pages.refresh(clone.root)
+        pages.refresh(clone.root, sheets=True)
     line = next(x for x in clone.file.read_text().splitlines() if "Neural Networks Basics" in x)
     assert line.endswith(f"| {note.strip()} |")
     assert "tiny band met" in line
 
 
 def test_a_pipe_typed_bare_becomes_part_of_the_note(clone: Clone) -> None:
-    pages.refresh(clone.root)
+    pages.refresh(clone.root, sheets=True)
     clone.note("lr 0.1 | 0.2 both work")
     assert "Neural" in clone.row()["Focus Area"]
     assert r"| lr 0.1 \| 0.2 both work |" in clone.file.read_text()
     before = clone.file.read_text()
-    assert pages.refresh(clone.root) == []
+    assert pages.refresh(clone.root, sheets=True) == []
     assert clone.file.read_text() == before
 
 
 def test_notes_of_weeks_and_electives_stay_with_their_rows(clone: Clone) -> None:
-    pages.refresh(clone.root)
+    pages.refresh(clone.root, sheets=True)
     clone.note("second week of month 1")
     clone.note("second week of month 3", "Diffusion Models")
     clone.note("an elective", "Game theory")
@@ -283,29 +286,29 @@ def test_output_does_not_depend_on_when_or_in_which_order(clone: Clone, tmp_path
     for seed in (2, 0, 1):
         clone.add(seed=seed, value=98.0 + seed)
     clone.add(config={"lr": 0.3})
-    pages.refresh(clone.root)
+    pages.refresh(clone.root, sheets=True)
     other = tmp_path / "other"
     for path in sorted(clone.root.glob("results/*/*.json"), reverse=True):
         copy = other / path.relative_to(clone.root)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(path.read_bytes())
         os.utime(copy, (0, 0))
-    pages.refresh(other)
+    pages.refresh(other, sheets=True)
     assert (other / "PROGRESS.md").read_bytes() == clone.file.read_bytes()
 
 
 def test_untouched_files_are_not_rewritten_and_nothing_else_is_left(clone: Clone) -> None:
     clone.add()
-    assert pages.refresh(clone.root) == [clone.file]
+    assert pages.refresh(clone.root, sheets=True) == [clone.file]
     before = clone.file.stat()
-    assert pages.refresh(clone.root) == []
+    assert pages.refresh(clone.root, sheets=True) == []
     assert clone.file.stat().st_mtime_ns == before.st_mtime_ns
     assert clone.file.stat().st_ino == before.st_ino
     assert sorted(path.name for path in clone.root.iterdir()) == ["PROGRESS.md", "results"]
 
 
 def test_a_failed_write_leaves_the_old_file(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
-    pages.refresh(clone.root)
+    pages.refresh(clone.root, sheets=True)
     before = clone.file.read_text()
     clone.add()
 
@@ -314,17 +317,17 @@ def test_a_failed_write_leaves_the_old_file(clone: Clone, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="No space"):
-        pages.refresh(clone.root)
+        pages.refresh(clone.root, sheets=True)
     assert clone.file.read_text() == before
     assert sorted(path.name for path in clone.root.iterdir()) == ["PROGRESS.md", "results"]
 
 
 def test_windows_newlines_are_kept(clone: Clone) -> None:
-    pages.refresh(clone.root)
+    pages.refresh(clone.root, sheets=True)
     clone.file.write_bytes(clone.file.read_bytes().replace(b"\n", b"\r\n"))
-    assert pages.refresh(clone.root) == []
+    assert pages.refresh(clone.root, sheets=True) == []
     clone.add()
-    assert pages.refresh(clone.root) == [clone.file]
+    assert pages.refresh(clone.root, sheets=True) == [clone.file]
     text = clone.file.read_bytes()
     assert text.count(b"\r\n") == text.count(b"\n") > 30
 
@@ -344,13 +347,13 @@ def test_another_encoding_is_said_and_the_file_left_alone(
 ) -> None:
     """A note that was typed in another encoding is not lost, and the other files are made."""
     clone.add()
-    pages.refresh(clone.root)
+    pages.refresh(clone.root, sheets=True)
     clone.note("déjà vu")
     clone.file.write_bytes(clone.file.read_text(encoding="utf-8").encode(encoding, "replace"))
     (clone.root / "README.md").write_text("<!-- weeks:begin -->\n<!-- weeks:end -->\n")
     before = clone.file.read_bytes()
     monkeypatch.setenv("LAB_HOME", str(clone.root))
-    assert pages.main([]) == 0
+    assert cli.main(["progress"]) == 0
     assert "PROGRESS.md is left as it is: it is not UTF-8 text" in capsys.readouterr().err
     assert clone.file.read_bytes() == before
     assert "98.50 %" in (clone.root / "README.md").read_text(encoding="utf-8")
@@ -363,7 +366,7 @@ def test_check_fails_when_stale_and_says_what_to_type(clone: Clone) -> None:
     stale = command(clone.root, "--check")
     assert stale.returncode == 1
     assert "PROGRESS.md" in stale.stderr
-    assert "Type: python -m labkit.progress" in stale.stderr
+    assert "Type: lab progress --sheets" in stale.stderr
     assert not clone.file.exists(), "--check writes nothing"
     written = command(clone.root)
     assert (written.returncode, written.stdout) == (0, "wrote PROGRESS.md\n")
@@ -400,7 +403,7 @@ def test_results_table_of_a_lab_sheet(clone: Clone) -> None:
     for seed, (value, seconds) in enumerate([(98.3, 4.0), (98.5, 5.0), (98.4, 6.0)]):
         clone.add(seed=seed, value=value, train_seconds=seconds)
     clone.add(value=97.0, config={"lr": 0.3})
-    assert set(pages.refresh(clone.root)) == {clone.file, sheet}
+    assert set(pages.refresh(clone.root, sheets=True)) == {clone.file, sheet}
     text = sheet.read_text()
     assert text.startswith("# Week 2\n\n<!-- results:begin -->\n| Size |")
     assert text.endswith("|\n<!-- results:end -->\n\nThe end.\n")
@@ -423,7 +426,7 @@ def test_results_table_of_a_lab_sheet(clone: Clone) -> None:
     assert "LeCun et al. 1998" in paper["Variant"]
 
 
-def test_every_finished_group_and_metric_has_a_row(clone: Clone) -> None:
+def test_every_finished_group_has_a_row_with_its_headline_metrics(clone: Clone) -> None:
     sheet = clone.root / "reinforcement_learning" / "README.md"
     sheet.parent.mkdir()
     sheet.write_text("<!-- results:begin --><!-- results:end -->")
@@ -433,7 +436,7 @@ def test_every_finished_group_and_metric_has_a_row(clone: Clone) -> None:
             metrics={"return": value, "unlisted": 1.0},
         )  # fmt: skip
     clone.add("reinforcement_learning", experiment="broken_x", metrics={"return": 9.0})
-    pages.refresh(clone.root)
+    pages.refresh(clone.root, sheets=True)
     rows = [row for row in cells(sheet.read_text()) if row[:2] == ["tiny", "CartPole-v1"]]
     assert [(row[2], row[5], row[6]) for row in rows] == [
         ("algo=ppo", "500.0", "≥ 475 on each of 5 seeds: 1 so far"),
@@ -448,7 +451,7 @@ def test_sheets_without_markers_are_left_alone(clone: Clone) -> None:
     for text in ("# Week 2\n", "<!-- results:begin -->\nno end\n", "<!-- results:end -->\n"):
         sheet.write_text(text)
         clone.add()
-        assert sheet not in pages.refresh(clone.root)
+        assert sheet not in pages.refresh(clone.root, sheets=True)
         assert sheet.read_text() == text
 
 
@@ -461,7 +464,7 @@ def test_week_table_of_the_front_page(clone: Clone) -> None:
     for seed in range(3):
         clone.add(seed=seed, value=98.4)
     clone.add(size="full", value=99.0)
-    assert front in pages.refresh(clone.root)
+    assert front in pages.refresh(clone.root, sheets=True)
     header, _, *rows = cells(front.read_text())
     assert header == ["Week", "Focus", "Task", "Command", "Best tiny result"]
     assert len(rows) == 24
@@ -481,7 +484,7 @@ def test_week_table_of_the_front_page(clone: Clone) -> None:
     ],
 )  # fmt: skip
 def test_durations(seconds: float, text: str) -> None:
-    assert text.duration(seconds) == text
+    assert duration(seconds) == text
 
 
 def test_the_latest_record_of_a_seed_is_told_by_its_time_not_its_name(clone: Clone) -> None:
@@ -491,21 +494,27 @@ def test_the_latest_record_of_a_seed_is_told_by_its_time_not_its_name(clone: Clo
 
 
 def test_a_second_process_waits_and_then_sees_what_the_first_one_brought(clone: Clone) -> None:
-    fcntl = pytest.importorskip("fcntl")
     clone.add()
-    handle = os.open(clone.root / "results", os.O_RDONLY)
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    code = "from labkit import progress; print('ready', flush=True); progress.refresh()"
-    waiting = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE,
-        env={**os.environ, "LAB_HOME": str(clone.root)},
-    )  # fmt: skip
-    assert waiting.stdout is not None
-    assert waiting.stdout.readline() == b"ready\n"
-    with pytest.raises(subprocess.TimeoutExpired):
-        waiting.wait(0.7)
-    assert not clone.file.exists()
-    clone.add(seed=1)
-    os.close(handle)
+    code = "from labkit.report import pages; print('ready', flush=True); pages.refresh()"
+    with FileLock(clone.root / "results" / ".lock"):
+        waiting = subprocess.Popen(
+            [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE,
+            env={**os.environ, "LAB_HOME": str(clone.root)},
+        )  # fmt: skip
+        assert waiting.stdout is not None
+        assert waiting.stdout.readline() == b"ready\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(0.7)
+        assert not clone.file.exists()
+        clone.add(seed=1)
     assert waiting.wait(20) == 0
     assert "(tiny, mnist, 2 seeds)" in clone.file.read_text()
+
+
+def test_a_learners_run_changes_progress_alone(clone: Clone) -> None:
+    sheet = clone.root / "neural_networks" / "README.md"
+    sheet.parent.mkdir()
+    sheet.write_text("<!-- results:begin -->\n<!-- results:end -->")
+    clone.add()
+    assert pages.refresh(clone.root) == [clone.file]
+    assert pages.refresh(clone.root, sheets=True) == [sheet]
