@@ -259,7 +259,7 @@ def test_ranks_share_one_folder(lab_run: Any) -> None:
 def test_week_for_one_process_refuses_torchrun(
     toy: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(toy, "distributed", False)
+    monkeypatch.setattr(toy, "program", replace(toy.program, distributed=False))
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert toy.main(["+size=smoke"]) == 2
     assert "without torchrun" in capsys.readouterr().err

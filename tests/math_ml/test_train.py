@@ -53,7 +53,7 @@ def test_a_set_that_is_no_set_of_images_is_refused() -> None:
             return load(name, kind=kind)
 
     with pytest.raises(UsageError, match="diabetes is a table, and this week wants a set of imag"):
-        train.function(Config(data="diabetes"), Run())  # type: ignore[arg-type]
+        train.program.train(Config(data="diabetes"), Run())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,6 @@ def test_settings_out_of_range_are_refused(
     monkeypatch.setenv("LAB_HOME", str(tmp_path))
     monkeypatch.setenv("LAB_OFFLINE", "1")
     monkeypatch.setattr("sys.argv", ["test"])
-    monkeypatch.setattr(train, "exit_code", 0)
     assert train.main(["+size=smoke", *words]) == 2
     assert message in capfd.readouterr().err
     assert not list(tmp_path.glob("runs/*/*/*/result.json"))
