@@ -27,7 +27,8 @@ def recorded() -> list[dict[str, Any]]:
     files = subprocess.run(
         ["git", "ls-files", "-z", "results"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split("\0")
-    return [json.loads((ROOT / file).read_text()) for file in files if file.endswith(".json")]
+    records = [file for file in files if file.endswith(".json") and "/curves/" not in file]
+    return [json.loads((ROOT / file).read_text()) for file in records]
 
 
 def in_time(record: dict[str, Any]) -> bool:

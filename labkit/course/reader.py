@@ -36,7 +36,7 @@ class _Plan(BaseModel):
 
 
 @cache
-def load(file: Path = FILE, claims: Path = paths.CONFIGS) -> Curriculum:
+def load(file: Path = FILE, claims: Path = paths.ROOT / "configs") -> Curriculum:
     """Read and check the course; `claims` is the folder of configs. Raises UsageError naming the
     place that is wrong.
     """

@@ -109,11 +109,15 @@ class Steps:
 
     def _open_log(self, resumed: bool) -> Log:
         if not self.writes:
-            return Log(None, 0, [])
+            return Log(None)
         kept = self._restored["metrics_bytes"] if self._restored else 0
         title = f"{self.week}/{self.size}/{self.dir.name}"
-        extra = tracking.extra(self.cfg.logger, self.dir, title, fields.flat(self.cfg), resumed)
-        return Log(self.dir / "metrics.jsonl", kept, extra)
+        settings = fields.flat(self.cfg)
+        return Log(
+            self.dir / "metrics.jsonl",
+            kept,
+            lambda: tracking.extra(self.cfg.logger, self.dir, title, settings, resumed),
+        )
 
     def _seed_everything(self) -> None:
         random.seed(self.seed)

@@ -20,15 +20,23 @@ from labkit.show import tracking
 class Log:
     """Metrics on their way to metrics.jsonl, other trackers and the console."""
 
-    def __init__(self, file: Path | None, keep_bytes: int, extra: list[tracking.Tracker]) -> None:
-        """`file` is metrics.jsonl, of which `keep_bytes` stay; None writes nothing but checks the
-        losses all the same.
+    def __init__(
+        self,
+        file: Path | None,
+        keep_bytes: int = 0,
+        extra: Callable[[], list[tracking.Tracker]] = list,
+    ) -> None:
+        """
+        Args:
+            file: metrics.jsonl, of which `keep_bytes` stay; None writes nothing, but losses are
+                checked all the same.
+            extra: makes further trackers, once the file holds only what stays.
         """
         self.file = file
         self.flushed = time.perf_counter()
         self.progress: tracking.Progress | None = None
         self._jsonl = tracking.JsonLines(file, keep_bytes) if file is not None else None
-        self._extra = extra
+        self._extra = extra()
         self.listeners: list[Callable[[int, Mapping[str, float]], None]] = []
         self._pending: list[tuple[int, dict[str, Any]]] = []
 

@@ -100,7 +100,7 @@ def test_settings_that_do_not_fit_are_refused(
     ("words", "message"),
     [
         ([], "no finished run of diffusion"),
-        (["run=nowhere"], "run=nowhere is no finished run"),
+        (["run=nowhere"], "run=nowhere is not a finished run"),
         (["m=3"], "unknown setting 'm'"),
         (["samler=ddim"], "did you mean sampler?"),
         (["64"], "settings are written key=value"),

@@ -4,6 +4,7 @@ codes.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -259,7 +260,7 @@ def test_ranks_share_one_folder(lab_run: Any) -> None:
 def test_week_for_one_process_refuses_torchrun(
     toy: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(toy, "program", replace(toy.program, distributed=False))
+    monkeypatch.setattr(toy, "program", dataclasses.replace(toy.program, distributed=False))
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert toy.main(["+size=smoke"]) == 2
     assert "without torchrun" in capsys.readouterr().err
@@ -270,7 +271,6 @@ def test_help_shows_every_setting_with_its_docstring(
 ) -> None:
     assert toy.main(["--help"]) == 0
     text = capsys.readouterr().out
-    import dataclasses
 
     for item in dataclasses.fields(toy.program.config):
         assert f"  {item.name}=" in text

@@ -165,13 +165,15 @@ def test_the_prerequisite_is_told_to_stop_and_waited_for(tmp_path: Path) -> None
         "while True: time.sleep(0.05)\n"
     )
     parent = (
-        "import sys; from pathlib import Path; from labkit import paths, signals\n"
+        "import sys; from pathlib import Path; from labkit import paths\n"
+        "from labkit.machine import signals\n"
         f"paths.ROOT = Path({str(tmp_path)!r})\n"
         f"sys.exit(signals.finish([sys.executable, '-c', {child!r}]))"
     )
     process = subprocess.Popen([sys.executable, "-c", parent])
     while not (tmp_path / "ready").exists():
         time.sleep(0.02)
+        assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 130
     assert (tmp_path / "stopped").exists()

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 
-from labkit import Run, course, files
+from labkit import Run, cli, course, files
 from labkit.errors import UsageError
 from labkit.records import store
 from labkit.report import pages
@@ -199,11 +199,11 @@ def test_a_malformed_record_fails_no_run_and_is_named(
     place.write_text(json.dumps(value))
     with pytest.raises(ValueError, match=r"tiny-bad\.json is not a result record"):
         store.read(place)
-    assert pages.main([]) == 0
+    assert cli.main(["progress", "--sheets"]) == 0
     message = capsys.readouterr().err
     assert f"{place} is not a result record: {said}" in message
     assert "not started" in (tmp_path / "PROGRESS.md").read_text()
-    assert pages.main(["--check"]) == 1
+    assert cli.main(["progress", "--check"]) == 1
     assert artifacts._expected("toy", "tiny", "digits", None) == ""
     if change in ({"config": None}, [GOOD]):
         assert week(quick).main(MAKE) == 0

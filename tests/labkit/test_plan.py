@@ -19,9 +19,10 @@ from torch import nn
 from labkit import course
 from labkit.errors import ProbeDone, RunFailed, UsageError
 from labkit.machine import processor
-from labkit.plan import gpus, probe, show
+from labkit.plan import gpus, measure, show
 from labkit.plan.counts import Counts, count_parameters, counting
-from labkit.plan.probe import Measured, Probe
+from labkit.plan.measured import Measured
+from labkit.plan.probe import TIMED_STEPS, Probe, memory_mb
 
 IN, HIDDEN, OUT, BATCH = 12, 32, 5, 64
 
@@ -97,19 +98,19 @@ def made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_probe_of_a_week_at_full_size(made_up: Path) -> None:
-    found = probe.measure("made_up", [])
+    found = measure.measure("made_up", [])
     assert found.steps == 1000
     assert found.batch_size == BATCH
     assert found.parameters == IN * HIDDEN + HIDDEN + HIDDEN * OUT + OUT
     assert found.flops == linear_flops(BATCH, IN, HIDDEN, OUT)
     assert found.uses_torch
-    assert found.timed >= probe.TIMED_STEPS
+    assert found.timed >= TIMED_STEPS
     assert 0 < found.seconds < 1
     assert 50 < found.setup_memory_mb <= found.peak_memory_mb < 4000
 
 
 def test_a_probe_leaves_nothing_behind(made_up: Path) -> None:
-    assert probe.measure("made_up", ["+size=tiny"]).steps == 7
+    assert measure.measure("made_up", ["+size=tiny"]).steps == 7
     left = [path for name in ("home", "scratch") for path in (made_up / name).rglob("*")]
     assert [path for path in left if path.is_file()] == []
     assert not (made_up / "home" / "results").exists()
@@ -118,7 +119,7 @@ def test_a_probe_leaves_nothing_behind(made_up: Path) -> None:
 
 @pytest.mark.parametrize(("word", "steps"), [("stop_after=3", 1000), ("steps=1", 1)])
 def test_a_loop_shorter_than_the_probe_is_measured(made_up: Path, word: str, steps: int) -> None:
-    found = probe.measure("made_up", [word])
+    found = measure.measure("made_up", [word])
     assert found.parameters == IN * HIDDEN + HIDDEN + HIDDEN * OUT + OUT
     assert found.steps == steps
     assert not (made_up / "home" / "results").exists()
@@ -126,7 +127,7 @@ def test_a_loop_shorter_than_the_probe_is_measured(made_up: Path, word: str, ste
 
 def test_overrides_are_checked_as_for_a_run(made_up: Path) -> None:
     with pytest.raises(UsageError, match="did you mean batch_size"):
-        probe.measure("made_up", ["batchsize=3"])
+        measure.measure("made_up", ["batchsize=3"])
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -220,7 +221,7 @@ def test_steps_are_timed_without_the_slow_first_ones(monkeypatch: pytest.MonkeyP
     probe = Probe(budget=5.0)
     taken = loop(probe, 1000, lambda: clock.pass_by(next(waits)))
     found = probe.result()
-    assert found.timed == taken - 2 >= probe.TIMED_STEPS
+    assert found.timed == taken - 2 >= TIMED_STEPS
     assert found.seconds == pytest.approx(0.01)
     assert not found.uses_torch
     assert found.host_seconds == found.seconds
@@ -267,11 +268,11 @@ def test_a_batch_too_large_to_probe_is_scaled_up_from_a_smaller_one(
         batch = 1024 if len(asked) == 1 else int(words[-1].removeprefix("batch_size="))
         began: dict[str, Any] = {"batch_size": batch, "steps": 3600}
         if batch > 4:
-            return [began], "killed", -9 if len(asked) == 1 else probe.TOO_SLOW
+            return [began], "killed", -9 if len(asked) == 1 else measure.TOO_SLOW
         return [began, dataclasses.asdict(MEASURED)], "", 0
 
-    monkeypatch.setattr(probe, "_probe_process", process)
-    found = probe.measure("made_up", ["+size=tiny", "batch_size=1024"])
+    monkeypatch.setattr(measure, "_probe_process", process)
+    found = measure.measure("made_up", ["+size=tiny", "batch_size=1024"])
     assert asked[1:] == [["+size=tiny", "batch_size=64"], ["+size=tiny", "batch_size=4"]]
     assert (found.batch_size, found.probed_batch_size) == (1024, 4)
     assert found.seconds == 2.0 * 256
@@ -285,9 +286,9 @@ def test_a_failure_that_no_smaller_batch_would_mend_is_reported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     began = {"batch_size": 64, "steps": 10}
-    monkeypatch.setattr(probe, "_probe_process", lambda *_: ([began], "ValueError: shapes", 1))
+    monkeypatch.setattr(measure, "_probe_process", lambda *_: ([began], "ValueError: shapes", 1))
     with pytest.raises(RunFailed, match="ValueError: shapes"):
-        probe.measure("made_up", [])
+        measure.measure("made_up", [])
 
 
 def gpu(name: str) -> gpus.GPU:
@@ -373,9 +374,9 @@ def test_a_week_that_is_not_there_is_refused() -> None:
 
 
 def test_memory_is_that_of_this_process_alone() -> None:
-    before = probe.memory_mb("VmHWM")
+    before = memory_mb("VmHWM")
     block = np.ones(60_000_000 // 8)
-    assert probe.memory_mb("VmRSS") > 60
-    assert probe.memory_mb("VmHWM") >= before
-    assert probe.memory_mb("VmHWM") >= block.nbytes / 1e6
+    assert memory_mb("VmRSS") > 60
+    assert memory_mb("VmHWM") >= before
+    assert memory_mb("VmHWM") >= block.nbytes / 1e6
     assert json.dumps(before)

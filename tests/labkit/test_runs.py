@@ -46,12 +46,12 @@ def finished() -> str:
 
 def test_job_10_of_a_sweep_is_newer_than_job_9(make_run: MakeRun) -> None:
     """Files of one moment, as after a copy, are ordered by name, numbers by their size."""
-    folders = [make_run(f"20260102-030405-abcdef12-{job}", 0) for job in range(12)]
+    made = [make_run(f"20260102-030405-abcdef12-{job}", 0) for job in range(12)]
     now = time.time()
-    for file in (file for folder in folders for file in folder.rglob("*")):
+    for file in (file for folder in made for file in folder.rglob("*")):
         os.utime(file, (now, now))
-    assert folders.newest_first(folders) == folders[::-1]
-    assert folders.latest("toy") == folders[-1]
+    assert folders.newest_first(made) == made[::-1]
+    assert folders.latest("toy") == made[-1]
 
 
 def test_what_was_written_last_counts_not_the_name(make_run: MakeRun) -> None:

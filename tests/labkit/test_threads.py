@@ -69,7 +69,7 @@ def test_no_week_loads_openmp_before_its_command_line_is_read() -> None:
         "    importlib.import_module(name)\n"
         "    loaded = 'libgomp' in open('/proc/self/maps').read()\n"
         "    assert not loaded, name\n"
-        "from labkit import threads; import torch\n"
+        "from labkit.machine import threads; import torch\n"
         "print(json.dumps('libgomp' in open('/proc/self/maps').read()))"
     )
     done = subprocess.run(
