@@ -70,6 +70,8 @@ def main() -> None:
             times = [seconds(command, expected) for _ in range(runs + 1)][1:]
             cells.append(f"{statistics.median(times):.2f} ({min(times):.2f}-{max(times):.2f})")
         print(f"{week:<24}" + "".join(f"{cell:>20}" for cell in cells))
+    times = [seconds(["-m", "labkit.cli", "list"], 0) for _ in range(runs + 1)][1:]
+    print(f"{'lab list':<24}{statistics.median(times):.2f} ({min(times):.2f}-{max(times):.2f})")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ from labkit.plan.counts import Counts, count_parameters, counting
 from labkit.plan.measure import TOO_SLOW
 from labkit.plan.measured import Measured
 from labkit.run import entry
-from labkit.run.steps import Observer, Steps, observed
+from labkit.run.observer import Observer, observed
+from labkit.run.steps import Steps
 from labkit.show import console
 
 PROBE_SECONDS = 10.0

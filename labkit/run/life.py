@@ -15,7 +15,7 @@ from labkit.errors import Interrupted, ProbeDone, RunFailed, UsageError, advice
 from labkit.machine import device, ranks
 from labkit.machine.signals import terminate_like_interrupt
 from labkit.records import curves
-from labkit.run import artifacts, broken, ending, folders, steps
+from labkit.run import artifacts, broken, ending, folders, observer
 from labkit.run.program import Program
 from labkit.run.run import Run
 from labkit.show.console import fail, say, warn
@@ -53,7 +53,7 @@ def execute(program: Program, start: Start, told: Told) -> tuple[int, float | No
         try:
             course.load()  # a fault in it is to be found now, not after training
             start.folder.mkdir(parents=True, exist_ok=True)
-            if ranks.rank() == 0 and not steps.watched():
+            if ranks.rank() == 0 and not observer.watched():
                 stack.enter_context(folders.locked(start.folder))
                 _write_config(start.folder, start.files)
             if start.cfg.bug is not None:
@@ -150,7 +150,7 @@ def _start(program: Program, start: Start) -> Run:
 
         device.resolve(start.cfg.device)
         asks_full = start.size == "full" and start.cfg.device == "auto"
-        if asks_full and program.needs_gpu and not steps.watched():
+        if asks_full and program.needs_gpu and not observer.watched():
             _refuse_without_accelerator(program.week)
     experiment = start.choices.get("experiment")
     return Run(

@@ -7,12 +7,11 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from labkit.errors import Interrupted, ProbeDone, RunFailed
 from labkit.machine import device, ranks
 from labkit.machine.memory import keep_freed_memory
 from labkit.machine.signals import handled, stop_signals
+from labkit.run import observer
 from labkit.run.forecast import Forecast
 from labkit.run.program import Backend
 from labkit.run.reference import Reference
@@ -35,37 +35,6 @@ if TYPE_CHECKING:
 
 FLUSH_SECONDS = 1.0
 SHOW_SECONDS = 0.2
-
-
-class Observer(Protocol):
-    """Watches the steps of a run, which then writes nothing; `lab plan` has one."""
-
-    def begin(self, run: Steps, total: int, tracked: dict[str, Any]) -> None:
-        """The loop is about to start: everything is built and tracked."""
-
-    def before(self, step: int) -> None:
-        """A step starts."""
-
-    def after(self, step: int) -> bool:
-        """A step is over; True when enough has been seen."""
-
-
-_observer: ContextVar[Observer | None] = ContextVar("observer", default=None)
-
-
-@contextlib.contextmanager
-def observed(observer: Observer) -> Iterator[None]:
-    """Runs that are made in here are watched, write nothing, and end in ProbeDone."""
-    token = _observer.set(observer)
-    try:
-        yield
-    finally:
-        _observer.reset(token)
-
-
-def watched() -> bool:
-    """Whether a run made now would be watched."""
-    return _observer.get() is not None
 
 
 class Steps:
@@ -88,7 +57,7 @@ class Steps:
         self.week, self.cfg, self.dir, self.size = week, cfg, folder, size
         self.experiment, self.seed, self.backend = experiment, cfg.seed, backend
         self.is_main = ranks.rank() == 0
-        self.observer = _observer.get()
+        self.observer = observer.current()
         self.writes = self.is_main and self.observer is None
         self.data_record: dict[str, Any] | None = None
         self.step = 0
@@ -210,14 +179,14 @@ class Steps:
             if now - self._saved_at >= self.cfg.checkpoint_seconds:
                 self.save()
 
-    def _observed_steps(self, observer: Observer, total: int) -> Iterator[int]:
+    def _observed_steps(self, watching: observer.Observer, total: int) -> Iterator[int]:
         """Raises ProbeDone at the end: evaluation would come next."""
-        observer.begin(self, total, self._tracked)
+        watching.begin(self, total, self._tracked)
         while self.step < total and not self._stopped:
-            observer.before(self.step)
+            watching.before(self.step)
             yield self.step
             self.step += 1
-            if observer.after(self.step - 1):
+            if watching.after(self.step - 1):
                 break
         raise ProbeDone
 

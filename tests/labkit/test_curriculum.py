@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from pathlib import Path
 from typing import Any
 
@@ -333,12 +332,6 @@ def test_a_broken_experiment_states_its_symptom_in_numbers() -> None:
     )
     assert broken.verdict(11.0)
     assert not broken.verdict(97.0)
-
-
-def test_reading_is_quick() -> None:
-    start = time.process_time()  # of this process: others that compute beside it do not count
-    course.load.__wrapped__()
-    assert time.process_time() - start < 0.5
 
 
 def test_a_part_of_a_week_is_judged_with_it() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from labkit.exercises.verify import verify
-from tests.labkit.exercise_lab import Lab
+from tests.labkit.exercise_lab import BUGS, Lab
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ FAULTS = {  # what is wrong: file, text, text put in its place, what verify says
         TESTS_OF_TOY, '"stats.mean"', '"stats.median"', "a test is marked for stats.median",
     ),
     "a bug of no exercise": (
-        BUGS_OF_TOY, "stats.mean:", "stats.median:", "bugs.yaml names stats.median",
+        BUGS_OF_TOY, "stats.mean:", "stats.median:", "there is no function stats.median in toy",
     ),
     "a single bug": (
         BUGS_OF_TOY, "  - name: wrong sign\n    replace: x - self.mean\n    with: self.mean - x\n",
@@ -150,3 +150,21 @@ def test_verify_reports_a_bug_caught_only_by_the_time_limit_and_does_not_keep_th
     assert "(9 of them known from before)" in capsys.readouterr().out
     toy.verify(fresh=True)
     assert "known" not in capsys.readouterr().out
+
+
+def test_a_bug_that_is_no_exercises_belongs_to_an_experiment(
+    toy: Lab, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bugs = (
+        BUGS
+        + "stats.Running.__init__:\n  - name: one too many\n    replace: 0, 0\n    with: 1, 0\n"
+    )
+    toy.write("tests/toy/bugs.yaml", bugs)
+    assert toy.verify() == 1
+    said = "stats.Running.__init__: one too many"
+    assert f"{said}: it is neither an exercise's nor an experiment's" in capsys.readouterr().out
+    toy.write("configs/toy/experiment/broken_x.yaml", f'# @package _global_\nbug: "{said}"\n')
+    assert toy.verify() == 0
+    toy.write("tests/toy/bugs.yaml", bugs.replace("replace: 0, 0", "replace: 7, 7"))
+    assert toy.verify() == 1
+    assert "'7, 7' occurs 0 times" in capsys.readouterr().out

@@ -54,7 +54,6 @@ def test_compiled_training_has_the_losses_of_eager_training() -> None:
     with ProcessPoolExecutor(1, get_context("spawn")) as process:
         eager, fused = process.submit(eager_and_compiled).result(300)
     assert fused.losses == pytest.approx(eager.losses, rel=1e-5)
-    assert fused.first_ms > fused.step_ms
 
 
 def eager_and_compiled() -> tuple[compare.Measured, compare.Measured]:
