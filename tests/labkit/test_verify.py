@@ -49,7 +49,7 @@ FAULTS = {  # what is wrong: file, text, text put in its place, what verify says
         TESTS_OF_TOY, '"stats.mean"', '"stats.median"', "a test is marked for stats.median",
     ),
     "a bug of no exercise": (
-        BUGS_OF_TOY, "stats.mean:", "stats.median:", "there is no function stats.median in toy",
+        BUGS_OF_TOY, "stats.mean:", "stats.median:", "there is no function stats.median in WEEK",
     ),
     "a single bug": (
         BUGS_OF_TOY, "  - name: wrong sign\n    replace: x - self.mean\n    with: self.mean - x\n",
