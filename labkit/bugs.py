@@ -19,7 +19,7 @@ from typing import Any
 
 from labkit import surgery
 from labkit.errors import UsageError
-from labkit.paths import ROOT
+from labkit.paths import ROOT, week_folder
 from labkit.text import closest
 
 
@@ -27,7 +27,7 @@ def of_week(week: str, root: Path = ROOT) -> dict[str, list[Any]]:
     """What bugs.yaml of a week lists, by function. Raises UsageError when it is no such list."""
     import yaml
 
-    file = root / "tests" / week / "bugs.yaml"
+    file = week_folder(root / "tests", week) / "bugs.yaml"
     found = (yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else {}) or {}
     if not isinstance(found, dict) or not all(isinstance(each, list) for each in found.values()):
         raise UsageError(f"tests/{week}/bugs.yaml must map each exercise to a list of bugs")
@@ -72,7 +72,7 @@ def planted(week: str, said: str, root: Path = ROOT) -> tuple[Path, str]:
         raise UsageError(f"bug={said} is not in tests/{week}/bugs.yaml{closest(said, known)}")
     bug = next(bug for bug in every[function] if bug.get("name") == name)
     try:
-        file, inner = place(root / week, function)
+        file, inner = place(week_folder(root, week), function)
         return file, plant(surgery.read(file), inner, bug)[1]
     except ValueError as error:
         raise UsageError(f"bug={said} does not fit the code: {error}") from error

@@ -55,3 +55,8 @@ def data_folders() -> list[Path]:
 def workspace() -> Path:
     """The learner's own copies of weeks (`lab exercise start`)."""
     return _setting("LAB_WORKSPACE", ROOT / "workspace")
+
+
+def week_folder(root: Path, week: str) -> Path:
+    """Where a week is below `root`, by its module's name: electives.theory is electives/theory."""
+    return root.joinpath(*week.split("."))

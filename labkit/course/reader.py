@@ -51,7 +51,7 @@ def load(file: Path = FILE, claims: Path = paths.ROOT / "configs") -> Curriculum
             week = _unit(Week, f"week {item.get('number', '?')}", item, claims)
             weeks.append(week.model_copy(update={"month": number, "month_title": month.title}))
     for position, item in enumerate(plan.electives, start=1):
-        electives.append(_unit(Elective, f"elective {position}", item, claims / "electives"))
+        electives.append(_unit(Elective, f"elective {position}", item, claims, "electives."))
     try:
         _check(weeks, electives)
     except ValueError as error:
@@ -87,10 +87,10 @@ def _yaml(file: Path) -> Any:
 U = TypeVar("U", bound=Unit)
 
 
-def _unit(kind: type[U], where: str, item: dict[str, Any], folder: Path) -> U:
+def _unit(kind: type[U], where: str, item: dict[str, Any], folder: Path, prefix: str = "") -> U:
     """A unit from its entry in the plan and its claims. Raises UsageError."""
     package = item.get("package")
-    file = folder / str(package) / CLAIMS
+    file = folder / f"{prefix}{package}" / CLAIMS
     claims = _yaml(file) if "metrics" not in item else {}
     if not isinstance(claims, dict):
         raise UsageError(f"{file}: expected a mapping, got {claims!r}")

@@ -25,7 +25,7 @@ from labkit.errors import UsageError
 from labkit.exercises.gradable import graders_of, job_of, preload_of
 from labkit.exercises.grader import Grade, Job, Outcome, grade
 from labkit.exercises.listing import NAME, Exercise, choose, exercises_of, python_files, show
-from labkit.paths import ROOT
+from labkit.paths import ROOT, week_folder
 from labkit.paths import workspace as default_workspace
 
 CHECK_SECONDS = 120.0
@@ -41,7 +41,7 @@ def check(
     """
     every = exercises_of(week, root)
     exercises = choose(every, only)
-    own = (workspace or default_workspace()) / week
+    own = week_folder(workspace or default_workspace(), week)
     if not own.is_dir():
         raise UsageError(f"there is no {show(own, root)} yet; type\n    lab exercise start {week}")
     if error := _unreadable(own):
@@ -49,18 +49,24 @@ def check(
         print(f"{show(file, root)}:{line}: {message}. Nothing was graded: mend this line first.")
         return 1
     tests = graders_of(week, root)
-    state = {e.name: _state(own / e.file.relative_to(root / week), e.function) for e in every}
+    state = {
+        e.name: _state(own / e.file.relative_to(week_folder(root, week)), e.function) for e in every
+    }
     ready = [e for e in exercises if state[e.name] == "written" and e.name in tests]
     empty = [e for e in every if state[e.name] == "not started"]
     jobs = {
-        e.name: _solved(job_of(e, week, own, tests, root, CHECK_SECONDS), empty, root / week)
+        e.name: _solved(
+            job_of(e, week, own, tests, root, CHECK_SECONDS), empty, week_folder(root, week)
+        )
         for e in ready
     }
     again = {}
     for number, e in enumerate(ready):
         others = [o for o in every if o != e and state[o.name] != "missing"]
         if len(others) > len(empty):  # some are the learner's own
-            again[e.name] = _solved(replace(jobs[e.name], retry_of=number), others, root / week)
+            again[e.name] = _solved(
+                replace(jobs[e.name], retry_of=number), others, week_folder(root, week)
+            )
     results = grade([*jobs.values(), *again.values()], preload_of(week, root))
     grades = dict(zip(jobs, results, strict=False))
     alone = dict(zip(again, results[len(jobs) :], strict=True))

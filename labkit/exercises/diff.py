@@ -12,7 +12,7 @@ from labkit import surgery
 from labkit.errors import UsageError
 from labkit.exercises.check import check
 from labkit.exercises.listing import choose, exercises_of, show
-from labkit.paths import ROOT
+from labkit.paths import ROOT, week_folder
 from labkit.paths import workspace as default_workspace
 
 COLOURS = {"-": "31", "+": "32", "@": "36"}
@@ -33,8 +33,8 @@ def diff(
     not started.
     """
     (e,) = choose(exercises_of(week, root), only)
-    own = (workspace or default_workspace()) / week
-    mine = own / e.file.relative_to(root / week)
+    own = week_folder(workspace or default_workspace(), week)
+    mine = own / e.file.relative_to(week_folder(root, week))
     if not mine.is_file():
         raise UsageError(f"there is no {show(mine, root)} yet; type\n    lab exercise start {week}")
     if not give_up and check(week, e.name, root=root, workspace=workspace) != 0:

@@ -11,6 +11,7 @@ from labkit import surgery
 from labkit.errors import UsageError
 from labkit.exercises.grader import Job
 from labkit.exercises.listing import Exercise, python_files, show
+from labkit.paths import week_folder
 
 
 def job_of(
@@ -29,7 +30,7 @@ def job_of(
 def graders_of(week: str, root: Path) -> dict[str, list[str]]:
     """Test files that grade each exercise: those with `@pytest.mark.exercise("<name>")` in them."""
     files: dict[str, list[str]] = {}
-    for file in python_files(root / "tests" / week):
+    for file in python_files(week_folder(root / "tests", week)):
         for node in ast.walk(ast.parse(surgery.read(file))):
             if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("mark.exercise"):
                 try:
@@ -44,7 +45,7 @@ def graders_of(week: str, root: Path) -> dict[str, list[str]]:
 
 def preload_of(week: str, root: Path) -> list[str]:
     """Library imports of the week's modules (at their top) and of its exercise tests (anywhere)."""
-    modules = [ast.parse(surgery.read(file)) for file in python_files(root / week)]
+    modules = [ast.parse(surgery.read(file)) for file in python_files(week_folder(root, week))]
     nodes: list[ast.AST] = [node for module in modules for node in module.body]
     graders = {Path(file) for files in graders_of(week, root).values() for file in files}
     for file in [*sorted(graders), root / "tests" / "conftest.py"]:

@@ -27,6 +27,7 @@ from typing import Any
 from labkit import surgery
 from labkit.exercises.grader import Grade, Job, Outcome, grade
 from labkit.exercises.listing import python_files
+from labkit.paths import week_folder
 
 DAYS = 30
 """Grades that nobody asked for in so many days are dropped."""
@@ -116,10 +117,10 @@ class _Repository:
 
     def sources(self, week: str, tests: Sequence[str]) -> list[str]:
         """Names and hashes of all files that grading an exercise of these tests may read."""
-        folder = self.root / "tests" / week
+        folder = week_folder(self.root / "tests", week)
         data = [f for f in _files(folder) if f.suffix != ".py" and f.name not in LEFT_OUT]
         begin = {self.root / "tests" / "conftest.py", *folder.rglob("conftest.py")}
-        week_files = {f for f in _files(self.root / week) if f.name not in LEFT_OUT}
+        week_files = {f for f in _files(week_folder(self.root, week)) if f.name not in LEFT_OUT}
         begin |= {*data, *map(Path, tests), *week_files}
         begin.add(Path(__file__).with_name("grading_job.py"))
         seen, waiting = set[Path](), [file for file in begin if file.is_file()]

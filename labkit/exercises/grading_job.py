@@ -16,6 +16,7 @@ from typing import Any
 from labkit import surgery
 from labkit.exercises import fill
 from labkit.exercises.grader import Job
+from labkit.paths import week_folder
 
 MESSAGE = 200
 """Characters of an assertion's message that are kept."""
@@ -71,7 +72,7 @@ def _pytest(job: Job, emit: Emit) -> None:
 
     before = set(sys.modules)
     root, package = Path(job.root), Path(job.package).resolve()
-    solution = (root / job.week).resolve()
+    solution = week_folder(root, job.week).resolve()
     finder = fill.install(job.week, package, solution, job.solved)
     if package != solution:
         _watch(package, solution, root, emit)

@@ -13,7 +13,7 @@ from pathlib import Path
 from labkit import files
 from labkit.errors import UsageError
 from labkit.exercises.listing import NAME, choose, exercises_of, show
-from labkit.paths import ROOT
+from labkit.paths import ROOT, week_folder
 from labkit.paths import workspace as default_workspace
 
 FILE = "hints.yaml"
@@ -67,7 +67,7 @@ def hints_of(week: str, root: Path = ROOT) -> dict[str, list[str]]:
     """
     import yaml
 
-    file = root / week / FILE
+    file = week_folder(root, week) / FILE
     if not file.is_file():
         return {}
     try:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from labkit import surgery
 from labkit.errors import UsageError
+from labkit.paths import week_folder
 
 NAME = 35
 """Width of the column of names."""
@@ -42,8 +43,13 @@ def list_exercises(week_dir: Path) -> list[Exercise]:
 
 
 def weeks_with_exercises(root: Path) -> list[str]:
-    folders = [init.parent for init in sorted(root.glob("*/__init__.py"))]
-    return [f.name for f in folders if f.name not in ("labkit", "tests") and list_exercises(f)]
+    """Module names of the weeks and electives below `root` that have exercises."""
+    inits = [*sorted(root.glob("*/__init__.py")), *sorted(root.glob("electives/*/__init__.py"))]
+    folders = [init.parent for init in inits]
+    found = [f for f in folders if f.name not in ("labkit", "tests") and list_exercises(f)]
+    return [
+        ".".join(folder.relative_to(root).parts) for folder in found if folder.name != "electives"
+    ]
 
 
 def exercises_of(week: str, root: Path) -> list[Exercise]:
@@ -51,7 +57,7 @@ def exercises_of(week: str, root: Path) -> list[Exercise]:
         near = difflib.get_close_matches(week, weeks, n=1)
         hint = f"did you mean {near[0]}?" if near else f"weeks with exercises: {', '.join(weeks)}"
         raise UsageError(f"there are no exercises for {week!r}; {hint}")
-    return list_exercises(root / week)
+    return list_exercises(week_folder(root, week))
 
 
 def choose(exercises: list[Exercise], only: str | None) -> list[Exercise]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from labkit import surgery
 from labkit.errors import UsageError
 from labkit.exercises.listing import IGNORED, NAME, exercises_of, list_exercises, module_of, show
-from labkit.paths import ROOT
+from labkit.paths import ROOT, week_folder
 from labkit.paths import workspace as default_workspace
 from labkit.surgery import blank
 
@@ -24,7 +24,7 @@ def start(
     Raises UsageError for an unknown week, and when workspace/<week> is there without `force`.
     """
     exercises = exercises_of(week, root)
-    own = (workspace or default_workspace()) / week
+    own = week_folder(workspace or default_workspace(), week)
     if own.exists() and not force:
         raise UsageError(
             f"{show(own, root)} is already there, and it is yours: nothing was changed.\n"
@@ -33,11 +33,13 @@ def start(
         )
     own.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=own.parent, prefix=f".{week}-") as folder:
-        fresh = Path(shutil.copytree(root / week, Path(folder, week), ignore=IGNORED))
+        fresh = Path(shutil.copytree(week_folder(root, week), Path(folder, week), ignore=IGNORED))
         for file in {e.file for e in exercises}:
             names = [e.function for e in exercises if e.file == file]
-            copy = fresh / file.relative_to(root / week)
-            surgery.write(copy, blank(surgery.read(copy), names, module_of(file, root / week)))
+            copy = fresh / file.relative_to(week_folder(root, week))
+            surgery.write(
+                copy, blank(surgery.read(copy), names, module_of(file, week_folder(root, week)))
+            )
         if own.exists():
             print(f"Your earlier files are now in {show(_move_aside(own), root)}")
         fresh.rename(own)

@@ -24,7 +24,7 @@ from labkit.exercises.listing import (
     module_of,
     weeks_with_exercises,
 )
-from labkit.paths import ROOT
+from labkit.paths import ROOT, week_folder
 from labkit.surgery import blank
 
 VERIFY_SECONDS = 30.0
@@ -139,7 +139,7 @@ def _variants(week: str, root: Path, faults: dict[str, list[str]]) -> list[_Vari
             fault.append("it has no test")
             continue
         fault += wording.unannounced(e, tests[e.name], root)
-        source, file = surgery.read(e.file), str(e.file.relative_to(root / week))
+        source, file = surgery.read(e.file), str(e.file.relative_to(week_folder(root, week)))
         edits = {"solution": {}, "blank": {file: blank(source, [e.function])}}
         for number, bug in enumerate(planted.get(e.name, [])):
             try:
@@ -149,9 +149,9 @@ def _variants(week: str, root: Path, faults: dict[str, list[str]]) -> list[_Vari
                 fault.append(f"bug {number + 1} in bugs.yaml: {error}")
         if len(edits) - 2 < BUGS_PER_EXERCISE:
             fault.append(f"usable bugs: {len(edits) - 2}; plant {BUGS_PER_EXERCISE} or more")
-        job = job_of(e, week, root / week, tests, root, VERIFY_SECONDS)
+        job = job_of(e, week, week_folder(root, week), tests, root, VERIFY_SECONDS)
         variants += [_Variant(e, kind, replace(job, edits=each)) for kind, each in edits.items()]
-        variants.append(_Variant(e, ALONE, _alone(job, e, exercises, root / week)))
+        variants.append(_Variant(e, ALONE, _alone(job, e, exercises, week_folder(root, week))))
     return variants
 
 
@@ -164,7 +164,7 @@ def _experiments(
     faults = []
     for function in sorted(planted.keys() - exercises):
         try:
-            file, inner = bugs.place(root / week, function)
+            file, inner = bugs.place(week_folder(root, week), function)
         except ValueError as error:
             faults.append(f"bugs.yaml: {error}")
             continue

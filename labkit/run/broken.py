@@ -24,24 +24,30 @@ FOLDER = "code"
 IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc", "hints.yaml")
 
 
+def package_of(program: str) -> str:
+    """The package that an entrypoint is in: of pretraining.scaling, pretraining."""
+    parts = program.split(".")
+    return ".".join(parts[: 2 if parts[0] == "electives" else 1])
+
+
 def make_copy(program: Program, bug: str, folder: Path) -> None:
     """folder/code/<week>: the week with the bug in it, unless it is there already.
 
     Raises UsageError when there is no such bug.
     """
-    week = program.week.partition(".")[0]
-    copy = folder / FOLDER / week
+    week = package_of(program.week)
+    copy = paths.week_folder(folder / FOLDER, week)
     if copy.is_dir():
         return
     file, text = bugs.planted(week, bug)
-    shutil.copytree(paths.ROOT / week, copy, ignore=IGNORED)
-    surgery.write(copy / file.relative_to(paths.ROOT / week), text)
+    shutil.copytree(paths.week_folder(paths.ROOT, week), copy, ignore=IGNORED)
+    surgery.write(copy / file.relative_to(paths.week_folder(paths.ROOT, week)), text)
 
 
 @contextmanager
 def trained_by_copy(program: Program, folder: Path) -> Iterator[Callable[[Any, Any], None]]:
     """In here the week's modules are those of the copy; yields the copy's `train(cfg, run)`."""
-    top = program.week.partition(".")[0]
+    top = package_of(program.week)
     place = str(folder / FOLDER)
 
     def forget() -> dict[str, Any]:
@@ -61,9 +67,9 @@ def trained_by_copy(program: Program, folder: Path) -> Iterator[Callable[[Any, A
 
 def where(folder: Path, week: str) -> str:
     """What a person reads of the copy at the end of the run."""
-    top = week.partition(".")[0]
+    code = paths.week_folder(folder / FOLDER, package_of(week))
     return (
-        f"this run is broken on purpose: it trained with the code in {folder / FOLDER / top}.\n"
+        f"this run is broken on purpose: it trained with the code in {code}.\n"
         f"  To mend it there and try again:\n"
         f"  cd {folder / FOLDER}; python -m {week}.train +size=smoke"
     )

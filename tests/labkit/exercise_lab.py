@@ -86,12 +86,13 @@ class Lab:
     """A repository with the week "toy", or whatever it is called."""
 
     def __init__(self, root: Path, week: str = "toy") -> None:
-        self.root, self.week, self.own = root, week, root / "workspace" / week
-        self.write(f"{week}/__init__.py", '"""A week."""\n')
-        self.write(f"{week}/stats.py", STATS)
-        self.write(f"tests/{week}/test_stats.py", TESTS.replace("toy.stats", f"{week}.stats"))
-        self.write(f"tests/{week}/conftest.py", CONFTEST)
-        self.write(f"tests/{week}/bugs.yaml", BUGS)
+        folder = week.replace(".", "/")
+        self.root, self.week, self.own = root, week, root / "workspace" / folder
+        self.write(f"{folder}/__init__.py", '"""A week."""\n')
+        self.write(f"{folder}/stats.py", STATS)
+        self.write(f"tests/{folder}/test_stats.py", TESTS.replace("toy.stats", f"{week}.stats"))
+        self.write(f"tests/{folder}/conftest.py", CONFTEST)
+        self.write(f"tests/{folder}/bugs.yaml", BUGS)
 
     def write(self, name: str, text: str) -> None:
         (self.root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -103,13 +104,13 @@ class Lab:
         (self.root / name).write_text(text.replace(old, new))
 
     def start(self, force: bool = False) -> int:
-        return start(self.week, force, root=self.root, workspace=self.own.parent)
+        return start(self.week, force, root=self.root, workspace=self.root / "workspace")
 
     def solve(self, name: str = "stats.py", text: str = STATS) -> None:
         (self.own / name).write_text(text)
 
     def check(self, only: str | None = None) -> int:
-        return check(self.week, only, root=self.root, workspace=self.own.parent)
+        return check(self.week, only, root=self.root, workspace=self.root / "workspace")
 
     def verify(self, fresh: bool = False) -> int:
         return verify(self.week, fresh=fresh, root=self.root)

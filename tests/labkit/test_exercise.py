@@ -12,6 +12,7 @@ from labkit import surgery
 from labkit.errors import UsageError
 from labkit.exercises.listing import list_exercises
 from labkit.exercises.mark import exercise
+from labkit.exercises.mutants.command import mutants
 from labkit.exercises.start import start
 from labkit.surgery import blank
 from tests.labkit.exercise_lab import STATS, TESTS, Lab
@@ -373,3 +374,19 @@ def test_importing_labkit_exercise_is_light():
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, check=True
     )
     assert done.stdout.strip() == "set()"
+
+
+def test_an_elective_is_started_graded_and_verified_as_a_week_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    lab = Lab(tmp_path.resolve(), "electives.toy")
+    assert lab.verify() == 0
+    assert "the tests grade" in capsys.readouterr().out
+    lab.start()
+    assert (tmp_path / "workspace/electives/toy/stats.py").is_file()
+    assert lab.check() == 1
+    lab.solve()
+    assert lab.check() == 0
+    lab.solve(text=STATS.replace("total / len(x)", "total"))
+    assert lab.check("mean") == 1
+    assert mutants(["electives.toy"], root=lab.root) == 0

@@ -21,7 +21,7 @@ from labkit.exercises.listing import (
     weeks_with_exercises,
 )
 from labkit.exercises.mutants.make import Entry, Mutant, excused, generate, sample, wrong_entry
-from labkit.paths import ROOT
+from labkit.paths import ROOT, week_folder
 
 ENOUGH = 99.0
 """Percent of the mutants that are not equivalent which the tests must kill."""
@@ -104,11 +104,12 @@ def _try(week: str, reports: list[_Report], root: Path, fresh: bool) -> int:
         if report.exercise.name not in tests:
             report.faults.append("it has no test")
     jobs = [
-        job_of(r.exercise, week, root / week, tests, root, SOLUTION_SECONDS, edits={}) for r in able
+        job_of(r.exercise, week, week_folder(root, week), tests, root, SOLUTION_SECONDS, edits={})
+        for r in able
     ]
     mutants: list[tuple[_Report, Mutant]] = []
     for number, report in enumerate(able):
-        file = str(report.exercise.file.relative_to(root / week))
+        file = str(report.exercise.file.relative_to(week_folder(root, week)))
         for mutant in report.tried:
             edits = {file: mutant.source}
             job = replace(jobs[number], edits=edits, seconds=SECONDS, first=True, after=number)
@@ -154,7 +155,7 @@ def _equivalent(week: str, root: Path) -> dict[str, list[Entry]]:
     """tests/<week>/equivalent.yaml: the mutants of each exercise that compute the same."""
     import yaml
 
-    file = root / "tests" / week / "equivalent.yaml"
+    file = week_folder(root / "tests", week) / "equivalent.yaml"
     entries = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else None
     entries = entries or {}
     if not isinstance(entries, dict) or not all(isinstance(e, list) for e in entries.values()):
