@@ -72,8 +72,7 @@ class Config(LabConfig):
     @property
     def chosen(self) -> PPOSettings | ReinforceSettings | DQNSettings | QSettings:
         """The settings of the algorithm that `algo=` names."""
-        every = {"ppo": self.ppo, "reinforce": self.reinforce, "dqn": self.dqn}
-        return every.get(self.algo, self.q)
+        return getattr(self, self.algo.removesuffix("_learning"))
 
 
 def make_agent(cfg: Config, envs: "Environments", device: "torch.device") -> "Agent[Any]":

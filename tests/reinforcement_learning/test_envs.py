@@ -84,7 +84,7 @@ def buggy(function: str, name: str) -> Any:
 
 
 def test_bugs_about_ends_only_rename_the_ends() -> None:
-    """What the broken run does to DQN, and its counterpart to PPO: as if steps had ended otherwise."""
+    """The bug of the broken run, for DQN, and its counterpart for PPO."""
     envs = Environments("CartPole-v1", 8, max_episode_steps=12)
     envs.reset(seed=0)
     steps = Transition(*(np.stack(rows) for rows in zip(*play(envs, 60, seed=1), strict=True)))
@@ -245,10 +245,8 @@ def test_actions_and_states_that_do_not_begin_at_zero(registered: None) -> None:
     envs.load_state_dict(saved)
     again = envs.step(np.array([1, 1]))
     assert all((a == b).all() for a, b in zip(after, again, strict=True))
-    assert episode_returns(lambda obs: np.ones(len(obs), np.int64), envs, seed=0).tolist() == [
-        2.0,
-        2.0,
-    ]
+    paid = episode_returns(lambda obs: np.ones(len(obs), np.int64), envs, seed=0)
+    assert paid.tolist() == [2.0, 2.0]
     frames, _ = film(lambda obs: np.ones(len(obs), np.int64), "FromThree-v0", 0)
     assert len(frames) == 3
 
