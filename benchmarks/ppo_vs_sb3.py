@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from labkit.config.compose import compose
-from reinforcement_learning import PPO, Environments, evaluate
+from reinforcement_learning import PPO, Environments, episode_returns
 from reinforcement_learning.train import Config
 
 ENV, BUDGET = "CartPole-v1", 100_000
@@ -60,7 +60,7 @@ class Judge:
         if env_steps % self.every == 0:
             began = time.perf_counter()
             self.calls += 1
-            score = evaluate(act, self.envs, seed=(self.seed, self.calls)).mean()
+            score = episode_returns(act, self.envs, seed=(self.seed, self.calls)).mean()
             self.solved = bool(score >= self.bar)
             self.evaluating += time.perf_counter() - began
         return self.solved
@@ -93,13 +93,13 @@ def ours(seed: int, bar: float, every: int) -> Outcome:
     cfg: Any = request.config
     torch.manual_seed(seed)
     judge = Judge(seed, bar, every)
-    envs = Environments(ENV, cfg.ppo_envs)
-    agent = PPO(cfg, envs, torch.device("cpu"))
+    envs = Environments(ENV, cfg.ppo.envs)
+    agent = PPO(cfg.ppo, envs, cfg.gamma, cfg.hidden, torch.device("cpu"))
     envs.reset(seed=seed)
     env_steps = 0
     while env_steps < BUDGET:
         agent.update(agent.collect(envs))
-        env_steps += cfg.ppo_envs * cfg.ppo_rollout
+        env_steps += cfg.ppo.envs * cfg.ppo.rollout
         if judge(agent.act, env_steps):
             break
     return judge.verdict(env_steps)

@@ -1,6 +1,6 @@
 """Deep Q-network: Q-learning with a network, a replay memory, and a target network.
 
-Mnih et al. 2015, Nature 518, algorithm 1; with `dqn_double` the targets of double Q-learning (van
+Mnih et al. 2015, Nature 518, algorithm 1; with `dqn.double` the targets of double Q-learning (van
 Hasselt et al. 2016, arXiv:1509.06461, equation 4).
 
     y = r + gamma max_a Q_target(s', a)         or  r  where s' is terminal         `td_target`
@@ -11,7 +11,7 @@ Hasselt et al. 2016, arXiv:1509.06461, equation 4).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,9 +22,7 @@ from labkit import exercise
 from reinforcement_learning.envs import Environments, Transition
 from reinforcement_learning.model import mlp
 from reinforcement_learning.q_learning import epsilon_greedy
-
-if TYPE_CHECKING:
-    from reinforcement_learning.train import Config
+from reinforcement_learning.settings import DQNSettings
 
 
 @exercise(minutes=10)
@@ -78,17 +76,24 @@ class Replay:
 class DQN:
     """Q-network, target network and replay memory."""
 
-    def __init__(self, cfg: Config, envs: Environments, device: torch.device) -> None:
-        self.cfg, self.device = cfg, device
-        shape = (envs.obs_dim, cfg.hidden, envs.num_actions)
+    def __init__(
+        self,
+        settings: DQNSettings,
+        envs: Environments,
+        gamma: float,
+        hidden: int,
+        device: torch.device,
+        seed: int,
+    ) -> None:
+        self.settings, self.gamma, self.device = settings, gamma, device
+        shape = (envs.obs_dim, hidden, envs.num_actions)
         self.policy = mlp(*shape, 1.0, nn.ReLU).to(device)
         self.target = mlp(*shape, 1.0, nn.ReLU).to(device)
         self.target.load_state_dict(self.policy.state_dict())
-        self.optimizer = torch.optim.Adam(self.policy.parameters(), cfg.dqn_lr, fused=True)
-        self.replay = Replay(cfg.dqn_buffer, envs.obs_dim)
-        self.rng = np.random.default_rng(cfg.seed)
+        self.optimizer = torch.optim.Adam(self.policy.parameters(), settings.lr, fused=True)
+        self.replay = Replay(settings.buffer, envs.obs_dim)
+        self.rng = np.random.default_rng(seed)
         self.count = {"updates": 0}
-        self.iterations = cfg.dqn_steps // (cfg.dqn_envs * cfg.dqn_collect)
 
     @property
     def tracked(self) -> dict[str, Any]:
@@ -106,30 +111,30 @@ class DQN:
         return self.q_values(obs).argmax(axis=-1)
 
     def epsilon(self, env_steps: int) -> float:
-        """Probability of a random action: 1, falling linearly to `dqn_epsilon`, then constant."""
-        done = min(1.0, env_steps / (self.cfg.dqn_exploration * self.cfg.dqn_steps))
-        return 1.0 + done * (self.cfg.dqn_epsilon - 1.0)
+        """Probability of a random action: 1, falling linearly to `epsilon`, then constant."""
+        done = min(1.0, env_steps / (self.settings.exploration * self.settings.steps))
+        return 1.0 + done * (self.settings.epsilon - 1.0)
 
     def collect(self, envs: Environments) -> Replay:
-        """Act `dqn_collect` times in each environment and store the transitions."""
-        for _ in range(self.cfg.dqn_collect):
+        """Act `collect` times in each environment and store the transitions."""
+        for _ in range(self.settings.collect):
             q = self.q_values(envs.obs)
             self.replay.add(envs.step(epsilon_greedy(q, self.epsilon(envs.env_steps), self.rng)))
         return self.replay
 
     def update(self, replay: Replay) -> dict[str, Any]:
-        """`dqn_updates` gradient steps; the target network is copied every `dqn_target_every`."""
-        cfg, loss, q = self.cfg, torch.zeros(()), torch.zeros(())
-        if replay.added < cfg.dqn_warmup:
+        """`updates` gradient steps; the target network is copied every `target_every`."""
+        settings, loss, q = self.settings, torch.zeros(()), torch.zeros(())
+        if replay.added < settings.warmup:
             return {"train/loss": loss, "train/q": q}
-        for _ in range(cfg.dqn_updates):
-            index = self.rng.integers(len(replay), size=cfg.dqn_batch)
+        for _ in range(settings.updates):
+            index = self.rng.integers(len(replay), size=settings.batch)
             batch = replay.sample(index, self.device)
             with torch.no_grad():
                 next_q = self.target(batch["next_obs"])  # (B, A)
-                chooser = self.policy(batch["next_obs"]) if cfg.dqn_double else next_q
+                chooser = self.policy(batch["next_obs"]) if settings.double else next_q
                 next_value = next_q.gather(1, chooser.argmax(1, keepdim=True)).squeeze(1)
-                target = td_target(batch["reward"], batch["terminated"], next_value, cfg.gamma)
+                target = td_target(batch["reward"], batch["terminated"], next_value, self.gamma)
             q = self.policy(batch["obs"]).gather(1, batch["action"][:, None]).squeeze(1)
             loss = F.smooth_l1_loss(q, target)
             self.optimizer.zero_grad()
@@ -137,6 +142,6 @@ class DQN:
             nn.utils.clip_grad_norm_(self.policy.parameters(), 10.0)
             self.optimizer.step()
             self.count["updates"] += 1
-            if self.count["updates"] % cfg.dqn_target_every == 0:
+            if self.count["updates"] % settings.target_every == 0:
                 self.target.load_state_dict(self.policy.state_dict())
         return {"train/loss": loss.detach(), "train/q": q.detach().mean()}

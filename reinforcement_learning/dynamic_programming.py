@@ -11,18 +11,12 @@ compared with the exact one. `expected_return` is exact as well: no sampling, no
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
 
 from labkit import exercise
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-ARROWS = "←↓→↑"
-"""FrozenLake's actions 0 to 3."""
 
 
 class MDP(NamedTuple):
@@ -88,25 +82,3 @@ def expected_return(mdp: MDP, policy: np.ndarray) -> float:
     for _ in range(mdp.horizon):
         value = reward + transition @ value
     return float(mdp.start @ value)
-
-
-def picture(env_id: str, **q: np.ndarray) -> Figure | None:
-    """Values and greedy policies of named tables (S, A), side by side; None unless it is a grid."""
-    from labkit.show.pictures import new_figure
-
-    desc = getattr(gym.make(env_id).unwrapped, "desc", None)
-    if desc is None or any(table.shape != (desc.size, 4) for table in q.values()):
-        return None
-    figure = new_figure(4.2 * len(q), 4.2)
-    for i, (name, table) in enumerate(q.items()):
-        axes = figure.add_subplot(1, len(q), i + 1)
-        value = table.max(axis=1).reshape(desc.shape)
-        axes.imshow(value, vmin=0, vmax=1.4 * max(t.max() for t in q.values()), cmap="viridis")
-        for (row, column), field in np.ndenumerate(desc):
-            arrow = ARROWS[table[row * desc.shape[1] + column].argmax()]
-            mark = {b"H": "hole", b"G": "goal"}.get(field, f"{arrow}\n{value[row, column]:.3f}")
-            axes.text(column, row, mark, ha="center", va="center", color="white", fontsize=9)
-        axes.set_title(name.replace("_", " "))
-        axes.set_xticks([])
-        axes.set_yticks([])
-    return figure

@@ -15,7 +15,7 @@ transition: `valid` is False there, and every learner must drop it.
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -23,8 +23,6 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import SyncVectorEnv
 
 from labkit import UsageError
-
-Bootstrap = Literal["truncated", "always", "never"]
 
 
 class Transition(NamedTuple):
@@ -74,14 +72,11 @@ class Replayable(gym.Wrapper):
 class Environments:
     """N copies of `env_id` with discrete actions, and the returns of the episodes they finish."""
 
-    def __init__(
-        self, env_id: str, num_envs: int, bootstrap: Bootstrap = "truncated", **settings: Any
-    ) -> None:
+    def __init__(self, env_id: str, num_envs: int, **settings: Any) -> None:
         """`settings` go to the environment, e.g. `max_episode_steps=50`.
 
-        `bootstrap` says after which ends of an episode `step` lets the value estimate count; all
-        but "truncated" are wrong, and there to be tried. Raises UsageError for an environment that
-        is unknown, not installed, or has actions that are not discrete.
+        Raises UsageError for an environment that is unknown, not installed, or has actions that are
+        not discrete.
         """
         try:
             spec = gym.spec(env_id)
@@ -97,7 +92,7 @@ class Environments:
             raise UsageError(
                 f"env={env_id} has {kind}; needed is one choice out of n, try env=CartPole-v1"
             )
-        self.env_id, self.num_envs, self.bootstrap = env_id, num_envs, bootstrap
+        self.env_id, self.num_envs = env_id, num_envs
         self.num_actions = int(actions.n)
         self.first_action = int(actions.start)  # learners count from 0, some environments from 1
         self.space = self.vector.single_observation_space
@@ -142,10 +137,6 @@ class Environments:
         if self.done.any():
             self.finished += self.returns[self.done & valid].tolist()
             self.returns[self.done] = 0.0
-        if self.bootstrap == "always":
-            terminated, truncated = np.zeros_like(self.done), self.done
-        elif self.bootstrap == "never":
-            terminated, truncated = self.done, np.zeros_like(self.done)
         return Transition(obs, action, reward, self.obs, terminated, truncated, valid)
 
     def take_finished(self) -> list[float]:

@@ -1,9 +1,10 @@
-"""The networks of this week: small multilayer perceptrons, for policies and for values."""
+"""What is trained this week: small multilayer perceptrons, for policies and values; and a table."""
 
 from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -24,6 +25,19 @@ def mlp(
         nn.init.zeros_(linear.bias)
         layers += [linear, activation()]
     return nn.Sequential(*layers[:-1])
+
+
+class QTable:
+    """Action values (S, A)."""
+
+    def __init__(self, q: np.ndarray) -> None:
+        self.q = q
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        return {"q": self.q}
+
+    def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
+        self.q[:] = state["q"]
 
 
 def sample(logits: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ estimation (Schulman et al. 2016, arXiv:1506.02438, equation 16).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,9 +22,7 @@ from torch import Tensor, nn
 from labkit import UsageError, exercise
 from reinforcement_learning.envs import Environments, Transition
 from reinforcement_learning.model import log_probability, mlp, sample
-
-if TYPE_CHECKING:
-    from reinforcement_learning.train import Config
+from reinforcement_learning.settings import PPOSettings
 
 
 class Rollout(NamedTuple):
@@ -88,17 +86,23 @@ def clipped_objective(
 class PPO:
     """Actor and critic, two networks, learning from rollouts of all environments at once."""
 
-    def __init__(self, cfg: Config, envs: Environments, device: torch.device) -> None:
-        self.cfg, self.device = cfg, device
-        if cfg.ppo_rollout < 2:
+    def __init__(
+        self,
+        settings: PPOSettings,
+        envs: Environments,
+        gamma: float,
+        hidden: int,
+        device: torch.device,
+    ) -> None:
+        self.settings, self.gamma, self.device = settings, gamma, device
+        if settings.rollout < 2:
             raise UsageError(
-                f"ppo_rollout must be > 1, got {cfg.ppo_rollout}: one step may be a restart alone"
+                f"ppo.rollout must be > 1, got {settings.rollout}: one step may be a restart alone"
             )
-        self.policy = mlp(envs.obs_dim, cfg.hidden, envs.num_actions, 0.01, nn.Tanh).to(device)
-        self.critic = mlp(envs.obs_dim, cfg.hidden, 1, 1.0, nn.Tanh).to(device)
+        self.policy = mlp(envs.obs_dim, hidden, envs.num_actions, 0.01, nn.Tanh).to(device)
+        self.critic = mlp(envs.obs_dim, hidden, 1, 1.0, nn.Tanh).to(device)
         self.weights = [*self.policy.parameters(), *self.critic.parameters()]
-        self.optimizer = torch.optim.Adam(self.weights, cfg.ppo_lr, eps=1e-5, fused=True)
-        self.iterations = cfg.ppo_steps // (cfg.ppo_envs * cfg.ppo_rollout)
+        self.optimizer = torch.optim.Adam(self.weights, settings.lr, eps=1e-5, fused=True)
 
     @property
     def tracked(self) -> dict[str, Any]:
@@ -112,16 +116,16 @@ class PPO:
 
     @torch.no_grad()
     def collect(self, envs: Environments) -> Rollout:
-        """Follow the policy for `ppo_rollout` steps; then value every observation in one batch."""
-        cfg, steps = self.cfg, []
-        for _ in range(cfg.ppo_rollout):
+        """Follow the policy for `rollout` steps; then value every observation in one batch."""
+        steps = []
+        for _ in range(self.settings.rollout):
             logits = self.policy(torch.from_numpy(envs.obs).to(self.device))
             steps.append(envs.step(sample(logits).cpu().numpy()))
         rollout = Transition(*(np.stack(rows) for rows in zip(*steps, strict=True)))  # (T, N, ...)
         seen = np.concatenate([rollout.obs, rollout.next_obs[-1:]])  # (T + 1, N, obs)
         value = self.critic(torch.from_numpy(seen).to(self.device)).squeeze(-1).cpu().numpy()
         ends = rollout.terminated, rollout.truncated
-        advantage = gae(rollout.reward, value, *ends, cfg.gamma, cfg.ppo_gae_lambda)
+        advantage = gae(rollout.reward, value, *ends, self.gamma, self.settings.gae_lambda)
         columns = (rollout.obs, rollout.action, advantage, advantage + value[:-1])
         kept = (torch.from_numpy(x[rollout.valid]).to(self.device) for x in columns)
         obs, action, advantages, target = kept
@@ -131,21 +135,21 @@ class PPO:
         return Rollout(obs, action, log_prob, advantages.float(), target.float())
 
     def update(self, rollout: Rollout) -> dict[str, Any]:
-        """`ppo_epochs` passes over the rollout in shuffled minibatches."""
-        cfg = self.cfg
-        for _ in range(cfg.ppo_epochs):
+        """`epochs` passes over the rollout in shuffled minibatches."""
+        settings = self.settings
+        for _ in range(settings.epochs):
             order = torch.randperm(len(rollout.obs), device=self.device)
-            for index in order.chunk(cfg.ppo_minibatches):
+            for index in order.chunk(settings.minibatches):
                 batch = Rollout(*(column[index] for column in rollout))
                 logits = self.policy(batch.obs)
                 log_prob = log_probability(logits, batch.action)
-                gain = clipped_objective(log_prob, batch.log_prob, batch.advantage, cfg.ppo_clip)
+                gain = clipped_objective(log_prob, batch.log_prob, batch.advantage, settings.clip)
                 value = self.critic(batch.obs).squeeze(-1)
                 value_loss = (value - batch.value_target).square().mean()
                 loss = 0.5 * value_loss - gain
-                if cfg.ppo_entropy:
+                if settings.entropy:
                     entropy = -(logits.softmax(-1) * logits.log_softmax(-1)).sum(-1).mean()
-                    loss = loss - cfg.ppo_entropy * entropy
+                    loss = loss - settings.entropy * entropy
                 self.optimizer.zero_grad()
                 loss.backward()
                 nn.utils.clip_grad_norm_(self.weights, 0.5)

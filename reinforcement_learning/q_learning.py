@@ -11,18 +11,15 @@ its chapters 2 (step sizes, exploration) and 3 (returns, the Bellman optimality 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Discrete
 
 from labkit import UsageError, exercise
 from reinforcement_learning.envs import Environments, Transition
-
-if TYPE_CHECKING:
-    import torch
-
-    from reinforcement_learning.train import Config
+from reinforcement_learning.model import QTable
+from reinforcement_learning.settings import QSettings
 
 RANGES = {"CartPole-v1": [(-2.4, 2.4), (-3.0, 3.0), (-0.21, 0.21), (-3.0, 3.0)]}
 """Ranges that are cut into bins: position, velocity, angle, angular velocity. Values outside go to
@@ -63,37 +60,23 @@ def discretise(obs: np.ndarray, ranges: list[tuple[float, float]], bins: int) ->
     return np.ravel_multi_index(tuple(cell.T), (bins,) * len(ranges))
 
 
-class QTable:
-    """Action values (S, A)."""
-
-    def __init__(self, q: np.ndarray) -> None:
-        self.q = q
-
-    def state_dict(self) -> dict[str, np.ndarray]:
-        return {"q": self.q}
-
-    def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
-        self.q[:] = state["q"]
-
-
 class QLearning:
     """A table of action values, updated after every step."""
 
-    def __init__(self, cfg: Config, envs: Environments, device: torch.device) -> None:
-        self.cfg = cfg
+    def __init__(self, settings: QSettings, envs: Environments, gamma: float, seed: int) -> None:
+        self.settings, self.gamma = settings, gamma
         self.ranges = RANGES.get(envs.env_id)
         self.first_state = 0
         if isinstance(envs.space, Discrete):
             states, self.first_state = int(envs.space.n), int(envs.space.start)
         elif self.ranges:
-            states = cfg.q_bins ** len(self.ranges)
+            states = settings.bins ** len(self.ranges)
         else:
             known = ", ".join(["FrozenLake-v1", *RANGES])
             raise UsageError(f"env={envs.env_id} has no table for algo=q_learning; known: {known}")
-        self.policy = QTable(np.full((states, envs.num_actions), cfg.q_initial))
+        self.policy = QTable(np.full((states, envs.num_actions), settings.initial))
         self.visits = np.zeros((states, envs.num_actions), np.int64)
-        self.rng = np.random.default_rng(cfg.seed)
-        self.iterations = cfg.q_steps // cfg.q_envs
+        self.rng = np.random.default_rng(seed)
 
     @property
     def tracked(self) -> dict[str, Any]:
@@ -103,7 +86,7 @@ class QLearning:
     def state(self, obs: np.ndarray) -> np.ndarray:
         """State numbers (N,), counted from 0, of observations."""
         if self.ranges:
-            return discretise(obs, self.ranges, self.cfg.q_bins)
+            return discretise(obs, self.ranges, self.settings.bins)
         return obs - self.first_state
 
     def act(self, obs: np.ndarray) -> np.ndarray:
@@ -111,8 +94,8 @@ class QLearning:
         return self.policy.q[self.state(obs)].argmax(axis=-1)
 
     def epsilon(self, env_steps: int) -> float:
-        """Probability of a random action: 1, falling linearly to `q_epsilon` at half the budget."""
-        return max(self.cfg.q_epsilon, 1.0 - 2.0 * env_steps / self.cfg.q_steps)
+        """Probability of a random action: 1, falling linearly to `epsilon` at half the budget."""
+        return max(self.settings.epsilon, 1.0 - 2.0 * env_steps / self.settings.steps)
 
     def collect(self, envs: Environments) -> Transition:
         """One step in each environment."""
@@ -123,6 +106,7 @@ class QLearning:
     def update(self, step: Transition) -> dict[str, Any]:
         """Update the table; the step size shrinks with the visits to each state and action."""
         np.add.at(self.visits, (step.obs, step.action), step.valid)
-        lr = self.cfg.q_lr / (1 + self.visits[step.obs, step.action] / self.cfg.q_lr_visits)
-        error = q_update(self.policy.q, step, lr, self.cfg.gamma)
+        visits = self.visits[step.obs, step.action]
+        lr = self.settings.lr / (1 + visits / self.settings.lr_visits)
+        error = q_update(self.policy.q, step, lr, self.gamma)
         return {"train/loss": np.square(error).mean()}

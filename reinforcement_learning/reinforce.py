@@ -13,7 +13,7 @@ algorithm is left out, as in nearly all implementations.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,9 +22,7 @@ from torch import Tensor, nn
 from labkit import exercise
 from reinforcement_learning.envs import Environments, Transition
 from reinforcement_learning.model import log_probability, mlp, sample
-
-if TYPE_CHECKING:
-    from reinforcement_learning.train import Config
+from reinforcement_learning.settings import ReinforceSettings
 
 
 class Episodes(NamedTuple):
@@ -63,13 +61,19 @@ def policy_loss(log_prob: Tensor, ret: Tensor, baseline: Tensor) -> Tensor:
 class Reinforce:
     """A policy and its baseline, updated once on every batch of whole episodes."""
 
-    def __init__(self, cfg: Config, envs: Environments, device: torch.device) -> None:
-        self.cfg, self.device = cfg, device
-        self.policy = mlp(envs.obs_dim, cfg.hidden, envs.num_actions, 0.01, nn.Tanh).to(device)
-        self.baseline = mlp(envs.obs_dim, cfg.hidden, 1, 1.0, nn.Tanh).to(device)
+    def __init__(
+        self,
+        settings: ReinforceSettings,
+        envs: Environments,
+        gamma: float,
+        hidden: int,
+        device: torch.device,
+    ) -> None:
+        self.gamma, self.device = gamma, device
+        self.policy = mlp(envs.obs_dim, hidden, envs.num_actions, 0.01, nn.Tanh).to(device)
+        self.baseline = mlp(envs.obs_dim, hidden, 1, 1.0, nn.Tanh).to(device)
         weights = [*self.policy.parameters(), *self.baseline.parameters()]
-        self.optimizer = torch.optim.Adam(weights, cfg.reinforce_lr, fused=True)
-        self.iterations = cfg.reinforce_updates
+        self.optimizer = torch.optim.Adam(weights, settings.lr, fused=True)
 
     @property
     def tracked(self) -> dict[str, Any]:
@@ -93,7 +97,7 @@ class Reinforce:
             running = running & ~envs.done
         episodes = Transition(*(np.stack(rows) for rows in zip(*steps, strict=True)))
         reward = self._with_tail(episodes)
-        ret = discounted_returns(reward, self.cfg.gamma)
+        ret = discounted_returns(reward, self.gamma)
         columns = (episodes.obs, episodes.action, ret.astype(np.float32))
         return Episodes(*(torch.from_numpy(x[episodes.valid]).to(self.device) for x in columns))
 
@@ -103,7 +107,7 @@ class Reinforce:
         cut = episodes.truncated & ~episodes.terminated & episodes.valid  # (T, N)
         if cut.any():
             rest = self.baseline(torch.from_numpy(episodes.next_obs[cut]).to(self.device))
-            reward[cut] += self.cfg.gamma * rest.squeeze(-1).cpu().numpy()
+            reward[cut] += self.gamma * rest.squeeze(-1).cpu().numpy()
         return reward
 
     def update(self, episodes: Episodes) -> dict[str, Any]:

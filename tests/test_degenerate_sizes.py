@@ -22,9 +22,9 @@ CASES = [
     ("pretraining", "micro_batch=0", "micro_batch must be 1 or more"),
     ("pretraining", "objective=masked mask_rate=0", "try mask_rate=0.15"),
     ("attention", "scale=0", "scale=0 makes all scores alike"),
-    ("reinforcement_learning", "ppo_envs=1 ppo_rollout=3", "needs at least two transitions"),
-    ("reinforcement_learning", "ppo_envs=4 ppo_rollout=1", "needs at least two transitions"),
-    ("reinforcement_learning", "dqn_epsilon=1.1", "dqn_epsilon must be at most 1"),
+    ("reinforcement_learning", "ppo.envs=1 ppo.rollout=3", "needs at least two transitions"),
+    ("reinforcement_learning", "ppo.envs=4 ppo.rollout=1", "ppo.rollout must be 2 or more"),
+    ("reinforcement_learning", "dqn.epsilon=1.1", "dqn.epsilon must be from 0 to 1"),
 ]
 
 

@@ -8,7 +8,7 @@ import torch
 
 from reinforcement_learning.dqn import DQN, Replay, td_target
 from reinforcement_learning.envs import Environments, Transition
-from reinforcement_learning.train import Config
+from reinforcement_learning.settings import DQNSettings
 
 
 @pytest.mark.exercise("dqn.td_target")
@@ -77,20 +77,20 @@ def test_memory_forgets_the_oldest_first() -> None:
     assert {row.tobytes() for row in small.data["obs"]} == newest
 
 
-def agent(**settings: object) -> tuple[DQN, Replay]:
+def agent(gamma: float = 0.999, **settings: float) -> tuple[DQN, Replay]:
     torch.manual_seed(0)
-    cfg = Config(env="CartPole-v1", algo="dqn", dqn_warmup=0, **settings)  # type: ignore[arg-type]
-    learner = DQN(cfg, Environments("CartPole-v1", 4), torch.device("cpu"))
+    chosen = DQNSettings(warmup=0, **settings)  # type: ignore[arg-type]
+    learner = DQN(chosen, Environments("CartPole-v1", 4), gamma, 64, torch.device("cpu"), seed=0)
     learner.replay = filled(30)[0]
     return learner, learner.replay
 
 
 @pytest.mark.parametrize("double", [False, True])
 def test_loss_is_huber_of_the_td_error(double: bool) -> None:
-    learner, replay = agent(dqn_double=double, dqn_updates=1, dqn_batch=8, gamma=0.9)
+    learner, replay = agent(double=double, updates=1, batch=8, gamma=0.9)
     for p in learner.target.parameters():
         p.data.add_(0.1)
-    index = np.random.default_rng(learner.cfg.seed).integers(len(replay), size=8)
+    index = np.random.default_rng(0).integers(len(replay), size=8)
     expected = []
     for i in index:
         row = {k: torch.from_numpy(v[i : i + 1]) for k, v in replay.data.items()}
@@ -104,7 +104,7 @@ def test_loss_is_huber_of_the_td_error(double: bool) -> None:
 
 
 def test_target_network_is_renewed_on_time() -> None:
-    learner, replay = agent(dqn_updates=1, dqn_target_every=3)
+    learner, replay = agent(updates=1, target_every=3)
     first = {k: v.clone() for k, v in learner.target.state_dict().items()}
     for update in range(1, 7):
         learner.update(replay)
@@ -115,5 +115,5 @@ def test_target_network_is_renewed_on_time() -> None:
 
 
 def test_epsilon_falls_linearly_and_stays() -> None:
-    learner, _ = agent(dqn_steps=1000, dqn_exploration=0.5, dqn_epsilon=0.1)
+    learner, _ = agent(steps=1000, exploration=0.5, epsilon=0.1)
     assert [learner.epsilon(t) for t in (0, 250, 500, 900)] == pytest.approx([1.0, 0.55, 0.1, 0.1])

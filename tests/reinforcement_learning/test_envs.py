@@ -14,12 +14,15 @@ import pytest
 import torch
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
-from labkit import UsageError
+from labkit import UsageError, bugs
+from reinforcement_learning.dqn import td_target
 from reinforcement_learning.dynamic_programming import tabular_mdp
 from reinforcement_learning.envs import Environments, Transition
-from reinforcement_learning.evaluation import evaluate, film
+from reinforcement_learning.evaluate import episode_returns
+from reinforcement_learning.figures import film
+from reinforcement_learning.ppo import gae
 from reinforcement_learning.q_learning import QLearning
-from reinforcement_learning.train import Config
+from reinforcement_learning.settings import QSettings
 
 
 def play(envs: Environments, steps: int, seed: int) -> list[Transition]:
@@ -72,21 +75,36 @@ def test_terminated_and_truncated_are_told_apart(time_limit: int, kind: str) -> 
     assert ends[other] == 0
 
 
-def test_bootstrap_settings_only_rename_the_ends() -> None:
-    seen = {}
-    for mode in ("truncated", "always", "never"):
-        envs = Environments("CartPole-v1", 8, mode, max_episode_steps=12)  # type: ignore[arg-type]
-        envs.reset(seed=0)
-        seen[mode] = [np.stack(rows) for rows in zip(*play(envs, 60, seed=1), strict=True)]
-    for mode, rows in seen.items():
-        for name, a, b in zip(Transition._fields, rows, seen["truncated"], strict=True):
-            if name not in ("terminated", "truncated"):
-                np.testing.assert_array_equal(a, b, err_msg=f"{mode}: {name}")
-        assert ((rows[4] | rows[5]) == (seen["truncated"][4] | seen["truncated"][5])).all()
-    assert seen["truncated"][4].any()
-    assert seen["truncated"][5].any()
-    assert not seen["always"][4].any()
-    assert not seen["never"][5].any()
+def buggy(function: str, name: str) -> Any:
+    """The function of the week with a bug of bugs.yaml in it."""
+    _, text = bugs.planted("reinforcement_learning", f"{function}: {name}")
+    module: dict[str, Any] = {"__name__": "buggy"}
+    exec(compile(text, "buggy", "exec", dont_inherit=True), module)
+    return module[function.rpartition(".")[2]]
+
+
+def test_bugs_about_ends_only_rename_the_ends() -> None:
+    """The bug of the broken run, for DQN, and its counterpart for PPO."""
+    envs = Environments("CartPole-v1", 8, max_episode_steps=12)
+    envs.reset(seed=0)
+    steps = Transition(*(np.stack(rows) for rows in zip(*play(envs, 60, seed=1), strict=True)))
+    assert steps.terminated.any()
+    assert steps.truncated.any()
+    over, never = steps.terminated | steps.truncated, np.zeros_like(steps.terminated)
+
+    value = torch.rand(60, 8, generator=torch.Generator().manual_seed(0))
+    reward, terminated = torch.from_numpy(steps.reward), torch.from_numpy(steps.terminated)
+    always = buggy("dqn.td_target", "a terminal state is given a future")
+    renamed = td_target(reward, torch.from_numpy(never), value, 0.9)
+    assert torch.equal(always(reward, terminated, value, 0.9), renamed)
+    assert not torch.equal(td_target(reward, terminated, value, 0.9), renamed)
+
+    values = np.random.default_rng(0).random((61, 8))
+    ends = steps.terminated, steps.truncated
+    cut = buggy("ppo.gae", "a truncated episode is given no future")
+    renamed = gae(steps.reward, values, over, never, 0.9, 0.8)
+    np.testing.assert_array_equal(cut(steps.reward, values, *ends, 0.9, 0.8), renamed)
+    assert (gae(steps.reward, values, *ends, 0.9, 0.8) != renamed).any()
 
 
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "FrozenLake-v1", "LunarLander-v3"])
@@ -143,7 +161,7 @@ class Clockwork:
 def test_evaluation_counts_each_environment_once() -> None:
     vector = Clockwork(20)
     envs: Any = SimpleNamespace(vector=vector, num_envs=20, first_action=0)
-    returns = evaluate(lambda obs: np.zeros(len(obs), np.int64), envs, seed=0)
+    returns = episode_returns(lambda obs: np.zeros(len(obs), np.int64), envs, seed=0)
     np.testing.assert_array_equal(returns, vector.length)
 
 
@@ -152,8 +170,8 @@ def test_evaluation_agrees_with_single_episodes() -> None:
         return (obs[:, 2] + 0.3 * obs[:, 3] + 0.05 * obs[:, 1] > 0).astype(np.int64)
 
     envs = Environments("CartPole-v1", 30)
-    returns = evaluate(policy, envs, seed=(3, 1))
-    assert (evaluate(policy, envs, seed=(3, 1)) == returns).all()
+    returns = episode_returns(policy, envs, seed=(3, 1))
+    assert (episode_returns(policy, envs, seed=(3, 1)) == returns).all()
     envs.vector.reset(seed=int(np.random.SeedSequence((3, 1)).generate_state(1)[0]))
     starts = np.asarray(envs.vector.unwrapped.state).T  # type: ignore[attr-defined]
     single = gym.make("CartPole-v1")
@@ -227,13 +245,13 @@ def test_actions_and_states_that_do_not_begin_at_zero(registered: None) -> None:
     envs.load_state_dict(saved)
     again = envs.step(np.array([1, 1]))
     assert all((a == b).all() for a, b in zip(after, again, strict=True))
-    assert evaluate(lambda obs: np.ones(len(obs), np.int64), envs, seed=0).tolist() == [2.0, 2.0]
+    paid = episode_returns(lambda obs: np.ones(len(obs), np.int64), envs, seed=0)
+    assert paid.tolist() == [2.0, 2.0]
     frames, _ = film(lambda obs: np.ones(len(obs), np.int64), "FromThree-v0", 0)
     assert len(frames) == 3
 
-    cfg = Config(env="FromThree-v0", algo="q_learning", gamma=0.5, q_envs=4)
-    envs = Environments(cfg.env, 4)
-    agent = QLearning(cfg, envs, torch.device("cpu"))
+    envs = Environments("FromThree-v0", 4)
+    agent = QLearning(QSettings(envs=4), envs, gamma=0.5, seed=0)
     for _ in range(400):
         agent.update(agent.collect(envs))
     assert agent.policy.q[:2, 1] == pytest.approx([1.5, 1.0], abs=0.02)

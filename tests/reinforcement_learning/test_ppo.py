@@ -11,7 +11,7 @@ import torch
 from labkit import UsageError
 from reinforcement_learning.envs import Environments
 from reinforcement_learning.ppo import PPO, clipped_objective, gae
-from reinforcement_learning.train import Config
+from reinforcement_learning.settings import PPOSettings
 
 T, N = 40, 6
 
@@ -170,10 +170,10 @@ def test_objective_of_one_row_far_away() -> None:
 
 
 def test_a_truncated_step_is_valued_by_the_observation_before_the_reset() -> None:
-    cfg = Config(env="CartPole-v1", gamma=0.9, ppo_rollout=30, ppo_gae_lambda=1e-9)
     envs = Environments("CartPole-v1", 4, max_episode_steps=5)
     envs.reset(seed=0)
-    agent = PPO(cfg, envs, torch.device("cpu"))
+    settings = PPOSettings(rollout=30, gae_lambda=1e-9)
+    agent = PPO(settings, envs, 0.9, 64, torch.device("cpu"))
     agent.critic = lambda obs: 100 * obs[..., 1:2]  # type: ignore[assignment]  # 100 * velocity
     rollout = agent.collect(envs)
     # A push changes the velocity by about 0.195 m/s, and a reset brings it back below 0.05: with
@@ -188,15 +188,14 @@ def test_a_truncated_step_is_valued_by_the_observation_before_the_reset() -> Non
 
 def test_a_rollout_of_one_transition_has_a_finite_advantage() -> None:
     """Its deviation is that of one number: none. And one step alone may be a restart."""
-    cfg = Config(env="CartPole-v1", ppo_rollout=4, ppo_envs=1)
-    cfg.ppo_rollout = 2  # which Config refuses, since this may come of it
+    settings = PPOSettings(rollout=2, envs=1)  # which Config refuses, since this may come of it
     envs = Environments("CartPole-v1", 1, max_episode_steps=1)
     envs.reset(seed=0)
-    agent = PPO(cfg, envs, torch.device("cpu"))
+    agent = PPO(settings, envs, 0.999, 64, torch.device("cpu"))
     rollout = agent.collect(envs)
     assert len(rollout.obs) == 1
     assert torch.isfinite(rollout.advantage).all()
     assert np.isfinite([v.item() for v in agent.update(rollout).values()]).all()
-    cfg.ppo_rollout = 1
-    with pytest.raises(UsageError, match="ppo_rollout must be > 1"):
-        PPO(cfg, envs, torch.device("cpu"))
+    settings.rollout = 1
+    with pytest.raises(UsageError, match=r"ppo\.rollout must be > 1"):
+        PPO(settings, envs, 0.999, 64, torch.device("cpu"))

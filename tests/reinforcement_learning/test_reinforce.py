@@ -9,7 +9,7 @@ from scipy.signal import lfilter
 
 from reinforcement_learning.envs import Environments
 from reinforcement_learning.reinforce import Reinforce, discounted_returns, policy_loss
-from reinforcement_learning.train import Config
+from reinforcement_learning.settings import ReinforceSettings
 
 
 @pytest.mark.exercise("reinforce.discounted_returns")
@@ -90,9 +90,8 @@ def test_no_gradient_reaches_the_baseline() -> None:
 
 
 def test_every_environment_plays_one_whole_episode() -> None:
-    cfg = Config(env="CartPole-v1", gamma=0.9)
     envs = Environments("CartPole-v1", 6, max_episode_steps=12)
-    agent = Reinforce(cfg, envs, torch.device("cpu"))
+    agent = Reinforce(ReinforceSettings(), envs, 0.9, 64, torch.device("cpu"))
     agent.baseline = lambda obs: torch.full((len(obs), 1), 100.0)  # type: ignore[assignment]
     torch.manual_seed(0)
     episodes = agent.collect(envs)

@@ -18,17 +18,17 @@ from tests.conftest import Lab, same
 
 SHORT = ("+size=smoke", "evaluations=4", "eval_episodes=3")
 ALGORITHMS = [
-    ("algo=ppo", "ppo_steps=8_192"),
-    ("algo=reinforce", "reinforce_updates=6"),
-    ("algo=dqn", "dqn_steps=2_500"),
-    ("algo=q_learning", "q_steps=2_000"),
-    ("algo=q_learning", "q_steps=2_000", "env=FrozenLake-v1"),
+    ("algo=ppo", "ppo.steps=8_192"),
+    ("algo=reinforce", "reinforce.updates=6"),
+    ("algo=dqn", "dqn.steps=2_500"),
+    ("algo=q_learning", "q.steps=2_000"),
+    ("algo=q_learning", "q.steps=2_000", "env=FrozenLake-v1"),
 ]
 
 
 def test_resume_is_exact(resume_check: Any) -> None:
     """DQN has one of everything: networks, a memory, generators of both libraries."""
-    resume_check("reinforcement_learning", *SHORT, "algo=dqn", "dqn_steps=2_500")
+    resume_check("reinforcement_learning", *SHORT, "algo=dqn", "dqn.steps=2_500")
 
 
 @pytest.fixture
@@ -114,15 +114,16 @@ def test_frozen_lake_is_held_against_value_iteration(lab_run: Any) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["gamma=1.5"], "gamma must be between 0 and 1"),
-        (["ppo_envs=0"], "ppo_envs must be > 0"),
+        (["gamma=1.5"], "gamma must be above 0 and up to below 1"),
+        (["ppo.envs=0"], "ppo.envs must be > 0"),
+        (["ppo_envs=4"], "it is called ppo.envs now"),
         (["precision=bf16"], "fp32"),
         (["algo=pp0"], "did you mean ppo"),
         (["env=CartPole-v7"], "CartPole"),
         (["env=Pendulum-v1"], "continuous actions"),
         (["env=FrozenLake-v1"], "algo=q_learning"),
         (["env=Acrobot-v1", "algo=q_learning"], "FrozenLake-v1"),
-        (["ppo_steps=100"], "100 steps are less than one round of ppo"),
+        (["ppo.steps=100"], "100 steps are less than one round of ppo"),
     ],
 )
 def test_bad_settings_are_refused_in_words(
