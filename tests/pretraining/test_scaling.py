@@ -197,7 +197,6 @@ def test_smoke_fits_draws_and_records(lab_run: Any) -> None:
 @pytest.fixture
 def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Where runs of this process go; what they leave in the process is undone."""
-    monkeypatch.setattr(train, "exit_code", 0)
     monkeypatch.setattr("sys.argv", ["test"])
     monkeypatch.setenv("LAB_HOME", str(tmp_path))
     monkeypatch.setenv("LAB_OFFLINE", "1")
@@ -230,7 +229,6 @@ def test_an_interrupted_ladder_goes_on_to_the_same_bits(
         patched.setattr(Ladder, "at", stop)
         assert train.main(words) == 130
     (cut,) = {f.parent.parent for f in home.glob("runs/*/*/*/.hydra/config.yaml")} - {whole}
-    monkeypatch.setattr(train, "exit_code", 0)
     assert train.main([f"resume={cut}"]) == 0
     ends = [json.loads((folder / "result.json").read_text()) for folder in (whole, cut)]
     assert ends[0]["metrics"] == ends[1]["metrics"]

@@ -13,7 +13,6 @@ from pretraining.train import Config, train
 @pytest.fixture
 def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Where runs of this process go; what they leave in the process is undone."""
-    monkeypatch.setattr(train, "exit_code", 0)
     monkeypatch.setattr("sys.argv", ["test"])
     monkeypatch.setenv("LAB_HOME", str(tmp_path))
     monkeypatch.setenv("LAB_OFFLINE", "1")
