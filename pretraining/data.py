@@ -40,7 +40,7 @@ def inputs_and_targets(
         tokens: (n,).
         starts: int64 (B,), positions at which the windows begin, on the device of the tokens.
         length: T.
-        shift: distance from an input to its target; 1 is correct.
+        shift: distance from an input to its target; 1 in training.
     Returns:
         inputs (B, T), whose row b is tokens[starts[b]], tokens[starts[b] + 1], ...; and targets
         (B, T), the same windows moved by `shift`.
@@ -49,12 +49,12 @@ def inputs_and_targets(
     return tokens[positions], tokens[positions + shift]
 
 
-def count_windows(tokens: Tensor, length: int, shift: int = 1) -> int:
+def count_windows(tokens: Tensor, length: int) -> int:
     """How many windows side by side fit into a text, wherever the first one begins.
 
     Raises UsageError when there is none.
     """
-    windows = (len(tokens) - length - shift + 1) // length
+    windows = (len(tokens) - length) // length
     if windows < 1:
         raise UsageError(
             f"the training text has {len(tokens)} tokens, too few for a window of {length}; "
@@ -64,7 +64,7 @@ def count_windows(tokens: Tensor, length: int, shift: int = 1) -> int:
 
 
 def sample_batch(
-    tokens: Tensor, length: int, batch_size: int, step: int, seed: int, shift: int = 1
+    tokens: Tensor, length: int, batch_size: int, step: int, seed: int
 ) -> tuple[Tensor, Tensor]:
     """Batch number `step`, a pure function of (seed, step): see `inputs_and_targets`.
 
@@ -73,12 +73,12 @@ def sample_batch(
 
     Raises UsageError as `count_windows` does.
     """
-    windows = count_windows(tokens, length, shift)
+    windows = count_windows(tokens, length)
     if windows < batch_size:  # so little text that windows must overlap
         generator = np.random.default_rng((seed, step))
-        starts = generator.integers(len(tokens) - length - shift + 1, size=batch_size)
+        starts = generator.integers(len(tokens) - length, size=batch_size)
     else:
         epoch = step // (windows // batch_size)
         offset = np.random.default_rng((seed, epoch, 1)).integers(length)
         starts = offset + length * batch_indices(windows, batch_size, step, seed)
-    return inputs_and_targets(tokens, torch.from_numpy(starts).to(tokens.device), length, shift)
+    return inputs_and_targets(tokens, torch.from_numpy(starts).to(tokens.device), length)

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from labkit import exercise
+from labkit.learning.modes import evaluating
 from pretraining.data import inputs_and_targets
 from pretraining.model import GPT
 
@@ -43,12 +44,8 @@ def word_perplexity(nats: float, text: str) -> float:
     return math.exp(nats / words)
 
 
-@torch.no_grad()
 def negative_log_likelihood(model: GPT, tokens: Tensor, start: int) -> float:
-    """Nats of a whole text, tokens (n,), each predicted once; `start` precedes the first. The
-    model's mode is restored."""
-    was_training = model.training
-    model.eval()
+    """Nats of a whole text, tokens (n,), each predicted once; `start` precedes the first."""
     row = torch.cat([tokens.new_tensor([start]), tokens])
     length = min(model.shape.context, len(tokens))
     starts = torch.arange(0, len(tokens) - length + 1, length, device=tokens.device)
@@ -56,9 +53,8 @@ def negative_log_likelihood(model: GPT, tokens: Tensor, start: int) -> float:
     if left := len(tokens) % length:
         last = torch.tensor([len(tokens) - left], device=tokens.device)
         batches.append(inputs_and_targets(row, last, left))
-    total = sum(float(token_losses(model, x, y).sum(dtype=torch.float64)) for x, y in batches)
-    model.train(was_training)
-    return total
+    with evaluating(model):
+        return sum(float(token_losses(model, x, y).sum(dtype=torch.float64)) for x, y in batches)
 
 
 def token_losses(model: GPT, x: Tensor, y: Tensor) -> Tensor:
@@ -67,36 +63,30 @@ def token_losses(model: GPT, x: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(logits, y.flatten(), reduction="none").view(y.shape)
 
 
-@torch.no_grad()
 def future_gap(model: GPT, tokens: Tensor, windows: int = 32) -> float:
     """Leakage from future tokens in nats per token: 0 for a model with a correct mask.
 
     The loss of a token when its window is cut off right before it, minus its loss in the whole
     window, at three positions of `windows` windows.
     """
-    was_training = model.training
-    model.eval()
     starts, length = spread(tokens, model.shape.context, windows)
     x, y = inputs_and_targets(tokens, starts, length)
-    whole = token_losses(model, x, y)
     gaps = []
-    for t in (length // 4, length // 2, length - 2):
-        cut = token_losses(model, x[:, : t + 1], y[:, : t + 1])[:, t]
-        gaps.append((cut - whole[:, t]).mean())
-    model.train(was_training)
+    with evaluating(model):
+        whole = token_losses(model, x, y)
+        for t in (length // 4, length // 2, length - 2):
+            cut = token_losses(model, x[:, : t + 1], y[:, : t + 1])[:, t]
+            gaps.append((cut - whole[:, t]).mean())
     return float(torch.stack(gaps).mean())
 
 
-@torch.no_grad()
 def target_offset(model: GPT, tokens: Tensor, windows: int = 32) -> int:
     """The offset, 0 to 3, of the token that the predictions fit best: 0 is the current token, 1 the
     next, 2 the one after that."""
-    was_training = model.training
-    model.eval()
     starts, length = spread(tokens, model.shape.context, windows)
     pairs = [inputs_and_targets(tokens, starts, length, shift) for shift in range(4)]
-    losses = [float(token_losses(model, x, y).mean()) for x, y in pairs]
-    model.train(was_training)
+    with evaluating(model):
+        losses = [float(token_losses(model, x, y).mean()) for x, y in pairs]
     return losses.index(min(losses))
 
 

@@ -58,7 +58,7 @@ def to_huggingface(model: GPT, tokenizer: PreTrainedTokenizerFast | None = None)
     """The Hugging Face model with the same weights; its config takes END and PAD from the
     tokenizer. Raises ValueError for a model that is not causal.
     """
-    if not model.causal or model.lookahead:
+    if not model.causal:
         raise ValueError("only a causal model can be a Hugging Face CausalLM")
     shape = model.shape
     special: dict[str, Any] = {

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from labkit import exercise
+from labkit.learning.modes import evaluating
 from pretraining.data import inputs_and_targets
 from pretraining.model import GPT
 
@@ -53,21 +54,18 @@ def masked_batch(
     return x.to(windows.device), y.to(windows.device)
 
 
-@torch.no_grad()
 def masked_metrics(
     model: GPT, valid: Tensor, train: Tensor, mask: int, rate: float
 ) -> dict[str, float]:
     """Loss (nats) and accuracy (%) on hidden tokens of held-out text (n,), and the same for the
     training text's unigram frequencies."""
-    was_training = model.training
-    model.eval()
     length, vocabulary = model.shape.context, model.shape.vocabulary
     starts = torch.arange(0, len(valid) - length, length, device=valid.device)
     windows, _ = inputs_and_targets(valid, starts, length)
     x, y = masked_batch(windows, mask, vocabulary, rate, seed=0)
     parts = zip(x.split(32), y.split(32), strict=True)
-    logits = torch.cat([model(inputs)[targets != IGNORE] for inputs, targets in parts])
-    model.train(was_training)
+    with evaluating(model):
+        logits = torch.cat([model(inputs)[targets != IGNORE] for inputs, targets in parts])
     asked = y[y != IGNORE]
     counts = torch.bincount(train, minlength=vocabulary).double() + 1
     unigram = counts.div(counts.sum()).log()

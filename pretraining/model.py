@@ -87,22 +87,20 @@ class Attention(nn.Module):
         self.out = nn.Linear(shape.width, shape.width, bias=not modern)
 
     def forward(
-        self, x: Tensor, turn: Tensor | None, mask: Tensor | None, causal: bool,
-        cache: KVCache | None,
-    ) -> Tensor:  # fmt: skip
-        """`turn`: see `rotate`; `mask` and `cache` as in week 5."""
+        self, x: Tensor, turn: Tensor | None, causal: bool, cache: KVCache | None
+    ) -> Tensor:
+        """`turn`: see `rotate`; `cache` as in week 5."""
         batch, length, width = x.shape
         qkv = self.qkv(x).view(batch, length, 3, self.heads, width // self.heads)
         qk, v = qkv[:, :, :2], qkv[:, :, 2]
         if turn is not None:
             qk = rms_norm(rotate(qk, turn[:, None]), EPS["modern"])  # both at once
         q, k, v = (each.transpose(1, 2) for each in (*qk.unbind(2), v))  # (B, H, T, d)
-        if cache is not None:
-            k, v = cache.append(k, v)
-        if cache is None and mask is None:
+        if cache is None:
             y = fast_attention(q, k, v, causal, self.dropout if self.training else 0.0)
         else:
-            y = attend(q, k, v, mask, causal)
+            k, v = cache.append(k, v)
+            y = attend(q, k, v, causal=causal)
         out: Tensor = self.out(y.transpose(1, 2).reshape(batch, length, width))
         return out
 
@@ -150,10 +148,9 @@ class Block(nn.Module):
         self.drop = nn.Dropout(dropout)
 
     def forward(
-        self, x: Tensor, turn: Tensor | None, mask: Tensor | None, causal: bool,
-        cache: KVCache | None,
-    ) -> Tensor:  # fmt: skip
-        x = x + self.drop(self.attention(self.norm1(x), turn, mask, causal, cache))
+        self, x: Tensor, turn: Tensor | None, causal: bool, cache: KVCache | None
+    ) -> Tensor:
+        x = x + self.drop(self.attention(self.norm1(x), turn, causal, cache))
         y: Tensor = x + self.drop(self.mlp(self.norm2(x)))
         return y
 
@@ -183,16 +180,13 @@ class GPT(nn.Module):
         architecture: Architecture = "gpt2",
         dropout: float = 0.0,
         causal: bool = True,
-        lookahead: int = 0,
     ) -> None:
         """Args:
         dropout: of the embedding, of attention's weights and of what each sublayer adds.
         causal: false lets every token see all others (masked language modelling).
-        lookahead: positions *after* its own that a token may see; 0 is correct.
         """
         super().__init__()
-        self.shape, self.architecture = shape, architecture
-        self.causal, self.lookahead = causal, lookahead
+        self.shape, self.architecture, self.causal = shape, architecture, causal
         modern = architecture == "modern"
         self.embedding = nn.Embedding(shape.vocabulary, shape.width)
         self.positions = None if modern else nn.Embedding(shape.context, shape.width)
@@ -233,10 +227,9 @@ class GPT(nn.Module):
             x = x + self.positions.weight[past : past + length]
         x = self.drop(self.embedding_norm(x))
         turn = self.turn[past : past + length] if self.architecture == "modern" else None
-        mask, causal = self._mask(length, past, tokens.device)
         each: Sequence[KVCache | None] = caches or [None] * len(self.blocks)
         for block, cache in zip(self.blocks, each, strict=True):
-            x = block(x, turn, mask, causal, cache)
+            x = block(x, turn, self.causal, cache)
         out: Tensor = self.norm(x)
         return out
 
@@ -257,13 +250,6 @@ class GPT(nn.Module):
         """Number of parameters, each counted once. Without embeddings: those in the layers alone,
         N of Kaplan et al. 2020, section 1.3 (without token and position embeddings and head)."""
         return sum(p.numel() for p in (self if embeddings else self.blocks).parameters())
-
-    def _mask(self, new: int, past: int, device: torch.device) -> tuple[Tensor | None, bool]:
-        """The mask and whether to be causal, for `new` tokens after `past`."""
-        if not self.lookahead:
-            return None, self.causal
-        everything = torch.ones(new, past + new, dtype=torch.bool, device=device)
-        return everything.tril(past + self.lookahead), False
 
     def _initialise(self) -> None:
         for name, parameter in self.named_parameters():

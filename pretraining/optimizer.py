@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from labkit import exercise
-from labkit.learning.muon import Muon
+from labkit.learning.muon import Muon, others
 from pretraining.model import GPT
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -71,11 +71,10 @@ def build_optimizers(
     its peak learning rate as `peak_lr`. With `precision` fp32 Muon computes in fp32 as well.
     """
     matrices = [p for p in model.blocks.parameters() if p.dim() == 2] if name == "muon" else []
-    inside = {id(p) for p in matrices}
-    others = [p for p in model.parameters() if id(p) not in inside]
+    rest = others(model, matrices)
     groups = [
-        {"params": [p for p in others if p.dim() >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in others if p.dim() < 2], "weight_decay": 0.0},
+        {"params": [p for p in rest if p.dim() >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in rest if p.dim() < 2], "weight_decay": 0.0},
     ]
     optimizers: list[torch.optim.Optimizer] = [
         torch.optim.AdamW([g for g in groups if g["params"]], lr, betas=betas, fused=True)

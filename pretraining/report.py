@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -25,8 +25,16 @@ from pretraining.model import GPT
 from pretraining.sample import generate
 from pretraining.tokenizer import END, MASK, special_id
 
-if TYPE_CHECKING:
-    from pretraining.train import Config
+
+@dataclass(frozen=True)
+class Samples:
+    """How the samples are drawn; `prompts` as in `encode_prompts`, the rest as in `generate`."""
+
+    prompts: Sequence[str]
+    length: int
+    temperature: float
+    top_k: int | None
+    top_p: float | None
 
 
 def encode_prompts(
@@ -55,40 +63,46 @@ class Reporter:
     """Evaluates a model during training and at the end."""
 
     def __init__(
-        self, cfg: Config, run: Run, model: GPT, tokenizer: PreTrainedTokenizerFast, data: TextData,
-        tokens: dict[str, Tensor],
+        self, run: Run, model: GPT, tokenizer: PreTrainedTokenizerFast, data: TextData,
+        tokens: dict[str, Tensor], samples: Samples, some: int, mask_rate: float,
     ) -> None:  # fmt: skip
-        """`tokens`: of each split. Raises UsageError for prompts that do not fit."""
-        self.cfg, self.run, self.model, self.tokenizer = cfg, run, model, tokenizer
-        self.data, self.tokens = data, tokens
+        """Args:
+            tokens: of each split.
+            some: tokens of the validation text in an evaluation during training.
+            mask_rate: share of the tokens that are hidden from a model that is not causal.
+        Raises UsageError for prompts that do not fit.
+        """
+        self.run, self.model, self.tokenizer = run, model, tokenizer
+        self.data, self.tokens, self.samples = data, tokens, samples
+        self.some, self.mask_rate = tokens["valid"][:some], mask_rate
         self.start = special_id(tokenizer, END)
-        self.prompts = encode_prompts(tokenizer, cfg.prompts, tokens["valid"], cfg.context)
+        context = model.shape.context
+        self.prompts = encode_prompts(tokenizer, samples.prompts, tokens["valid"], context)
 
     def look(self, step: int) -> None:
         """Log the loss on some of the validation text, and write samples."""
         if not self.run.is_main:
             return
-        some = self.tokens["valid"][: self.cfg.eval_tokens]
         if not self.model.causal:
-            self.run.log({"valid/loss": self._masked(some)["masked_loss"]}, step)
+            self.run.log({"valid/loss": self._masked(self.some)["masked_loss"]}, step)
             return
         with self.run.autocast():
-            nats = negative_log_likelihood(self.model, some, self.start)
-        self.run.log({"valid/loss": nats / len(some)}, step)
+            nats = negative_log_likelihood(self.model, self.some, self.start)
+        self.run.log({"valid/loss": nats / len(self.some)}, step)
         if not math.isfinite(nats):
             return  # nothing can be drawn; the run is about to end
         folder = self.run.dir / "samples"
         folder.mkdir(exist_ok=True)
-        draws = torch.Generator(some.device).manual_seed(self.cfg.seed)  # always the same
+        draws = torch.Generator(self.some.device).manual_seed(self.run.seed)  # always the same
         text = "\n----\n".join(self.sample(prompt, draws) for prompt in self.prompts)
         (folder / f"step-{step + 1:06d}.txt").write_text(text + "\n", encoding="utf-8")
 
     def sample(self, prompt: Tensor, draws: torch.Generator) -> str:
         """A prompt (1, T), a bar, and the model's continuation."""
-        cfg = self.cfg
-        count = min(cfg.sample_length, cfg.context - prompt.shape[1])
+        how = self.samples
+        count = min(how.length, self.model.shape.context - prompt.shape[1])
         new = generate(
-            self.model, prompt, count, cfg.temperature, cfg.top_k, cfg.top_p, draws, self.start
+            self.model, prompt, count, how.temperature, how.top_k, how.top_p, draws, self.start
         )
         before, after = (self.tokenizer.decode(row[0].tolist()) for row in (prompt, new))
         return f"{before}|{after}"
@@ -110,8 +124,8 @@ class Reporter:
 
     def _masked(self, tokens: Tensor) -> dict[str, float]:
         """Loss and accuracy on hidden tokens, and those of the unigrams."""
-        mask, rate = special_id(self.tokenizer, MASK), self.cfg.mask_rate
-        return masked_metrics(self.model, tokens, self.tokens["train"], mask, rate)
+        mask = special_id(self.tokenizer, MASK)
+        return masked_metrics(self.model, tokens, self.tokens["train"], mask, self.mask_rate)
 
     def _language(self, split: str, text: str) -> dict[str, float]:
         """Loss, bits per byte and, for WikiText-2, the word perplexity of a split."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from labkit import exercise
+from labkit.learning.modes import evaluating
 from pretraining.model import GPT
 
 
@@ -56,7 +57,6 @@ def choose(
     return torch.multinomial(logits.softmax(dim=-1), 1, generator=generator)
 
 
-@torch.no_grad()
 def generate(
     model: GPT,
     prompt: Tensor,
@@ -86,19 +86,17 @@ def generate(
             f"a prompt of {length} tokens and {count} new ones: the prompt must not be empty, and "
             f"together they must fit into the context of {model.shape.context}"
         )
-    was_training = model.training
-    model.eval()
     caches = model.new_caches(len(prompt), length + count) if use_cache else None
     row = torch.cat([prompt, prompt.new_full((len(prompt), count), end or 0)], dim=1)
     feed = prompt
-    for t in range(length, length + count):
-        logits = model.logits(model.hidden(feed, caches)[:, -1])
-        token = choose(logits, temperature, top_k, top_p, generator)
-        if end is not None and t > length:
-            token = token.masked_fill(row[:, t - 1 : t] == end, end)
-        row[:, t : t + 1] = token
-        if end is not None and bool((token == end).all()):
-            break
-        feed = token if use_cache else row[:, : t + 1]
-    model.train(was_training)
+    with evaluating(model):
+        for t in range(length, length + count):
+            logits = model.logits(model.hidden(feed, caches)[:, -1])
+            token = choose(logits, temperature, top_k, top_p, generator)
+            if end is not None and t > length:
+                token = token.masked_fill(row[:, t - 1 : t] == end, end)
+            row[:, t : t + 1] = token
+            if end is not None and bool((token == end).all()):
+                break
+            feed = token if use_cache else row[:, : t + 1]
     return row[:, length:]

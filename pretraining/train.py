@@ -10,9 +10,10 @@ torchrun --nproc-per-node=8 -m pretraining.train             several GPUs
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from labkit import LabConfig, Run, UsageError, lab
+from labkit.config.bounds import Bounds, NonNegativeFloat, PositiveFloat, PositiveInt, Share
 
 
 @dataclass
@@ -23,96 +24,78 @@ class Config(LabConfig):
     """Text to learn: a text set of the registry."""
     tokenizer: Literal["auto", "char", "bpe"] = "auto"
     """Characters, or byte pairs of the training text; auto is char for tinyshakespeare."""
-    vocabulary: int = 50_257
+    vocabulary: PositiveInt = 50_257
     """Vocabulary size for byte pairs."""
     architecture: Literal["gpt2", "modern"] = "gpt2"
     """The network of 2019 or today's; model.py lists the differences."""
     objective: Literal["next", "masked"] = "next"
     """Predict the next token (GPT), or hidden tokens from both sides (BERT)."""
-    context: int = 1024
+    context: PositiveInt = 1024
     """Tokens that the model sees at once."""
-    width: int = 768
+    width: PositiveInt = 768
     """Dimensions of a token inside the model."""
-    layers: int = 12
+    layers: PositiveInt = 12
     """Layers."""
-    heads: int = 12
+    heads: PositiveInt = 12
     """Attention heads of a layer."""
-    dropout: float = 0.2
+    dropout: Share = 0.2
     """Share of activations set to 0 in training; useful when a text is read many times."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """AdamW for everything, or Muon for the matrices inside the layers and AdamW for the rest."""
-    lr: float = 6e-4
+    lr: PositiveFloat = 6e-4
     """Peak learning rate of AdamW."""
-    matrix_lr: float = 0.02
+    matrix_lr: PositiveFloat = 0.02
     """Peak learning rate of Muon."""
-    weight_decay: float = 0.1
+    weight_decay: NonNegativeFloat = 0.1
     """Decoupled weight decay of all matrices."""
-    clip: float = 1.0
+    clip: NonNegativeFloat = 1.0
     """Largest norm of the whole gradient; larger gradients are scaled down. 0: no clipping."""
     schedule: Literal["cosine", "wsd"] = "cosine"
     """Warm-up and cosine decay, or warm-up, level and linear decay to 0."""
-    warmup: float = 0.05
+    warmup: Share = 0.05
     """Share of the steps over which the learning rate rises."""
-    decay: float = 0.5
+    decay: Share = 0.5
     """Share of the steps over which the learning rate falls at the end (wsd)."""
-    steps: int = 2000
+    steps: PositiveInt = 2000
     """Optimiser steps."""
-    teraflops: float | None = None
+    teraflops: PositiveFloat | None = None
     """Training compute in 10^12 floating-point operations; when given, it decides the steps."""
-    batch_size: int = 64
+    batch_size: PositiveInt = 64
     """Windows per step, of all processes and micro-batches together."""
-    micro_batch: int | None = 8
+    micro_batch: PositiveInt | None = 8
     """Windows that go through the model at once; null is all. The gradient is the same."""
     compile: bool = False
     """Let torch.compile fuse the network (minutes at the start; for long runs on a GPU)."""
-    shift: int = 1
-    """Distance from an input to its target; 1 is correct."""
-    lookahead: int = 0
-    """Positions after its own that a token may see; 0 is correct."""
-    mask_rate: float = 0.15
+    mask_rate: Share = 0.15
     """Share of the tokens that are hidden (objective=masked)."""
-    evaluations: int = 10
+    evaluations: PositiveInt = 10
     """Evaluations on validation text, with samples, during training, evenly spaced."""
-    eval_tokens: int = 100_000
+    eval_tokens: PositiveInt = 100_000
     """Tokens of the validation text in such an evaluation; the final one uses all."""
     prompts: list[str] = field(default_factory=list)
     """Prompts of the samples; without any, two passages of the validation text."""
-    sample_length: int = 200
+    sample_length: PositiveInt = 200
     """Tokens of a sample, if the context has room."""
-    temperature: float = 0.8
+    temperature: NonNegativeFloat = 0.8
     """Temperature of the samples; 0 always takes the likeliest token."""
-    top_k: int | None = None
+    top_k: PositiveInt | None = None
     """Samples draw from the k likeliest tokens only."""
-    top_p: float | None = 0.95
+    top_p: Annotated[float, Bounds(above=0, most=1)] | None = 0.95
     """Samples draw from the likeliest tokens that together have this probability."""
-    log_every: int = 10
+    log_every: PositiveInt = 10
     """Steps between two entries of the training curve."""
 
     def __post_init__(self) -> None:
-        names = "vocabulary context width layers heads steps batch_size log_every evaluations lr"
-        for name in f"{names} matrix_lr eval_tokens sample_length shift".split():
-            if getattr(self, name) <= 0:
-                raise UsageError(f"{name} must be > 0, got {getattr(self, name)}")
-        for name in ("warmup", "decay", "dropout", "mask_rate"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UsageError(f"{name} is a share: from 0 to below 1, got {getattr(self, name)}")
+        super().__post_init__()
         if self.width % self.heads or (self.width // self.heads) % 2:
             raise UsageError(
                 f"width must be an even multiple of heads; got width={self.width} and "
                 f"heads={self.heads}, try width={64 * self.heads}"
             )
-        if self.micro_batch is not None and self.micro_batch < 1:
-            raise UsageError(f"micro_batch must be 1 or more, or null; got {self.micro_batch}")
         if self.objective == "next" and self.context < 2:
             raise UsageError("context=1 leaves no room for a sample after its first token; try 2")
         if self.objective == "masked" and self.mask_rate == 0:
             raise UsageError("mask_rate=0 hides no token: nothing to learn; try mask_rate=0.15")
-        if self.teraflops is not None and self.teraflops <= 0:
-            raise UsageError(f"teraflops must be > 0, got {self.teraflops}")
-        if self.temperature < 0 or (self.top_p is not None and not 0 < self.top_p <= 1):
-            raise UsageError("temperature must be 0 or more, and top_p above 0 and at most 1")
-        if min(self.clip, self.weight_decay, self.lookahead) < 0 or (self.top_k or 1) < 1:
-            raise UsageError("clip, weight_decay and lookahead must be 0 or more, top_k 1 or more")
 
 
 @lab("pretraining", Config, distributed=True)
@@ -127,7 +110,7 @@ def train(cfg: Config, run: Run) -> None:
     from pretraining.model import GPT, Shape
     from pretraining.optimizer import build_optimizers
     from pretraining.parallel import DataParallel
-    from pretraining.report import Reporter
+    from pretraining.report import Reporter, Samples
     from pretraining.schedule import cosine, warmup_stable_decay
     from pretraining.speed import Meter, steps_for
     from pretraining.tokenizer import MASK, prepare_tokenizer, special_id
@@ -138,15 +121,18 @@ def train(cfg: Config, run: Run) -> None:
         name: encode(tokenizer, text).to(run.device)
         for name, text in (("train", data.train), ("valid", data.valid), ("test", data.test))
     }
-    count_windows(tokens["train"], cfg.context, cfg.shift)  # fails at once if the text is too short
+    count_windows(tokens["train"], cfg.context)  # fails at once if the text is too short
     shape = Shape(len(tokenizer), cfg.context, cfg.width, cfg.layers, cfg.heads)
     masked, mask = cfg.objective == "masked", special_id(tokenizer, MASK)
-    model = GPT(shape, cfg.architecture, cfg.dropout, not masked, cfg.lookahead).to(run.device)
+    model = GPT(shape, cfg.architecture, cfg.dropout, causal=not masked).to(run.device)
     optimizers = build_optimizers(
         model, cfg.optimizer, cfg.lr, cfg.matrix_lr, cfg.weight_decay, precision=run.precision
     )
     run.track(model=model, **{f"optimizer{i}": each for i, each in enumerate(optimizers)})
-    reporter = Reporter(cfg, run, model, tokenizer, data, tokens)
+    samples = Samples(cfg.prompts, cfg.sample_length, cfg.temperature, cfg.top_k, cfg.top_p)
+    reporter = Reporter(
+        run, model, tokenizer, data, tokens, samples, cfg.eval_tokens, cfg.mask_rate
+    )
     network: Any = torch.compile(model) if cfg.compile else model
     parallel = DataParallel(network, run.device, cfg.batch_size)
 
@@ -162,7 +148,7 @@ def train(cfg: Config, run: Run) -> None:
         # Looked up at every step: resuming puts new groups into the optimizers.
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = factor * group["peak_lr"]
-        x, y = sample_batch(tokens["train"], cfg.context, cfg.batch_size, step, cfg.seed, cfg.shift)
+        x, y = sample_batch(tokens["train"], cfg.context, cfg.batch_size, step, cfg.seed)
         if masked:
             seed = (cfg.seed << 32) + step
             x, y = masked_batch(x, mask, shape.vocabulary, cfg.mask_rate, seed)
@@ -187,7 +173,10 @@ def train(cfg: Config, run: Run) -> None:
             optimizer.zero_grad()
         meter.tokens += per_step
         if step % cfg.log_every == 0 or step == steps - 1:
-            run.log({"train/loss": parallel.mean(loss), "train/lr": factor * cfg.lr}, step)
+            rates = {"train/lr": factor * cfg.lr}
+            if cfg.optimizer == "muon":
+                rates["train/lr_muon"] = factor * cfg.matrix_lr
+            run.log({"train/loss": parallel.mean(loss), **rates}, step)
             meter.look(step)
         if (step + 1) % every == 0 or step in (0, steps - 1):
             reporter.look(step)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labkit import exercise
+from labkit.learning.modes import evaluating
 
 
 def represent(encoder: Callable[[Tensor], Tensor], x: Tensor, batch_size: int = 500) -> Tensor:
@@ -18,14 +19,9 @@ def represent(encoder: Callable[[Tensor], Tensor], x: Tensor, batch_size: int = 
 
     An encoder that is a module is put into eval mode, and back into its previous mode afterwards.
     """
-    was_training = encoder.training if isinstance(encoder, nn.Module) else None
-    if isinstance(encoder, nn.Module):
-        encoder.eval()
-    with torch.inference_mode():
-        out = torch.cat([encoder(part.float() / 255).float() for part in x.split(batch_size)])
-    if isinstance(encoder, nn.Module):
-        encoder.train(bool(was_training))
-    return out.clone()  # an ordinary tensor: those made in inference mode cannot be trained on
+    modules = [encoder] if isinstance(encoder, nn.Module) else []
+    with evaluating(*modules):
+        return torch.cat([encoder(part.float() / 255).float() for part in x.split(batch_size)])
 
 
 @exercise(minutes=15)

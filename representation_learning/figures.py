@@ -7,45 +7,42 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from labkit import Run
-from labkit.data import ImageData
+from labkit.learning.modes import evaluating
 from representation_learning.objectives import Autoencoder, Objective, SimCLR, Supervised
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from representation_learning.train import Config
 
 Labelled = tuple[Tensor, Tensor, Tensor]
 """Images uint8 (N, 3, H, W), their representations float (N, d), their classes int64 (N,)."""
 
 
 def draw(
-    cfg: "Config",
     run: Run,
-    data: ImageData,
+    classes: tuple[str, ...],
     model: Objective,
+    trained: bool,
     train: Labelled,
     test: Labelled,
 ) -> None:
-    """Write all pictures of a run into samples/."""
+    """Write all pictures of a run into samples/; of an untrained model those without training."""
     x, (x_test, h_test, y_test) = train[0], test
-    logged = cfg.method not in ("random", "pixels")
-    if logged:
+    if trained:
         run.plot("training", "train/loss")
-    if logged and isinstance(model, SimCLR):
+    if trained and isinstance(model, SimCLR):
         run.plot("shape", "train/alignment", "train/uniformity")
-    if logged and isinstance(model, SimCLR | Supervised):
+    if trained and isinstance(model, SimCLR | Supervised):
         views = [model.augment(x[:10]) for _ in range(4)]
         run.grid("views", torch.cat([x[:10].float() / 255, *views]), columns=10)
     if isinstance(model, Autoencoder):
-        with torch.inference_mode():
+        with evaluating(model):
             out = model.decoder(model.encoder(x_test[:16].float() / 255))
         pairs = torch.cat([torch.cat([x_test[:8] / 255, out[:8]]),
                            torch.cat([x_test[8:16] / 255, out[8:]])])  # fmt: skip
         run.grid("reconstructions", pairs, columns=8)
-    images, titles = neighbours(train, test, data.classes)
+    images, titles = neighbours(train, test, classes)
     run.grid("neighbours", images, columns=8, titles=titles)
-    run.figure("map", tsne_map(h_test[:1000], y_test[:1000], data.classes, run.seed))
+    run.figure("map", tsne_map(h_test[:1000], y_test[:1000], classes, run.seed))
 
 
 def neighbours(

@@ -31,29 +31,21 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
     n = len(z1)
     z = F.normalize(torch.cat([z1, z2]), dim=1)
     similarity = z @ z.T / temperature  # (2 N, 2 N)
-    itself = torch.eye(2 * n, dtype=torch.bool, device=z.device)
-    similarity = similarity.masked_fill(itself, -torch.inf)
+    similarity = similarity.masked_fill(itself(z), -torch.inf)
     partner = torch.arange(2 * n, device=z.device).roll(n)  # i + N, modulo 2 N
     return F.cross_entropy(similarity, partner)
 
 
-def nt_xent_without_mask(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
-    """The failure of `experiment=broken_mask`: every anchor is among its own candidates."""
+def itself(views: Tensor) -> Tensor:
+    """Which of all similarities are those of a view with itself: (2 N, d) -> bool (2 N, 2 N)."""
+    return torch.eye(len(views), dtype=torch.bool, device=views.device)
+
+
+def partners_found(z1: Tensor, z2: Tensor) -> Tensor:
+    """Share in % of the 2 N anchors whose most similar candidate is their partner, 0-d."""
     n = len(z1)
     z = F.normalize(torch.cat([z1, z2]), dim=1)
-    return F.cross_entropy(z @ z.T / temperature, torch.arange(2 * n, device=z.device).roll(n))
-
-
-def partners_found(z1: Tensor, z2: Tensor, mask: bool = True) -> Tensor:
-    """Share in % of the 2 N anchors whose most similar candidate is their partner, 0-d.
-
-    Without the mask the anchor itself is a candidate, and always the most similar one.
-    """
-    n = len(z1)
-    z = F.normalize(torch.cat([z1, z2]), dim=1)
-    similarity = z @ z.T
-    if mask:
-        similarity.fill_diagonal_(-torch.inf)
+    similarity = (z @ z.T).masked_fill(itself(z), -torch.inf)
     partner = torch.arange(2 * n, device=z.device).roll(n)
     return 100 * (similarity.argmax(dim=1) == partner).float().mean()
 

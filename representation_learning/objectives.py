@@ -26,38 +26,24 @@ class SimCLR(nn.Module):
     """SimCLR: pull the two views of an image together (Chen et al. 2020, algorithm 1)."""
 
     def __init__(
-        self,
-        encoder: Encoder,
-        augment: Augmentation,
-        temperature: float,
-        head: tuple[int, int],
-        mask: bool = True,
-        one_view: bool = False,
+        self, encoder: Encoder, augment: Augmentation, temperature: float, head: tuple[int, int]
     ) -> None:
-        """`head`: hidden and output sizes of the projection. The last two arguments give the
-        failures of `experiment=broken_mask` and `experiment=broken_views`.
-        """
+        """`head`: hidden and output sizes of the projection."""
         super().__init__()
         self.encoder, self.augment, self.temperature = encoder, augment, temperature
         self.head = projection_head(encoder.dim, *head)
-        self.mask = mask
-        self.one_view = one_view
 
     def forward(self, images: Tensor, labels: Tensor, autocast: Callable) -> tuple[Tensor, Metrics]:
         """images uint8 (B, 3, H, W); the labels are not looked at."""
         B = len(images)
-        if self.one_view:
-            views = self.augment(images).repeat(2, 1, 1, 1)
-        else:
-            views = self.augment(images.repeat(2, 1, 1, 1))  # (2 B, 3, H, W): every view by itself
+        views = self.augment(images.repeat(2, 1, 1, 1))  # (2 B, 3, H, W): every view by itself
         with autocast():
             z = self.head(self.encoder(channels_last(views)))
         z1, z2 = z.float().split(B)  # similarities need more digits than bf16 has
-        contrast = losses.nt_xent if self.mask else losses.nt_xent_without_mask
-        loss = contrast(z1, z2, self.temperature)
+        loss = losses.nt_xent(z1, z2, self.temperature)
         with torch.no_grad():
             shape = {
-                "partners_found": losses.partners_found(z1, z2, self.mask),
+                "partners_found": losses.partners_found(z1, z2),
                 "alignment": losses.alignment(z1, z2),
                 "uniformity": losses.uniformity(z1),
             }

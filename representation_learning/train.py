@@ -11,9 +11,10 @@ representation, fitted to training images, tested on test images.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from labkit import LabConfig, Run, UsageError, lab
+from labkit.config.bounds import Bounds, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -35,55 +36,40 @@ class Config(LabConfig):
     """How the representation is learned; random: untrained encoder, pixels: no encoder."""
     network: Literal["small", "resnet18"] = "resnet18"
     """Encoder."""
-    width: int = 64
+    width: PositiveInt = 64
     """Channels of the small encoder's first trained layer; its representation has 4 times more."""
-    head_hidden: int = 512
+    head_hidden: PositiveInt = 512
     """Hidden units of the projection head."""
-    head_dim: int = 128
+    head_dim: PositiveInt = 128
     """Dimensions of the projection, on which the contrastive loss is computed."""
-    temperature: float = 0.5
+    temperature: PositiveFloat = 0.5
     """Temperature of NT-Xent: lower weighs the nearest negatives more."""
-    mask: bool = True
-    """Exclude an anchor from its own candidates."""
-    views: Literal["two", "one"] = "two"
-    """Two augmentations of every image, or one used twice."""
     probe: Literal["representation", "projection"] = "representation"
     """Input of the probe and the neighbours: before the projection head, or after it."""
-    crop: float = 0.08
+    crop: Fraction = 0.08
     """Smallest share of an image that a crop keeps."""
-    colour: float = 0.5
+    colour: Fraction = 0.5
     """Strength of the colour jitter; 1 is the paper's for ImageNet, 0.5 for CIFAR-10."""
-    blur: float = 0.0
+    blur: Fraction = 0.0
     """Probability of blur; the paper leaves it out for CIFAR-10."""
-    steps: int = 20_000
+    steps: PositiveInt = 20_000
     """Optimiser steps."""
-    batch_size: int = 512
-    """SimCLR: images per step, each in two views. Other methods take twice as many, in one view."""
+    batch_size: Annotated[int, Bounds(least=2)] = 512
+    """SimCLR: images per step, each in two views, 2 or more: the loss needs other images. The other
+    methods take twice as many, in one view."""
     optimizer: Literal["adamw", "lars"] = "adamw"
     """Update rule; lars needs a learning rate near 1."""
-    lr: float = 2e-3
+    lr: PositiveFloat = 2e-3
     """Peak learning rate; it rises and then falls along cosines."""
-    warmup: float = 0.1
+    warmup: Fraction = 0.1
     """Share of the steps over which the learning rate rises."""
-    weight_decay: float = 1e-4
+    weight_decay: NonNegativeFloat = 1e-4
     """Decoupled weight decay of AdamW, or LARS's own."""
-    log_every: int = 10
+    log_every: PositiveInt = 10
     """Steps between two entries of the training curve."""
 
     def __post_init__(self) -> None:
-        for name in (
-            "width", "head_hidden", "head_dim", "temperature", "steps", "lr", "log_every",
-        ):  # fmt: skip
-            if getattr(self, name) <= 0:
-                raise UsageError(f"{name} must be > 0, got {getattr(self, name)}")
-        if self.batch_size < 2:
-            raise UsageError(
-                f"batch_size must be at least 2, got {self.batch_size}: the contrastive loss needs "
-                "other images"
-            )
-        for name in ("crop", "colour", "blur", "warmup"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
+        super().__post_init__()
         if self.probe == "projection" and self.method != "simclr":
             raise UsageError(f"probe=projection needs method=simclr; method={self.method} has none")
 
@@ -142,7 +128,7 @@ def objective(cfg: Config, encoder: Encoder, classes: int) -> Objective:
     if cfg.method == "supervised":
         return Supervised(encoder, augment, classes)
     head = (cfg.head_hidden, cfg.head_dim)
-    return SimCLR(encoder, augment, cfg.temperature, head, cfg.mask, cfg.views == "one")
+    return SimCLR(encoder, augment, cfg.temperature, head)
 
 
 def make_optimizer(cfg: Config, parameters: list[nn.Parameter]) -> Optimizer:
@@ -190,7 +176,8 @@ def measure(
     if cfg.method == "simclr":
         metrics["partners_found"] = float(recent["partners_found"])
     run.result(metrics)
-    figures.draw(cfg, run, data, model, (x, h, y), (x_test, h_test, y_test))
+    trained = cfg.method not in UNTRAINED
+    figures.draw(run, data.classes, model, trained, (x, h, y), (x_test, h_test, y_test))
 
 
 if __name__ == "__main__":

@@ -1,19 +1,20 @@
 """One picture of scaling laws: the frontier, losses at equal compute, and the best size."""
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from labkit.show.pictures import new_figure
 from pretraining.powerlaw import PUBLISHED, Law, compute_optimal
+from pretraining.scaling.estimates import Runs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from pretraining.scaling.report import Runs
 
-
-def figure(runs: "Runs", law: Law, draws: list[Law]) -> "Figure":
+def figure(runs: Runs, law: Law, draws: list[Law]) -> Figure:
     """Three panels; bands hold 90 % of the bootstrap's laws."""
     canvas = new_figure(13.5, 4.4)
     panels = canvas.subplots(1, 3)
@@ -27,7 +28,7 @@ def figure(runs: "Runs", law: Law, draws: list[Law]) -> "Figure":
     return canvas
 
 
-def frontier_panel(axes: Any, runs: "Runs", law: Law, draws: list[Law]) -> None:
+def frontier_panel(axes: Any, runs: Runs, law: Law, draws: list[Law]) -> None:
     """Loss against compute: a line for each size through the means of its repeats, and the least
     loss that the law predicts.
     """
@@ -52,7 +53,7 @@ def frontier_panel(axes: Any, runs: "Runs", law: Law, draws: list[Law]) -> None:
     axes.set_title("each size by itself, and the frontier", fontsize=9)
 
 
-def isoflop_panel(axes: Any, runs: "Runs") -> None:
+def isoflop_panel(axes: Any, runs: Runs) -> None:
     """Loss against size at equal compute, with the parabolas and their lowest points."""
     lowest = {budget: (n, loss) for budget, n, loss in runs.minima()}
     for budget in runs.budgets:
@@ -72,7 +73,7 @@ def isoflop_panel(axes: Any, runs: "Runs") -> None:
     axes.set_title("equal compute: the best size is a minimum", fontsize=9)
 
 
-def best_size_panel(axes: Any, runs: "Runs", law: Law, draws: list[Law]) -> None:
+def best_size_panel(axes: Any, runs: Runs, law: Law, draws: list[Law]) -> None:
     """N_opt against C: minima of the parabolas; the law, if it has a best size; and the two
     published slopes through its middle.
     """
@@ -99,7 +100,7 @@ def best_size_panel(axes: Any, runs: "Runs", law: Law, draws: list[Law]) -> None
     axes.set_title("how the best size grows", fontsize=9)
 
 
-def _range(runs: "Runs") -> np.ndarray:
+def _range(runs: Runs) -> np.ndarray:
     """Compute from the smallest budget to three times the largest."""
     return np.geomspace(runs.budgets[0], 3 * runs.budgets[-1], 60)
 

@@ -1,7 +1,7 @@
 """Train a ladder of sizes under budgets of equal compute, and fit the scaling laws to it.
 
-    python -m pretraining.scaling +size=tiny
-    python -m pretraining.scaling +size=tiny count=non_embedding     Kaplan's way of counting
+    python -m pretraining.scaling.train +size=tiny
+    python -m pretraining.scaling.train +size=tiny count=non_embedding     Kaplan's way of counting
 
 Under each budget C a model of size N is trained on D = C / 6N tokens: a large model sees little
 text, a small one much. The best size lies between, and grows with the budget. Kaplan et al. 2020
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from labkit import LabConfig, Run, UsageError, lab
+from labkit.config.bounds import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
 
 
 @dataclass
@@ -23,55 +24,54 @@ class Config(LabConfig):
 
     data: str = "wikitext2"
     """Text, read by characters: tinyshakespeare, wikitext2 or pydoc."""
-    widths: list[int] = field(default_factory=lambda: [32, 48, 64, 96, 128, 192, 256, 384, 512])
+    widths: list[PositiveInt] = field(
+        default_factory=lambda: [32, 48, 64, 96, 128, 192, 256, 384, 512]
+    )
     """Sizes of the ladder."""
-    budgets: list[float] = field(default_factory=lambda: [1e12, 4e12, 1.6e13, 6.4e13, 2.5e14, 1e15])
+    budgets: list[PositiveFloat] = field(
+        default_factory=lambda: [1e12, 4e12, 1.6e13, 6.4e13, 2.5e14, 1e15]
+    )
     """Budgets of compute, in FLOPs: C = 6 N D."""
-    tokens_per_parameter: list[float] = field(default_factory=lambda: [3, 250])
+    tokens_per_parameter: list[PositiveFloat] = field(default_factory=lambda: [3, 250])
     """Fewest and most tokens per parameter; sizes outside are left out of a budget."""
     count: Literal["all", "non_embedding"] = "all"
     """Which parameters are N: all (Hoffmann et al.), or those of the layers alone (Kaplan et al.).
     """
-    repeats: int = 2
+    repeats: PositiveInt = 2
     """Trainings of each size under each budget, each with a seed of its own: seed, seed + 1, ..."""
-    layers: int = 4
+    layers: PositiveInt = 4
     """Layers of every size."""
-    head_dim: int = 32
+    head_dim: PositiveInt = 32
     """Width of a head; narrower models have one head."""
-    context: int = 256
+    context: PositiveInt = 256
     """Characters that a model sees."""
-    batch_size: int = 32
+    batch_size: PositiveInt = 32
     """Windows of `context` characters per step."""
-    lr: float = 0.01
+    lr: PositiveFloat = 0.01
     """Peak learning rate of AdamW, for every size: with normed activations one rate fits all."""
-    warmup: int = 5
+    warmup: NonNegativeInt = 5
     """Steps over which the learning rate rises."""
-    decay: float = 0.5
+    decay: Fraction = 0.5
     """Share of each training over which the learning rate falls to 0."""
-    validation: int = 262_144
+    validation: PositiveInt = 262_144
     """Characters at the start of the validation split, on which every model is measured."""
-    draws: int = 1000
+    draws: PositiveInt = 1000
     """Bootstrap draws behind each interval."""
-    log_every: int = 20
+    log_every: PositiveInt = 20
     """Steps between two entries of the training curve."""
 
     def __post_init__(self) -> None:
-        positive = "repeats layers head_dim context batch_size lr validation draws log_every"
-        for name in positive.split():
-            if getattr(self, name) <= 0:
-                raise UsageError(f"{name} must be > 0, got {getattr(self, name)}")
-        if len(set(self.widths)) < 4 or min(self.widths) < 1 or any(w % 2 for w in self.widths):
+        super().__post_init__()
+        if len(set(self.widths)) < 4 or any(w % 2 for w in self.widths):
             raise UsageError(f"widths must be four or more different even numbers: {self.widths}")
         if any(w > self.head_dim and w % (2 * (w // self.head_dim)) for w in self.widths):
             raise UsageError(
                 f"a width above head_dim={self.head_dim} must be a multiple of it: {self.widths}"
             )
-        if len(set(self.budgets)) < 3 or min(self.budgets) <= 0:
+        if len(set(self.budgets)) < 3:
             raise UsageError(f"budgets must be three or more different FLOPs: {self.budgets}")
-        if len(self.tokens_per_parameter) != 2 or self.tokens_per_parameter[0] <= 0:
+        if len(self.tokens_per_parameter) != 2:
             raise UsageError("tokens_per_parameter must be fewest and most, like [5,250]")
-        if self.warmup < 0 or not 0 <= self.decay <= 1:
-            raise UsageError("warmup must be 0 or more, and decay from 0 to 1")
 
 
 @lab("pretraining.scaling", Config)

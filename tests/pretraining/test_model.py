@@ -1,6 +1,7 @@
 """The network: causal to the last bit, the same with and without its cache, initialised as said."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -13,10 +14,10 @@ ARCHITECTURES: list[Architecture] = ["gpt2", "modern"]
 SHAPE = Shape(vocabulary=11, context=16, width=16, layers=2, heads=2)
 
 
-def random_model(architecture: Architecture, **settings: object) -> GPT:
+def random_model(architecture: Architecture, make: Any = GPT, **settings: object) -> GPT:
     """A model none of whose weights is 0: a fresh `modern` one writes nothing into its stream."""
     torch.manual_seed(0)
-    model = GPT(SHAPE, architecture, **settings).eval()  # type: ignore[arg-type]
+    model: GPT = make(SHAPE, architecture, **settings).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return model
@@ -36,9 +37,9 @@ def test_no_position_sees_a_later_token(architecture: Architecture) -> None:
     assert moved(random_model(architecture), 5) == [False] * 5 + [True] * 3
 
 
-def test_lookahead_sees_exactly_one_token_more() -> None:
-    """broken_mask: a layer looks one ahead, so two layers look two ahead."""
-    assert moved(random_model("gpt2", lookahead=1), 5) == [False] * 3 + [True] * 5
+def test_broken_mask_sees_exactly_one_token_more(gpt_with_broken_mask: Any) -> None:
+    """A layer looks one ahead, so two layers look two ahead."""
+    assert moved(random_model("gpt2", gpt_with_broken_mask), 5) == [False] * 3 + [True] * 5
 
 
 def test_without_causality_all_see_all() -> None:
@@ -149,7 +150,7 @@ def test_modern_blocks_are_the_identity_at_first() -> None:
     torch.manual_seed(0)
     model = GPT(SHAPE, "modern")
     x = torch.randn(2, 5, 16)
-    assert torch.equal(model.layers[0](x, model.turn[:5], None, True, None), x)
+    assert torch.equal(model.layers[0](x, model.turn[:5], True, None), x)
 
 
 def test_parameters_of_gpt2() -> None:

@@ -114,7 +114,7 @@ LAW = Law(1.3, (25.0, 40.0), (0.45, 0.35))
 def measured(noise: float = 0.0) -> Any:
     """Five sizes under four budgets, around the best size of LAW."""
     from pretraining.powerlaw import compute_optimal
-    from pretraining.scaling.report import Runs
+    from pretraining.scaling.estimates import Runs
 
     around = np.geomspace(1 / 4, 4, 5)
     c = np.repeat(np.geomspace(1e10, 1e12, 4), 5)
@@ -125,7 +125,7 @@ def measured(noise: float = 0.0) -> Any:
 
 
 def test_estimates_of_a_known_law() -> None:
-    from pretraining.scaling.report import estimates, extrapolation_error
+    from pretraining.scaling.estimates import estimates, extrapolation_error
 
     runs = measured()
     _, found = estimates(runs)
@@ -143,7 +143,7 @@ def test_estimates_of_a_known_law() -> None:
 
 
 def test_extrapolation_is_judged_on_the_budget_that_the_fit_did_not_see() -> None:
-    from pretraining.scaling.report import Runs, extrapolation_error
+    from pretraining.scaling.estimates import Runs, extrapolation_error
 
     runs = measured()
     off = np.where(runs.compute == runs.budgets[-1], runs.loss + 0.1, runs.loss)
@@ -151,7 +151,7 @@ def test_extrapolation_is_judged_on_the_budget_that_the_fit_did_not_see() -> Non
 
 
 def test_budgets_without_a_minimum_are_passed_over() -> None:
-    from pretraining.scaling.report import Runs, estimates
+    from pretraining.scaling.estimates import Runs, estimates
 
     runs = measured()
     falling = np.where(runs.compute > 2e10, -0.01 * np.log(runs.n) ** 2 + 5, runs.loss)
@@ -162,8 +162,9 @@ def test_budgets_without_a_minimum_are_passed_over() -> None:
 
 def test_a_law_turned_around_by_noise_is_still_reported() -> None:
     """Few tiny runs can make a loss that rises with N: no best size, but a table and a picture."""
+    from pretraining.scaling.estimates import Runs, estimates
     from pretraining.scaling.figures import figure
-    from pretraining.scaling.report import Runs, estimates, table
+    from pretraining.scaling.report import table
 
     runs = measured()
     turned = Law(1.3, (0.01, 40.0), (-0.4, 0.35))
@@ -237,8 +238,8 @@ def test_an_interrupted_ladder_goes_on_to_the_same_bits(
     assert same(*(state["tracked"] for state in states if state))
 
 
-def test_the_command_has_a_module_of_its_own(lab_run: Any) -> None:
-    process = lab_run.start("-m", "pretraining.scaling", "--help")
+def test_the_command_is_the_parts_own(lab_run: Any) -> None:
+    process = lab_run.start("-m", "pretraining.scaling.train", "--help")
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, output
     assert "tokens_per_parameter" in output
