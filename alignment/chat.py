@@ -115,23 +115,17 @@ def encode(
 
 
 @exercise(minutes=10)
-def labels(example: Example, on_prompt: bool = False, on_end: bool = True) -> list[int]:
+def labels(example: Example) -> list[int]:
     """The label of each token of an example: the token itself if it is learned, else IGNORE.
 
     The loss covers the answer's tokens and the end of text, and no token of the prompt. Select them
     by position and never by value: where the padding token *is* the end of text, as in GPT-2,
     masking by value masks the end as well, and the model never learns to stop.
 
-    Args:
-        on_prompt: learn the prompt as well (wrong; `broken_prompt`).
-        on_end: learn the last token, the end of text (False is wrong; `broken_eos`).
     Returns:
         As many labels as tokens, not shifted (the loss does that). The first is always IGNORE, even
         when there is no prompt: in a packed row the token before it belongs to another example.
         `example` itself stays as it is.
     """
-    start = 1 if on_prompt else max(1, example.prompt)
-    found = [IGNORE] * start + example.tokens[start:]
-    if not on_end:
-        found[-1] = IGNORE
-    return found
+    start = max(1, example.prompt)
+    return [IGNORE] * start + example.tokens[start:]

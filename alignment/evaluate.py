@@ -19,29 +19,26 @@ import torch
 from alignment.chat import Example, encode, labels, prompt_text, question, tokens_of
 from alignment.loss import token_nll
 from alignment.packing import collate
+from labkit.learning.modes import evaluating
 
 if TYPE_CHECKING:
     from labkit.data import Instruction
 
 
-@torch.no_grad()
 def response_nll(model: Any, examples: Sequence[Example], batch_size: int = 32) -> float:
     """Mean NLL in nats of all answer tokens of `examples`, each alone in its row."""
-    was_training = model.training
-    model.eval()
     total, count = 0.0, 0
     by_length = sorted(examples, key=lambda example: len(example.tokens))
     for start in range(0, len(by_length), batch_size):
         part = by_length[start : start + batch_size]
         width = len(part[-1].tokens)
         batch = collate(part, [labels(e) for e in part], width, False, device=model.device)
-        nll = token_nll(model, batch)
+        with evaluating(model):
+            nll = token_nll(model, batch)
         total, count = total + nll.double().sum().item(), count + len(nll)
-    model.train(was_training)
     return total / count
 
 
-@torch.no_grad()
 def answers(
     model: Any, tokenizer: Any, rows: "Sequence[Instruction]", longest: int, batch_size: int = 64
 ) -> list[tuple[str, bool]]:
@@ -50,7 +47,6 @@ def answers(
     Prompts are padded on the left, so that every answer begins where its prompt ends. A prompt that
     leaves no room for `longest` tokens in the context is skipped, and its answer is ("", False).
     """
-    model.eval()
     limit = model.config.max_position_embeddings - longest
     prompts = tokens_of([prompt_text(row) for row in rows], tokenizer)
     found: list[tuple[str, bool]] = [("", False)] * len(rows)
@@ -61,7 +57,8 @@ def answers(
         padded = tokenizer.pad(
             {"input_ids": [prompts[i] for i in part]}, padding_side="left", return_tensors="pt"
         ).to(model.device)
-        out = model.generate(**padded, max_new_tokens=longest, do_sample=False, num_beams=1)
+        with evaluating(model):
+            out = model.generate(**padded, max_new_tokens=longest, do_sample=False, num_beams=1)
         for index, tokens in zip(
             part, out[:, padded["input_ids"].shape[1] :].tolist(), strict=True
         ):

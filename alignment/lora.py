@@ -88,16 +88,11 @@ class LoRALayer(nn.Module):
         return (out + more).to(out.dtype)
 
     @torch.no_grad()
-    def merged(self, scale: float | None = None) -> nn.Module:
-        """The base layer with the update added to its weight, in place.
-
-        Args:
-            scale: factor of the update; None: as in training. Another factor is a bug.
-        """
-        factor = self.scale if scale is None else scale
+    def merged(self) -> nn.Module:
+        """The base layer with the update added to its weight, in place."""
         weight = self.base.weight
         assert isinstance(weight, Tensor)
-        weight += delta_weight(self.a, self.b, factor, self.conv1d)
+        weight += delta_weight(self.a, self.b, self.scale, self.conv1d)
         return self.base
 
 
@@ -151,12 +146,12 @@ def untie(model: Any) -> None:
         model.config.tie_word_embeddings = False
 
 
-def merge(model: Any, scale: float | None = None) -> Any:
+def merge(model: Any) -> Any:
     """Add every update to its weight and remove the LoRALayers; returns the model, changed."""
     if isinstance(model.get_output_embeddings(), LoRALayer):
         untie(model)
     for name, layer in lora_layers(model).items():
-        _replace(model, name, layer.merged(scale))
+        _replace(model, name, layer.merged())
     return model
 
 

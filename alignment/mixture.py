@@ -33,7 +33,8 @@ def mix(
     context: int,
     batch_size: int,
 ) -> Mixture:
-    """Encode all splits; rows longer than `context` are dropped, and their number is printed.
+    """Encode all splits; rows longer than `context` are dropped, and their number is printed, as is
+    the number of commands when there are too few for their share.
 
     Args:
         share: share of commands in the training rows; without effect if `data` is commands.
@@ -43,7 +44,12 @@ def mix(
     rows = {"train": list(data.train), "valid": list(data.valid), "test": list(data.test)}
     if data.name != commands.name:
         count = round(share / (1 - share) * len(data.train))
-        rows["train"] += commands.train[:count]  # their forms alternate: any number is balanced
+        chosen = commands.train[:count]  # their forms alternate: any number is balanced
+        rows["train"] += chosen
+        if len(chosen) < count:
+            got = f"{len(chosen) / len(rows['train']):.1%} of the training rows"
+            say(f"commands={share:g} asks for {count:,} commands, and there are {len(chosen):,}: "
+                f"all are taken, {got}")  # fmt: skip
     kept: dict[str, list[Example]] = {}
     for split, found in rows.items():
         kept[split], dropped = encode(found, tokenizer, context)

@@ -29,14 +29,11 @@ class Batch:
     labels: Tensor
     positions: Tensor
     segments: Tensor
-    isolate: bool = True
-    """Whether attention stays inside an example; False is a bug: leakage between examples."""
 
     @property
     def mask(self) -> Tensor:
         """The attention mask, bool (R, 1, T, T): True where a query may attend to a key."""
-        segments = self.segments if self.isolate else torch.ones_like(self.segments)
-        return block_causal_mask(segments)
+        return block_causal_mask(self.segments)
 
 
 @exercise(minutes=15)
@@ -88,7 +85,6 @@ def collate(
     labels: Sequence[list[int]],
     capacity: int,
     packing: bool = True,
-    isolate: bool = True,
     device: torch.device | str = "cpu",
 ) -> Batch:
     """Put examples and their labels into rows, packed or one per row, padded to the longest row.
@@ -111,4 +107,4 @@ def collate(
             learned[r, span] = torch.tensor(labels[index])
             start += sizes[index]
     tokens, positions, segments = (value.to(device) for value in out.values())
-    return Batch(tokens, learned.to(device), positions, segments, isolate)
+    return Batch(tokens, learned.to(device), positions, segments)

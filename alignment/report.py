@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from alignment.adapter import save_adapter
@@ -22,8 +21,9 @@ from alignment.evaluate import (
 )
 from alignment.lora import lora_layers
 from alignment.mixture import Mixture
-from alignment.students import merged, plain, trained_share
+from alignment.model import merged, plain, trained_share
 from labkit import Run
+from labkit.learning.modes import evaluating
 
 SHOWN = 8
 """Instructions of each set whose answers are written into samples/answers.txt."""
@@ -55,42 +55,38 @@ def save_model(model: Any, folder: Path) -> None:
 def report(
     run: Run,
     base: Any,
-    students: dict[str, Any],
+    models: dict[str, Any],
     tokenizer: Any,
     data: Mixture,
     batch: Sequence[Example],
     batch_loss: Callable[[Any], Tensor],
     tests: int,
-    merge_scale: float | None,
 ) -> dict[str, float]:
-    """Metrics of the students, the first of which is the one that is published.
+    """Metrics of the models, the first of which is the one that is published.
 
     Args:
         batch, batch_loss: examples of one training batch, and its loss as the loop computes it.
         tests: held-out examples and commands, at most.
-        merge_scale: see `lora.merge`.
     """
-    for each in (base, *students.values()):
-        each.eval()
-    student = next(iter(students.values()))
+    tuned = next(iter(models.values()))
     held_out = data.test[:tests]
-    nll = {name: response_nll(plain(model), held_out) for name, model in students.items()}
+    nll = {name: response_nll(plain(model), held_out) for name, model in models.items()}
     metrics = compared(response_nll(base, held_out), nll)
-    metrics |= {"trained_share": trained_share(student)}
-    metrics |= followed(run, base, plain(student), tokenizer, data, tests)
-    with torch.no_grad():
-        gap = batch_loss(student).item() - response_nll(plain(student), batch)
+    metrics |= {"trained_share": trained_share(tuned)}
+    metrics |= followed(run, base, plain(tuned), tokenizer, data, tests)
+    with evaluating(tuned):
+        gap = batch_loss(tuned).item() - response_nll(plain(tuned), batch)
     metrics |= {"loss_gap": abs(gap)}
-    again = published(run, student, tokenizer, merge_scale)
+    again = published(run, tuned, tokenizer)
     metrics |= {"merge_gap": abs(response_nll(again, held_out) - metrics["response_nll"])}
     pairs = [
         preference_pairs(rows, tokenizer, DPO_PAIRS, data.context)
         for rows in (data.commands.train, data.commands.test)
     ]
     metrics |= first_step(again, pairs[0], pairs[1], DPO_BETA, DPO_LR, run.device)
-    suffixes = [f"_{name}" for name in students] if len(students) > 1 else [""]
+    suffixes = [f"_{name}" for name in models] if len(models) > 1 else [""]
     run.plot("loss", *(f"train/loss{suffix}" for suffix in suffixes))
-    if "trl" not in students:
+    if "trl" not in models:
         run.plot("valid", *(f"valid/nll{suffix}" for suffix in suffixes))
     return metrics
 
@@ -115,14 +111,14 @@ def followed(
     return after | {"base_following": before["following"]}
 
 
-def published(run: Run, student: Any, tokenizer: Any, merge_scale: float | None) -> Any:
+def published(run: Run, tuned: Any, tokenizer: Any) -> Any:
     """Save the adapter in the run's folder and the merged model as the artifact; the merged model,
     read back from disk.
     """
     if run.is_main:
-        save_model(student, run.dir / "adapter")
+        save_model(tuned, run.dir / "adapter")
     with tempfile.TemporaryDirectory() as folder:
-        again = reloaded(merged(student, merge_scale), tokenizer, Path(folder))
+        again = reloaded(merged(tuned), tokenizer, Path(folder))
 
         def save(place: Path) -> None:
             shutil.copytree(folder, place, dirs_exist_ok=True)

@@ -125,7 +125,6 @@ class MultiHeadAttention(nn.Module):
         positions: Literal["none", "rotary", "alibi"] = "none",
         backend: Backend = "sdpa",
         bias: bool = False,
-        scale: float | None = None,
         base: float = 10_000.0,
     ) -> None:
         """Args:
@@ -133,7 +132,6 @@ class MultiHeadAttention(nn.Module):
             positions: the position encoding inside attention (see `positions.py`).
             backend: see `Backend`; all three give the same numbers.
             bias: whether the four projections have biases.
-            scale: 1/√d when None.
             base: of rotary's frequencies.
         Raises:
             ValueError when heads do not divide d_model, or kv_heads heads, or when a head's
@@ -148,7 +146,7 @@ class MultiHeadAttention(nn.Module):
         self.heads, self.kv_heads, self.dim = heads, kv_heads, d_model // heads
         if positions == "rotary" and self.dim % 2:
             raise ValueError(f"rotary positions turn pairs: a head has {self.dim} dimensions")
-        self.positions, self.backend, self.scale, self.base = positions, backend, scale, base
+        self.positions, self.backend, self.base = positions, backend, base
         self.q = nn.Linear(d_model, heads * self.dim, bias)
         self.k = nn.Linear(d_model, kv_heads * self.dim, bias)
         self.v = nn.Linear(d_model, kv_heads * self.dim, bias)
@@ -181,9 +179,8 @@ class MultiHeadAttention(nn.Module):
             positions, which are defined within *one* sequence.
         """
         q, k, v = self._project(x, context, cache, start)
-        return self.out(
-            merge_heads(attend(q, k, v, mask, causal, self.scale, self.slopes, self.backend))
-        )
+        heads = attend(q, k, v, mask, causal, slopes=self.slopes, backend=self.backend)
+        return self.out(merge_heads(heads))
 
     def maps(
         self,
@@ -197,7 +194,7 @@ class MultiHeadAttention(nn.Module):
         times = self.heads // self.kv_heads
         k, v = repeat_kv(k, times), repeat_kv(v, times)
         bias = _bias(self.slopes, q, k)
-        return scaled_dot_product_attention(q, k, v, mask, causal, self.scale, bias)[1]
+        return scaled_dot_product_attention(q, k, v, mask, causal, bias=bias)[1]
 
     def new_cache(self, batch: int, capacity: int) -> KVCache:
         """An empty cache for this layer, in its weights' dtype and on their device."""

@@ -33,11 +33,8 @@ class Block(nn.Module):
             nn.Linear(d_model, 4 * d_model), nn.ReLU(), nn.Linear(4 * d_model, d_model)
         )  # section 3.3
 
-    def forward(
-        self, x: Tensor, mask: Tensor | None, causal: bool, cache: KVCache | None, start: int
-    ) -> Tensor:
-        h = self.norm1(x)
-        x = x + self.attention(h, mask=mask, causal=causal, cache=cache, start=start)
+    def forward(self, x: Tensor, cache: KVCache | None, start: int) -> Tensor:
+        x = x + self.attention(self.norm1(x), causal=True, cache=cache, start=start)
         y: Tensor = x + self.mlp(self.norm2(x))
         return y
 
@@ -54,27 +51,16 @@ class Transformer(nn.Module):
         kv_heads: int | None = None,
         positions: Positions = "sinusoidal",
         backend: Backend = "sdpa",
-        scale: float | None = None,
-        lookahead: int = 0,
-        advance: bool = True,
     ) -> None:
-        """Args:
-            lookahead: positions *after* its own that a token may see; 0 is correct.
-            advance: continue positions from the cache's length; false starts each call at 0.
-        The others are those of MultiHeadAttention, which also raises their ValueErrors.
-        """
+        """Settings are those of MultiHeadAttention, which also raises their ValueErrors."""
         super().__init__()
-        self.d_model, self.lookahead, self.advance = d_model, lookahead, advance
-        self.sinusoidal = positions == "sinusoidal"
+        self.d_model, self.sinusoidal = d_model, positions == "sinusoidal"
         self.embedding = nn.Embedding(vocabulary, d_model)
         nn.init.normal_(self.embedding.weight, std=d_model**-0.5)  # times √d_model: 1, like PE
         inside: Literal["none", "rotary", "alibi"]
         inside = "none" if positions == "sinusoidal" else positions
         self.blocks = nn.ModuleList(
-            Block(
-                d_model,
-                MultiHeadAttention(d_model, heads, kv_heads, inside, backend, scale=scale),
-            )
+            Block(d_model, MultiHeadAttention(d_model, heads, kv_heads, inside, backend))
             for _ in range(layers)
         )
         self.norm = nn.LayerNorm(d_model)
@@ -90,23 +76,21 @@ class Transformer(nn.Module):
 
         Raises ValueError when the caches are full.
         """
-        past = caches[0].length if caches else 0
-        x, start = self._embed(tokens, past)
-        mask, causal = self._mask(tokens.shape[1], past, tokens.device)
+        start = caches[0].length if caches else 0
+        x = self._embed(tokens, start)
         each: Sequence[KVCache | None] = caches or [None] * len(self.layers)
         for block, cache in zip(self.layers, each, strict=True):
-            x = block(x, mask, causal, cache, start)
+            x = block(x, cache, start)
         logits: Tensor = self.head(self.norm(x))
         return logits
 
     def maps(self, tokens: Tensor) -> Tensor:
         """Attention weights of all layers (layers, B, H, T, T)."""
-        x, start = self._embed(tokens, 0)
-        mask, causal = self._mask(tokens.shape[1], 0, tokens.device)
+        x = self._embed(tokens, 0)
         weights = []
         for block in self.layers:
-            weights.append(block.attention.maps(block.norm1(x), mask=mask, causal=causal))
-            x = block(x, mask, causal, None, start)
+            weights.append(block.attention.maps(block.norm1(x), causal=True))
+            x = block(x, None, 0)
         return torch.stack(weights)
 
     def new_caches(self, batch: int, capacity: int) -> list[KVCache]:
@@ -127,17 +111,9 @@ class Transformer(nn.Module):
             feed = following if use_cache else tokens
         return tokens[:, prompt.shape[1] :]
 
-    def _embed(self, tokens: Tensor, past: int) -> tuple[Tensor, int]:
-        """Embeddings with their positions (B, T, d_model), and the position of the first."""
-        start = past if self.advance else 0
+    def _embed(self, tokens: Tensor, start: int) -> Tensor:
+        """Embeddings with their positions from `start` on (B, T, d_model)."""
         x = self.embedding(tokens) * self.d_model**0.5  # section 3.4
         if self.sinusoidal:
             x = x + sinusoidal(tokens.shape[1], self.d_model, start, device=tokens.device)
-        return x, start
-
-    def _mask(self, new: int, past: int, device: torch.device) -> tuple[Tensor | None, bool]:
-        """The mask and whether to be causal, for `new` tokens after `past`."""
-        if not self.lookahead:
-            return None, True
-        everything = torch.ones(new, past + new, dtype=torch.bool, device=device)
-        return everything.tril(past + self.lookahead), False
+        return x

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from labkit import LabConfig, Run, UsageError, lab
+from labkit.config.bounds import Bounds, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
 
 
 @dataclass
@@ -23,60 +24,49 @@ class Config(LabConfig):
 
     task: Literal["all", "copy", "reverse", "sort"] = "all"
     """Task to learn; `all` is one model for all three."""
-    length: int = 64
+    length: PositiveInt = 64
     """Symbols in a sequence."""
-    symbols: int = 64
+    symbols: PositiveInt = 64
     """Symbols in the alphabet."""
-    d_model: int = 256
+    d_model: PositiveInt = 256
     """Width of the model."""
-    heads: int = 8
+    heads: PositiveInt = 8
     """Attention heads of a layer."""
-    kv_heads: int | None = None
+    kv_heads: PositiveInt | None = None
     """Pairs of keys and values that the heads share; null: one for each head, 1: multi-query."""
-    layers: int = 4
+    layers: PositiveInt = 4
     """Layers."""
     positions: Literal["sinusoidal", "rotary", "alibi", "none"] = "sinusoidal"
     """Position encoding."""
     backend: Literal["naive", "tiled", "sdpa"] = "sdpa"
     """Implementation of attention: the equation, the tiles of flash.py, or PyTorch's kernels."""
-    scale: float | None = None
-    """Factor on the scores; null is 1/√d, as in the paper."""
-    lookahead: int = 0
-    """Positions after its own that a token may see; 0 is correct."""
-    advance: bool = True
-    """Continue the positions of generated tokens from the cache's length; false starts at 0."""
-    steps: int = 20_000
+    steps: PositiveInt = 20_000
     """Optimiser steps."""
-    batch_size: int = 256
+    batch_size: Annotated[int, Bounds(least=3)] = 256
     """Rows per step, an equal share of each task."""
-    lr: float = 1e-3
+    lr: PositiveFloat = 1e-3
     """Peak of the one-cycle learning rate of AdamW."""
-    warmup: float = 0.1
+    warmup: Fraction = 0.1
     """Share of the steps over which the learning rate rises."""
-    weight_decay: float = 0.01
+    weight_decay: NonNegativeFloat = 0.01
     """Decoupled weight decay."""
-    tests: int = 1000
+    tests: PositiveInt = 1000
     """Test sequences of each task; never trained on."""
-    evaluations: int = 20
+    evaluations: PositiveInt = 20
     """Evaluations on the validation sequences during training, evenly spaced."""
-    log_every: int = 10
+    log_every: PositiveInt = 10
     """Steps between two entries of the training curve."""
-    cost_lengths: list[int] = field(default_factory=lambda: [256, 512, 1024, 2048, 4096])
+    cost_lengths: list[PositiveInt] = field(default_factory=lambda: [256, 512, 1024, 2048, 4096])
     """Lengths at which memory and time of naive and tiled attention are measured."""
 
     def __post_init__(self) -> None:
-        positive = "length symbols d_model heads layers steps lr tests evaluations log_every"
-        for name in positive.split():
-            if getattr(self, name) <= 0:
-                raise UsageError(f"{name} must be > 0, got {getattr(self, name)}")
-        if self.batch_size < 3:
-            raise UsageError(f"batch_size must be 3 or more, got {self.batch_size}")
+        super().__post_init__()
         if self.d_model % self.heads or self.d_model % 2:
             raise UsageError(
                 f"d_model must be even and a multiple of heads; got d_model={self.d_model} and "
                 f"heads={self.heads}, try d_model={16 * self.heads}"
             )
-        if self.kv_heads is not None and (self.kv_heads < 1 or self.heads % self.kv_heads):
+        if self.kv_heads is not None and self.heads % self.kv_heads:
             raise UsageError(f"kv_heads must divide heads={self.heads}, got {self.kv_heads}")
         if self.positions == "rotary" and (self.d_model // self.heads) % 2:
             raise UsageError("positions=rotary needs an even number of dimensions in a head")
@@ -85,11 +75,7 @@ class Config(LabConfig):
                 f"{self.symbols} symbols in sequences of {self.length} are too few to hold any "
                 "out; try length=8 symbols=8"
             )
-        if self.scale == 0:
-            raise UsageError("scale=0 makes all scores alike, and masked ones NaN; leave it out")
-        if self.lookahead < 0 or not 0 <= self.warmup <= 1:
-            raise UsageError("lookahead must be 0 or more, and warmup from 0 to 1")
-        if not self.cost_lengths or min(self.cost_lengths) < 1:
+        if not self.cost_lengths:
             raise UsageError("cost_lengths must be a list of lengths like [256,512]")
 
 
@@ -112,7 +98,7 @@ def train(cfg: Config, run: Run) -> None:
 
     model = Transformer(
         data.vocabulary, cfg.d_model, cfg.heads, cfg.layers, cfg.kv_heads, cfg.positions,
-        cfg.backend, cfg.scale, cfg.lookahead, cfg.advance,
+        cfg.backend,
     ).to(run.device)  # fmt: skip
     optimizer = torch.optim.AdamW(
         model.parameters(), cfg.lr, betas=(0.9, 0.98), weight_decay=cfg.weight_decay, fused=True

@@ -56,9 +56,7 @@ class Forced:
 
 
 @torch.no_grad()
-def forced(
-    model: Transformer, corpus: Corpus, shifted: bool = True, exchanged: bool = False
-) -> Forced:
+def forced(model: Transformer, corpus: Corpus, exchanged: bool = False) -> Forced:
     """Measure a split; `exchanged` gives each sentence the source of its neighbour in length."""
     nats, tokens, right = 0.0, 0, 0
     for rows in chunks(corpus):
@@ -66,7 +64,7 @@ def forced(
         if exchanged:
             source = source.roll(1, dims=0)
         inputs, labels = shift(target)
-        logits = model(source, inputs if shifted else labels).float()
+        logits = model(source, inputs).float()
         nats += float(nll(logits, labels).sum())
         tokens += int((labels != PAD).sum())
         right += int(((logits.argmax(dim=-1) == labels) | (labels == PAD)).all(dim=1).sum())
@@ -120,7 +118,6 @@ def report(
     splits: dict[str, Corpus],
     beams: int,
     alpha: float,
-    shifted: bool,
 ) -> dict[str, float]:
     """The metrics of the test split; writes pictures and sample translations into samples/."""
     model.eval()
@@ -128,7 +125,7 @@ def report(
     short, best = translate(model, test), translate(model, test, beams, alpha)
     sentences = [target for _, target in data.test[: len(test)]]
     hypotheses = [bpe.decode(ids) for ids in best]
-    told, exchanged = forced(model, test, shifted), forced(model, test, shifted, exchanged=True)
+    told, exchanged = forced(model, test), forced(model, test, exchanged=True)
     if data.source == "embedded":
         same = [a == b for a, b in zip(hypotheses, sentences, strict=True)]
         metrics = {"exact_match": 100 * sum(same) / len(test)}
@@ -143,7 +140,7 @@ def report(
         _write_samples(run, data, hypotheses)
     return metrics | {
         "test_perplexity": told.perplexity,
-        "val_perplexity": forced(model, splits["valid"], shifted).perplexity,
+        "val_perplexity": forced(model, splits["valid"]).perplexity,
         "teacher_gap": 100 * (told.right - written_right),
         "source_gain": exchanged.nll - told.nll,
         "length_ratio": sum(map(len, short)) / sum(map(len, truth)),

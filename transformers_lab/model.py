@@ -156,15 +156,14 @@ class DecoderLayer(nn.Module):
 class Transformer(nn.Module):
     """Source and target tokens to logits of the next target token."""
 
-    def __init__(self, vocabulary: int, shape: Shape, inverted_mask: bool = False) -> None:
+    def __init__(self, vocabulary: int, shape: Shape) -> None:
         """Args:
             vocabulary: V, of both languages together.
-            inverted_mask: let only padding be attended to (a mistake to try).
         Raises:
             ValueError when heads do not divide d_model, or (later) when d_model is odd.
         """
         super().__init__()
-        self.shape, self.inverted_mask = shape, inverted_mask
+        self.shape = shape
         self.embedding = nn.Embedding(vocabulary, shape.d_model)
         nn.init.normal_(
             self.embedding.weight, std=shape.d_model**-0.5
@@ -188,8 +187,6 @@ class Transformer(nn.Module):
     def encode(self, source: Tensor) -> Memory:
         """Encode the source, int64 (B, S), padded at the end with PAD."""
         mask = padding_mask(source)
-        if self.inverted_mask:
-            mask = ~mask
         x = self._embed(source, 0)
         for layer in self.encoder:
             x = layer(x, mask)

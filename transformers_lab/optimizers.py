@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from labkit.learning.muon import Muon
+from labkit.learning.muon import Muon, others
 from transformers_lab.model import Transformer
 
 Optimizers = dict[str, torch.optim.Optimizer]
@@ -36,10 +36,10 @@ def build(
     matrices = [p for half in halves for p in half.parameters() if p.dim() == 2]
     if kind == "adamw":
         matrices = []
-    inside = set(map(id, matrices))
-    others = [p for p in model.parameters() if id(p) not in inside]
     # Section 5.3 has Adam with these betas; weight decay is not in the paper.
-    adamw = torch.optim.AdamW(others, lr, betas=(0.9, 0.98), weight_decay=decay, fused=True)
+    adamw = torch.optim.AdamW(
+        others(model, matrices), lr, betas=(0.9, 0.98), weight_decay=decay, fused=True
+    )
     if not matrices:
         return {"adamw": adamw}
     muon = Muon(matrices, lr_muon, weight_decay=decay, precision=precision)

@@ -11,9 +11,10 @@ and scores them with sacreBLEU.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from labkit import LabConfig, Run, UsageError, lab
+from labkit.config.bounds import Bounds, NonNegativeFloat, PositiveFloat, PositiveInt, Share
 
 
 @dataclass
@@ -22,97 +23,75 @@ class Config(LabConfig):
 
     data: str = "multi30k"
     """multi30k (German to English), or dates or numbers, which are generated."""
-    vocabulary: int = 8000
-    """Maximal size of the shared vocabulary; learning ends earlier when no pair occurs twice."""
+    vocabulary: Annotated[int, Bounds(least=200)] = 8000
+    """Maximal size of the shared vocabulary, characters included; learning ends earlier when no
+    pair occurs twice."""
     tokenizer: Literal["hand", "library"] = "hand"
     """Implementation of byte-pair encoding: bpe.py, or the library (same result, faster)."""
-    d_model: int = 256
+    d_model: PositiveInt = 256
     """Width of the model."""
-    heads: int = 8
+    heads: PositiveInt = 8
     """Attention heads of a layer."""
-    layers: int = 4
+    layers: PositiveInt = 4
     """Layers of the encoder, and of the decoder."""
-    d_ff: int = 1024
+    d_ff: PositiveInt = 1024
     """Width of the hidden layer of each feed-forward network."""
-    dropout: float = 0.3
+    dropout: Share = 0.3
     """Dropout probability of each sublayer's output and of the embeddings."""
     norm: Literal["pre", "post"] = "pre"
     """LayerNorm before each sublayer, or after each residual sum as in the paper."""
     backend: Literal["naive", "sdpa"] = "sdpa"
     """Implementation of attention: the equation as written, or PyTorch's kernels."""
-    smoothing: float = 0.1
+    smoothing: Share = 0.1
     """Label smoothing, ε."""
-    epochs: float = 40.0
+    epochs: PositiveFloat = 40.0
     """Passes over the training pairs of Multi30k."""
-    epochs_embedded: float = 10.0
+    epochs_embedded: PositiveFloat = 10.0
     """Passes over an embedded set (dates, numbers), which needs fewer."""
-    batch_tokens: int = 8192
+    batch_tokens: PositiveInt = 8192
     """Tokens of a batch, source and target together, padding included."""
     optimizer: Literal["adamw", "muon"] = "muon"
     """AdamW for all weights, or Muon for the matrices inside the layers and AdamW for the rest."""
     schedule: Literal["one_cycle", "paper"] = "one_cycle"
     """Learning rate: up and down in cosines, or the paper's equation 3 (`schedule.noam`; AdamW)."""
-    lr: float = 2e-3
+    lr: PositiveFloat = 2e-3
     """AdamW's peak in one_cycle; the paper's schedule peaks at (d_model · warm-up)^-0.5."""
-    lr_muon: float = 0.02
+    lr_muon: PositiveFloat = 0.02
     """Muon's peak."""
-    warmup: float = 0.1
+    warmup: Share = 0.1
     """Share of the steps over which the learning rate rises."""
-    weight_decay: float = 0.01
+    weight_decay: NonNegativeFloat = 0.01
     """Decoupled weight decay."""
-    beams: int = 4
-    """Hypotheses that beam search keeps; 1 is greedy."""
-    length_penalty: float = 0.6
+    beams: Annotated[int, Bounds(least=1, most=64)] = 4
+    """Hypotheses that beam search keeps, at most 64; 1 is greedy."""
+    length_penalty: NonNegativeFloat = 0.6
     """α of the length penalty; 0 ranks by probability alone."""
-    tests: int | None = None
+    tests: PositiveInt | None = None
     """How many test pairs are translated and scored, from the first; null is all."""
-    evaluations: int = 10
+    evaluations: PositiveInt = 10
     """Evaluations on the validation pairs during training, evenly spaced."""
-    log_every: int = 10
+    log_every: PositiveInt = 10
     """Steps between two entries of the training curve."""
-    shifted: bool = True
-    """The decoder reads only the tokens before the one it predicts; false: also that one."""
-    mask: Literal["tokens", "padding"] = "tokens"
-    """Which source positions may be attended to; `padding` is the mask inverted."""
-    learn_end: bool = True
-    """Include the end-of-sentence token in the loss; false: ignore it like padding."""
 
     def __post_init__(self) -> None:
-        positive = (
-            "d_model heads layers d_ff epochs epochs_embedded batch_tokens lr lr_muon beams "
-            "evaluations log_every"
-        )
-        for name in positive.split():
-            if getattr(self, name) <= 0:
-                raise UsageError(f"{name} must be > 0, got {getattr(self, name)}")
-        if self.tests is not None and self.tests < 1:
-            raise UsageError(f"tests must be 1 or more, or null for all; got {self.tests}")
+        super().__post_init__()
         if self.d_model % self.heads or self.d_model % 2:
             raise UsageError(
                 f"d_model must be even and a multiple of heads; got d_model={self.d_model} and "
                 f"heads={self.heads}, try d_model={16 * self.heads}"
             )
-        for name in ("dropout", "smoothing", "warmup"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UsageError(f"{name} must be from 0 to below 1, got {getattr(self, name)}")
         if self.schedule == "paper" and self.optimizer != "adamw":
             raise UsageError("schedule=paper is AdamW's: add optimizer=adamw")
-        if self.length_penalty < 0:
-            raise UsageError(f"length_penalty must be 0 or more, got {self.length_penalty}")
-        if self.vocabulary < 200:
-            raise UsageError(
-                f"vocabulary must be 200 or more, got {self.vocabulary}: it begins with every "
-                "character that occurs"
-            )
 
 
 @lab("transformers_lab", Config)
 def train(cfg: Config, run: Run) -> None:
     """A batch of pairs, the loss on their targets, a step."""
     from labkit.data import ParallelData
+    from labkit.learning.modes import evaluating
     from pytorch_mastery import one_cycle
     from transformers_lab.batches import Batches, Corpus, shift
-    from transformers_lab.bpe import EOS, PAD, count_words, learn, learn_with_library
+    from transformers_lab.bpe import PAD, count_words, learn, learn_with_library
     from transformers_lab.evaluate import forced, report
     from transformers_lab.loss import smoothed_cross_entropy
     from transformers_lab.model import Shape, Transformer
@@ -129,7 +108,7 @@ def train(cfg: Config, run: Run) -> None:
     shape = Shape(
         cfg.d_model, cfg.heads, cfg.layers, cfg.d_ff, cfg.dropout, cfg.norm == "pre", cfg.backend
     )
-    model = Transformer(len(bpe), shape, inverted_mask=cfg.mask == "padding").to(run.device)
+    model = Transformer(len(bpe), shape).to(run.device)
     optimizers = build(model, cfg.optimizer, cfg.lr, cfg.lr_muon, cfg.weight_decay, run.precision)
     run.track(model=model, **optimizers)
 
@@ -140,7 +119,7 @@ def train(cfg: Config, run: Run) -> None:
     for step in run.steps(steps):
         source, target = batches[step]
         inputs, labels = shift(target)
-        counted = labels != PAD if cfg.learn_end else (labels != PAD) & (labels != EOS)
+        counted = labels != PAD
         share = one_cycle(step, steps, 1.0, rise)
         rates = {"adamw": share * cfg.lr, "muon": share * cfg.lr_muon}
         if cfg.schedule == "paper":
@@ -150,21 +129,21 @@ def train(cfg: Config, run: Run) -> None:
             for group in optimizer.param_groups:
                 group["lr"] = rates[name]
         with run.autocast():
-            x = model.decode(inputs if cfg.shifted else labels, model.encode(source))
+            x = model.decode(inputs, model.encode(source))
             logits = model.logits(x[counted])  # only where there is something to learn
         loss = smoothed_cross_entropy(logits.float(), labels[counted], cfg.smoothing)
         loss.backward()
         for optimizer in optimizers.values():
             optimizer.step()
         if step % cfg.log_every == 0 or step == steps - 1:
-            run.log({"train/loss": loss, "train/lr": rates["adamw"]}, step)
+            muon = {"train/lr_muon": rates["muon"]} if "muon" in optimizers else {}
+            run.log({"train/loss": loss, "train/lr": rates["adamw"], **muon}, step)
         if step % every == 0 or step == steps - 1:
-            model.eval()
-            valid = forced(model, splits["valid"], cfg.shifted)
+            with evaluating(model):
+                valid = forced(model, splits["valid"])
             run.log({"valid/nll": valid.nll, "valid/perplexity": valid.perplexity}, step)
-            model.train()
     run.save()
-    run.result(report(run, model, bpe, data, splits, cfg.beams, cfg.length_penalty, cfg.shifted))
+    run.result(report(run, model, bpe, data, splits, cfg.beams, cfg.length_penalty))
 
 
 if __name__ == "__main__":

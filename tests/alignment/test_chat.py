@@ -1,5 +1,7 @@
 """The template against Jinja's, the labels against what the libraries would learn."""
 
+from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -114,28 +116,38 @@ def test_the_end_is_learned_even_where_its_token_also_occurs_in_the_prompt() -> 
 
 
 @pytest.mark.exercise("chat.labels")
-def test_the_two_mistakes_that_can_be_asked_for() -> None:
+def test_the_example_stays_as_it_is() -> None:
     example = Example([7, 8, 9, 5, 6, 0], prompt=3)
-    assert chat.labels(example, on_end=False) == [IGNORE, IGNORE, IGNORE, 5, 6, IGNORE]
-    assert chat.labels(example, on_prompt=True) == [IGNORE, 8, 9, 5, 6, 0]
+    chat.labels(example)[3:] = []
     assert example.tokens == [7, 8, 9, 5, 6, 0], "the example itself stays as it is"
 
 
 @pytest.mark.exercise("chat.labels")
 def test_the_first_token_is_never_learned_even_without_a_prompt() -> None:
     assert chat.labels(Example([5, 6, 0], prompt=0)) == [IGNORE, 6, 0]
-    assert chat.labels(Example([5, 6, 0], prompt=0), on_prompt=True) == [IGNORE, 6, 0]
     assert chat.labels(Example([0], prompt=0)) == [IGNORE]
     assert chat.labels(Example([5, 6, 0], prompt=1)) == [IGNORE, 6, 0]
 
 
 @pytest.mark.exercise("chat.labels")
-def test_an_empty_answer_and_both_mistakes_at_once() -> None:
-    only_end = Example([7, 8, 0], prompt=2)
-    assert chat.labels(only_end) == [IGNORE, IGNORE, 0]
-    assert chat.labels(only_end, on_end=False) == [IGNORE] * 3
-    assert chat.labels(only_end, on_prompt=True, on_end=False) == [IGNORE, 8, IGNORE]
-    assert chat.labels(only_end, False, True) == [IGNORE, IGNORE, 0]
+def test_of_an_empty_answer_the_end_is_learned() -> None:
+    assert chat.labels(Example([7, 8, 0], prompt=2)) == [IGNORE, IGNORE, 0]
+
+
+@pytest.mark.parametrize(
+    ("bug", "learned"),
+    [
+        ("the end of text is masked with the padding, by its value", [5, 6]),
+        ("the prompt is learned too", [8, 9, 5, 6, 0]),
+    ],
+)
+def test_the_bugs_of_labels(
+    planted: Callable[[str], ModuleType], bug: str, learned: list[int]
+) -> None:
+    """The first is broken_eos."""
+    found = planted(f"chat.labels: {bug}").labels(Example([7, 8, 9, 5, 6, 0], prompt=3))
+    assert len(found) == 6
+    assert [label for label in found if label != IGNORE] == learned
 
 
 def sets() -> tuple[InstructionData, InstructionData]:
@@ -155,6 +167,17 @@ def test_a_share_of_commands_is_mixed_into_training_alone(tokenizer: Any) -> Non
         assert not any("Repeat" in tokenizer.decode(example.tokens) for example in split)
     held_out = {row.input for row in commands.test}
     assert not any(word in text.split() for text in texts for word in held_out)
+
+
+def test_too_few_commands_are_counted_aloud(
+    tokenizer: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine, commands = sets()
+    assert len(mix(mine, commands, 0.2, tokenizer, 100, batch_size=4).train) == 10
+    assert "commands" not in capsys.readouterr().err, "2 are wanted, and there are 5"
+    assert len(mix(mine, commands, 0.5, tokenizer, 100, batch_size=4).train) == 8 + 5
+    said = capsys.readouterr().err
+    assert "commands=0.5 asks for 8 commands, and there are 5: all are taken, 38.5%" in said
 
 
 def test_commands_alone_are_mixed_with_nothing(tokenizer: Any) -> None:

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from transformers.pytorch_utils import Conv1D
 from alignment import adapter, lora
 from alignment.library import add_peft
 from alignment.lora import LoRALayer, add_lora, lora_layers, merge, trainable
-from alignment.students import merged, trained_share
+from alignment.model import merged, trained_share
 from labkit import UsageError
 
 TARGETS = ["c_attn", "c_proj", "lm_head"]  # the head is the embedding: one weight, two uses
@@ -233,12 +234,20 @@ def test_without_an_update_of_the_head_the_two_stay_one(make_gpt2: Callable[...,
     assert found.config.tie_word_embeddings
 
 
-def test_merging_with_another_scale_is_another_model(make_gpt2: Callable[..., Any]) -> None:
+def test_merging_with_another_scale_is_another_model(
+    make_gpt2: Callable[..., Any],
+    planted: Callable[[str], ModuleType],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """broken_merge: 12 instead of 12 / 3."""
+    wrong = planted("lora.LoRALayer.merged: merged with alpha instead of alpha / rank")
     ours, _ = both(make_gpt2, rank=3, alpha=12.0)
     with torch.no_grad():
         before = ours(TOKENS).logits
-        assert not torch.allclose(merge(copy.deepcopy(ours), 12.0)(TOKENS).logits, before)
-        torch.testing.assert_close(merge(ours, 4.0)(TOKENS).logits, before)  # 12 / 3
+        with monkeypatch.context() as patch:
+            patch.setattr(LoRALayer, "merged", wrong.LoRALayer.merged)
+            assert not torch.allclose(merge(copy.deepcopy(ours))(TOKENS).logits, before)
+        torch.testing.assert_close(merge(ours)(TOKENS).logits, before)
 
 
 def test_it_begins_as_the_base_and_only_the_update_is_trained(

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -188,17 +189,23 @@ def test_states_are_those_of_each_example_alone(make_gpt2: Callable[..., Any]) -
 
 
 @pytest.mark.parametrize("isolate", [True, False])
-def test_no_token_attends_across_examples(make_gpt2: Callable[..., Any], isolate: bool) -> None:
-    """Change the first example of a row: the second must not move, unless `isolate` is off."""
+def test_no_token_attends_across_examples(
+    make_gpt2: Callable[..., Any],
+    isolate: bool,
+    planted: Callable[[str], ModuleType],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Change the first example of a row: the second must not move, except by broken_packing."""
+    if not isolate:
+        wrong = planted("packing.block_causal_mask: plain causal, examples see each other")
+        monkeypatch.setattr(packing, "block_causal_mask", wrong.block_causal_mask)
     model, examples = make_gpt2(), some_examples()
     row = packing.pack([len(e.tokens) for e in examples], 32)[0]
     first = examples[row[0]]
     other = Example([(t + 1) % 49 + 1 for t in first.tokens], first.prompt)
     changed = [other if i == row[0] else e for i, e in enumerate(examples)]
     with torch.no_grad():
-        before, after = (
-            hidden_states(model, together(e, isolate=isolate))[0] for e in (examples, changed)
-        )
+        before, after = (hidden_states(model, together(e))[0] for e in (examples, changed))
     second = together(examples).segments[0] == 2
     assert torch.equal(before[second], after[second]) == isolate
     assert not torch.equal(before, after)

@@ -14,7 +14,7 @@ from peft import PeftConfig
 from alignment.chat import Example, labels
 from alignment.library import train_with_trl
 from alignment.lora import trainable
-from alignment.students import make_optimizer, make_student
+from alignment.model import make_model, make_optimizer
 from labkit import LabConfig, Run, UsageError
 from labkit.errors import Interrupted
 from labkit.state import checkpoint
@@ -67,7 +67,8 @@ def test_compare_resumes_to_the_same_bits(resume_check: Any, lab_run: Any) -> No
     assert found["merge_gap"] < 1e-4
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     logged = {key for line in lines for key in json.loads(line)}
-    assert {"train/loss_lora", "train/loss_full", "valid/nll_lora", "valid/nll_full"} <= logged
+    for key in ("train/loss", "train/lr", "valid/nll"):
+        assert {f"{key}_lora", f"{key}_full"} <= logged
 
 
 def test_the_libraries_loop_goes_on_with_equal_bits(
@@ -79,7 +80,7 @@ def test_the_libraries_loop_goes_on_with_equal_bits(
         folder.mkdir(exist_ok=True)
         cfg = LabConfig(device="cpu", precision="fp32", max_steps=6)
         run = Run("alignment", cfg, folder, "smoke", resumed=resumed)
-        model = make_student(make_gpt2(), "trl", ["c_attn"], 2, 4.0, 0.3, 0)
+        model = make_model(make_gpt2(), "trl", ["c_attn"], 2, 4.0, 0.3, 0)
 
         def examples_of(step: int) -> tuple[list[Example], list[list[int]]]:
             if step == stop:
@@ -133,6 +134,11 @@ def test_the_libraries_way_gives_the_same_curve(lab_run: Any) -> None:
         (("targets=[q_proj]",), "no layer called q_proj"),
         (("method=trl", "targets=[lm_head]"), "type targets=[c_attn,c_proj,c_fc], or method=lora"),
         (("method=lroa",), "did you mean lora?"),
+        (("isolate=false",), "unknown setting 'isolate'"),
+        (("learn_end=false",), "unknown setting 'learn_end'"),
+        (("learn_prompt=true",), "unknown setting 'learn_prompt'"),
+        (("merge_scale=16",), "unknown setting 'merge_scale'"),
+        (("warmup=1.5",), "warmup must be from 0 to 1, got 1.5; try warmup=0.1"),
         (("base=no/such-model",), "neither a folder with a model and its tokenizer nor"),
         (("context=4",), "rows fit into context=4"),
         (("data=pydoc",), "this week wants a set of instructions"),
@@ -150,15 +156,8 @@ def test_bad_settings_are_refused(words: tuple[str, ...], message: str, capfd: A
     assert not list(tmp_path.glob("runs/*/*/*/result.json"))
 
 
-def test_config_is_right_by_default() -> None:
+def test_a_share_leaves_a_rest() -> None:
     from alignment.train import Config
 
-    cfg = Config()
-    assert (cfg.isolate, cfg.learn_prompt, cfg.learn_end, cfg.merge_scale) == (
-        True,
-        False,
-        True,
-        None,
-    )
     with pytest.raises(UsageError, match="dropout must be from 0 to below 1"):
         Config(dropout=1.0)

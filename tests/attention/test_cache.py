@@ -1,5 +1,8 @@
 """The cache against torch.cat, and generation with it against a forward pass over everything."""
 
+from collections.abc import Callable
+from types import ModuleType
+
 import pytest
 import torch
 from torch import Tensor
@@ -167,9 +170,13 @@ def test_generation_with_and_without_the_cache_agrees(positions: str) -> None:
 
 
 @pytest.mark.parametrize("positions", ["sinusoidal", "rotary"])
-def test_positions_that_do_not_advance_are_noticed(positions: str) -> None:
+def test_positions_that_do_not_advance_are_noticed(
+    positions: str, planted: Callable[[str], ModuleType]
+) -> None:
+    """broken_cache"""
+    wrong = planted("model.Transformer.forward: the positions of new tokens start at 0")
     torch.manual_seed(0)
-    model = Transformer(11, 16, 4, 2, positions=positions, advance=False)
+    model = wrong.Transformer(11, 16, 4, 2, positions=positions)
     tokens = torch.randint(11, (3, 6))
     with torch.no_grad():
         caches = model.new_caches(3, 6)

@@ -1,7 +1,9 @@
 """The week as a person runs it, at size smoke, and the model in it."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -64,7 +66,12 @@ def reports_one_task(task: str, folder: Path) -> None:
         (("length=2", "symbols=3"), "too few to hold any out"),
         (("positions=rotory",), "did you mean rotary?"),
         (("d_model=32", "heads=32", "positions=rotary"), "even number of dimensions"),
-        (("lookahead=-1",), "lookahead must be 0 or more"),
+        (("warmup=1.5",), "warmup must be from 0 to 1, got 1.5; try warmup=0.1"),
+        (("kv_heads=0",), "kv_heads must be > 0"),
+        (("cost_lengths=[64,0]",), "cost_lengths must be > 0, got 0"),
+        (("scale=1.0",), "unknown setting 'scale'"),
+        (("lookahead=1",), "unknown setting 'lookahead'"),
+        (("advance=false",), "unknown setting 'advance'"),
         (("cost_lengths=[]",), "cost_lengths must be a list"),
     ],
 )
@@ -75,9 +82,7 @@ def test_settings_out_of_range_are_refused(
     assert message in capfd.readouterr().err
 
 
-def test_config_is_right_by_default() -> None:
-    cfg = Config()
-    assert (cfg.scale, cfg.lookahead, cfg.advance) == (None, 0, True)
+def test_too_small_a_batch_for_three_tasks_is_refused() -> None:
     with pytest.raises(UsageError, match="batch_size must be 3 or more"):
         Config(batch_size=2)
 
@@ -96,10 +101,16 @@ def test_no_position_sees_a_later_token(positions: str) -> None:
     assert (before[:, 5:] != after[:, 5:]).any(dim=-1).all()
 
 
-def test_lookahead_sees_exactly_one_token_more() -> None:
-    """broken_mask, in one layer: position 4 sees token 5, position 3 does not."""
+def test_broken_mask_sees_exactly_one_token_more(
+    planted: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one layer: position 4 sees token 5, position 3 does not."""
+    wrong = planted("attention.causal_mask: a query sees the key after its own")
+    monkeypatch.setattr(
+        "attention.heads.scaled_dot_product_attention", wrong.scaled_dot_product_attention
+    )
     torch.manual_seed(0)
-    model = Transformer(11, 16, 4, 1, lookahead=1)
+    model = Transformer(11, 16, 4, 1, backend="naive")
     tokens = torch.randint(11, (1, 8))
     changed = tokens.clone()
     changed[0, 5] = (tokens[0, 5] + 1) % 11

@@ -1,5 +1,8 @@
 """The model against torch.nn.Transformer with the same weights: outputs and gradients."""
 
+from collections.abc import Callable
+from types import ModuleType
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -215,10 +218,14 @@ def test_every_token_of_the_source_reaches_every_output_and_no_later_target_does
     assert moved.tolist() == [False, False, True, True]
 
 
-def test_inverted_mask_sees_nothing_of_the_source() -> None:
+def test_inverted_mask_sees_nothing_of_the_source(
+    planted: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """broken_mask: exchange a source for another of its length, and nothing changes."""
+    wrong = planted("batches.padding_mask: the opposite meaning")
+    monkeypatch.setattr("transformers_lab.model.padding_mask", wrong.padding_mask)
     torch.manual_seed(0)
-    ours = Transformer(V, Shape(D, H, L, FF, 0.0, True), inverted_mask=True)
+    ours = Transformer(V, Shape(D, H, L, FF, 0.0, True))
     other = torch.where((SOURCE != PAD) & (SOURCE != 2), 3, SOURCE)
     assert not torch.equal(other, SOURCE)
     torch.testing.assert_close(ours(other, TARGET), ours(SOURCE, TARGET))

@@ -18,6 +18,8 @@ def test_smoke_learns_and_shows_what_it_learned(lab_run: Any) -> None:
     assert metrics["test_perplexity"] < 3.5
     assert metrics["source_gain"] > 0.3
     assert abs(metrics["teacher_gap"]) < 1
+    rates = [(row["train/lr"], row["train/lr_muon"]) for row in done.metrics if "train/lr" in row]
+    assert max(rates) == pytest.approx((1e-2, 0.02), rel=0.01)
     assert metrics["length_ratio"] == pytest.approx(1, abs=0.1)
     assert done.record["data"]["name"] == "dates"
     files = {p.name for p in (done.dir / "samples").iterdir()}
@@ -53,6 +55,12 @@ def test_a_set_of_another_kind_is_refused(
     assert "this week wants a set of sentence pairs" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("word", ["shifted=false", "mask=padding", "learn_end=false"])
+def test_a_bug_is_not_a_setting(word: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert train.main(["+size=smoke", word]) == 2
+    assert f"unknown setting '{word.split('=')[0]}'" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -61,8 +69,9 @@ def test_a_set_of_another_kind_is_refused(
         ({"dropout": 1.0}, "dropout must be from 0 to below 1"),
         ({"length_penalty": -0.5}, "length_penalty must be 0 or more"),
         ({"vocabulary": 50}, "vocabulary must be 200 or more"),
-        ({"tests": 0}, "tests must be 1 or more"),
-        ({"beams": 0}, "beams must be > 0"),
+        ({"tests": 0}, "tests must be > 0, got 0"),
+        ({"beams": 0}, "beams must be from 1 to 64, got 0"),
+        ({"beams": 100_000}, "beams must be from 1 to 64, got 100000; try beams=4"),
         ({"schedule": "paper"}, "add optimizer=adamw"),
     ],
 )
@@ -89,8 +98,3 @@ def test_muon_takes_the_matrices_of_the_layers_and_adamw_the_rest() -> None:
     assert "embedding.weight" in {names[i] for i in taken["adamw"]}
     alone = build(model, "adamw", 1e-3, 0.02, 0.01)
     assert sum(len(group["params"]) for group in alone["adamw"].param_groups) == len(names)
-
-
-def test_config_is_right_by_default() -> None:
-    cfg = Config()
-    assert (cfg.shifted, cfg.mask, cfg.learn_end) == (True, "tokens", True)

@@ -1,4 +1,4 @@
-"""The model as each method trains it: all of it, a LoRA by hand, or peft's."""
+"""The model that is trained: a base, all of it or with a LoRA inside, by hand or peft's."""
 
 import copy
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from alignment.lora import add_lora, merge, trainable, untie
 BETAS = (0.9, 0.99)
 
 
-def make_student(
+def make_model(
     base: Any,
     method: str,
     targets: Sequence[str],
@@ -46,14 +46,14 @@ def plain(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def merged(model: Any, scale: float | None = None) -> Any:
-    """A copy with the update merged and no adapter left; `scale` as in `lora.merge`."""
+def merged(model: Any) -> Any:
+    """A copy with the update merged and no adapter left."""
     found = copy.deepcopy(model)
     if hasattr(found, "merge_and_unload"):
         if "lm_head" in found.peft_config["default"].target_modules:
             untie(found.get_base_model())  # peft itself would merge into the shared weight
         return found.merge_and_unload()
-    return merge(found, scale)
+    return merge(found)
 
 
 def trained_share(model: Any) -> float:
