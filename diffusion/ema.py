@@ -16,14 +16,14 @@ M = TypeVar("M", bound=nn.Module)
 
 
 @exercise(minutes=10)
-def ema_decay(updates: int, limit: float, warmup: bool = True) -> float:
+def ema_decay(updates: int, limit: float) -> float:
     """Weight of the old average after `updates` earlier updates.
 
-    min(limit, (1 + updates) / (10 + updates)) with warm-up: at first a plain mean over roughly the
-    last tenth, then the fixed limit. Without warm-up it is the limit from the start, and after n
-    updates the random initial weights still have weight limit^n: 0.9999^2000 is 82 %.
+    min(limit, (1 + updates) / (10 + updates)): during this warm-up a plain mean over roughly the
+    last tenth, then the fixed limit. If it were the limit from the start, the random initial
+    weights would still have weight limit^n after n updates: 0.9999^2000 is 82 %.
     """
-    return min(limit, (1 + updates) / (10 + updates)) if warmup else limit
+    return min(limit, (1 + updates) / (10 + updates))
 
 
 class EMA(Generic[M]):
@@ -31,14 +31,14 @@ class EMA(Generic[M]):
     running statistics of BatchNorm, are copied unchanged: they are averages already.
     """
 
-    def __init__(self, model: M, limit: float = 0.999, warmup: bool = True) -> None:
+    def __init__(self, model: M, limit: float = 0.999) -> None:
         self.average = copy.deepcopy(model).eval().requires_grad_(False)
-        self.limit, self.warmup, self.updates = limit, warmup, 0
+        self.limit, self.updates = limit, 0
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """average <- d average + (1 - d) model, d from `ema_decay`; after every optimiser step."""
-        decay = ema_decay(self.updates, self.limit, self.warmup)
+        decay = ema_decay(self.updates, self.limit)
         torch._foreach_lerp_(
             list(self.average.parameters()), list(model.parameters()), weight=1 - decay
         )

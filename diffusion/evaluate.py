@@ -10,8 +10,6 @@ not trained on digits). Three things are needed to give such a number a meaning:
 - the count is stated. With few samples the distance is biased upwards, for real pictures as well.
 """
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -23,9 +21,6 @@ from labkit.learning.metrics import frechet_distance, gaussian_statistics
 from labkit.run.cadence import Doubling
 from labkit.show.console import say
 from pytorch_mastery import CNN, accuracy, load_classifier
-
-if TYPE_CHECKING:
-    from diffusion.train import Config
 
 DRAWS = 5
 """Draws of real training pictures over which the real-against-real distance is averaged."""
@@ -91,8 +86,11 @@ def judge(run: Run, data: ImageData) -> CNN:
     return classifier
 
 
-def measure(cfg: "Config", run: Run, pipeline: Pipeline, data: ImageData) -> dict[str, float]:
-    """The headline metrics: distance of samples from real pictures, and accuracy under guidance.
+def measure(
+    run: Run, pipeline: Pipeline, data: ImageData, samples: int, guidance: float
+) -> dict[str, float]:
+    """The headline metrics: distance of `samples` pictures (at most as many as there are test
+    pictures) from real ones, and accuracy under guidance.
 
     The first takes the classes of random training pictures, so that a perfect model would reach
     `fid_real`. The second takes every class equally often.
@@ -100,13 +98,13 @@ def measure(cfg: "Config", run: Run, pipeline: Pipeline, data: ImageData) -> dic
     x, y = data.train.tensors(run.device)
     x_test, y_test = data.test.tensors(run.device)
     classifier = judge(run, data)
-    count = min(cfg.samples, len(x_test))
+    count = min(samples, len(x_test))
     distance = FeatureDistance(classifier, x, x_test, count)
 
-    labels = y[torch.tensor(epoch_order(len(y), 0, cfg.seed)[:count])]
-    fid = distance(pipeline(labels, seed=cfg.seed))
+    labels = y[torch.tensor(epoch_order(len(y), 0, run.seed)[:count])]
+    fid = distance(pipeline(labels, seed=run.seed))
     asked = torch.arange(min(1000, count), device=run.device) % len(data.classes)
-    guided = pipeline(asked, guidance=cfg.guidance, seed=cfg.seed + 1)
+    guided = pipeline(asked, guidance=guidance, seed=run.seed + 1)
     return {
         "fid_ratio": fid / distance.real,
         "fid": fid,

@@ -6,9 +6,10 @@ python -m diffusion.sample run=latest n=64               draw from the run that 
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from labkit import LabConfig, Run, UsageError, lab
+from labkit.config.bounds import Bounds, NonNegativeFloat, PositiveFloat, PositiveInt, Share
 
 
 @dataclass
@@ -21,57 +22,47 @@ class Config(LabConfig):
     """What the network predicts: eps, v or x0 of a DDPM, or the velocity of a rectified flow."""
     schedule: Literal["cosine", "linear"] = "cosine"
     """Noise schedule of the DDPM objectives."""
-    timesteps: int = 1000
+    timesteps: PositiveInt = 1000
     """Noise levels of the DDPM objectives."""
     time_mean: float = 0.0
     """Flow: mean of the logit of the training times; higher trains more on noisy pictures."""
-    time_deviation: float = 1.0
+    time_deviation: NonNegativeFloat = 1.0
     """Flow: standard deviation of the logit of the training times."""
-    width: int = 96
+    width: PositiveInt = 96
     """Channels of the U-Net's first level."""
-    multipliers: list[int] = field(default_factory=lambda: [1, 2, 4])
+    multipliers: list[PositiveInt] = field(default_factory=lambda: [1, 2, 4])
     """Channels of each level, as multiples of width; the resolution halves from level to level."""
-    blocks: int = 2
+    blocks: PositiveInt = 2
     """Residual blocks of each level, both in the down path and in the up path."""
-    steps: int = 40_000
+    steps: PositiveInt = 40_000
     """Optimiser steps."""
-    batch_size: int = 256
+    batch_size: PositiveInt = 256
     """Pictures a step."""
-    lr: float = 1e-3
+    lr: PositiveFloat = 1e-3
     """Peak learning rate of AdamW: biases, norms, embeddings and the outermost layers."""
-    muon_lr: float = 4e-3
+    muon_lr: PositiveFloat = 4e-3
     """Peak learning rate of Muon: the matrices of convolutions, attention and modulation."""
-    weight_decay: float = 0.01
+    weight_decay: NonNegativeFloat = 0.01
     """Decoupled weight decay of both."""
-    label_dropout: float = 0.1
+    label_dropout: Share = 0.1
     """Share of training pictures whose label is dropped, so that guidance is possible."""
-    ema_decay: float = 0.999
-    """Weight of the old average at every update of the averaged weights."""
-    ema_warmup: bool = True
-    """Warm-up of the average, so that its random start loses weight quickly; see diffusion/ema.py.
-    """
+    ema_decay: Share = 0.999
+    """Weight of the old average at an update of the averaged weights, after their warm-up."""
     sampler: Literal["ancestral", "ddim", "heun", "euler"] = "ancestral"
     """Sampler: ancestral or ddim for the DDPM objectives; ancestral, heun or euler for flow."""
-    sampling_steps: int = 100
+    sampling_steps: PositiveInt = 100
     """Steps of the sampler; heun calls the network twice per step."""
     guidance: float = 2.0
     """Guidance scale of `guided_accuracy` and of the pictures; the distance is measured without."""
-    samples: int = 10_000
-    """Pictures drawn for the distance (at most as many as there are test pictures)."""
-    log_every: int = 10
+    samples: Annotated[int, Bounds(least=2)] = 10_000
+    """Pictures drawn for the distance, two or more (at most as many as there are test pictures)."""
+    log_every: PositiveInt = 10
     """Steps between two entries of the training curve."""
 
     def __post_init__(self) -> None:
-        positive = "timesteps width blocks steps batch_size lr muon_lr samples log_every"
-        for name in positive.split():
-            if getattr(self, name) <= 0:
-                raise UsageError(f"{name} must be > 0, got {getattr(self, name)}")
-        if self.samples < 2:
-            raise UsageError("samples must be 2 or more: they need a covariance; try samples=200")
-        if self.width % 4 or not self.multipliers or min(self.multipliers) < 1:
+        super().__post_init__()
+        if self.width % 4 or not self.multipliers:
             raise UsageError("width must be a multiple of 4, and multipliers a list like [1,2]")
-        if not 0 <= self.label_dropout < 1 or not 0 <= self.ema_decay < 1:
-            raise UsageError("label_dropout and ema_decay must be from 0 to below 1")
         flow = self.objective == "flow"
         fitting = ("ancestral", "heun", "euler") if flow else ("ancestral", "ddim")
         if self.sampler not in fitting:
@@ -79,8 +70,11 @@ class Config(LabConfig):
                 f"sampler={self.sampler} does not fit objective={self.objective}; "
                 f"try sampler={fitting[0]} or sampler={fitting[1]}"
             )
-        if self.sampling_steps < 1 or (not flow and self.sampling_steps > self.timesteps):
-            raise UsageError("sampling_steps must be from 1 to timesteps")
+        if not flow and self.sampling_steps > self.timesteps:
+            raise UsageError(
+                f"sampling_steps={self.sampling_steps} is more than the timesteps={self.timesteps} "
+                f"of training; try sampling_steps={self.timesteps}"
+            )
 
 
 @lab("diffusion", Config)
@@ -94,7 +88,7 @@ def train(cfg: Config, run: Run) -> None:
     from diffusion.model import UNet
     from diffusion.pipeline import Pipeline, Settings, from_pictures
     from labkit.data import ImageData, batch_indices, check_batch_size
-    from labkit.learning.muon import Muon
+    from labkit.learning.muon import Muon, others
     from pytorch_mastery import one_cycle
 
     data = run.data(cfg.data, ImageData)
@@ -107,12 +101,11 @@ def train(cfg: Config, run: Run) -> None:
         )
     model = UNet(x.shape[1], len(data.classes), cfg.width, cfg.multipliers, cfg.blocks)
     model.to(run.device)
-    ema = EMA(model, cfg.ema_decay, cfg.ema_warmup)
-    matrices = model.matrices()
-    inside = {id(p) for p in matrices}
-    others = [p for p in model.parameters() if id(p) not in inside]
-    decay = cfg.weight_decay
-    adamw = torch.optim.AdamW(others, cfg.lr, (0.9, 0.99), weight_decay=decay, fused=True)
+    ema = EMA(model, cfg.ema_decay)
+    matrices, decay = model.matrices(), cfg.weight_decay
+    adamw = torch.optim.AdamW(
+        others(model, matrices), cfg.lr, (0.9, 0.99), weight_decay=decay, fused=True
+    )
     muon = Muon(
         matrices, cfg.muon_lr, weight_decay=decay, adjust_lr_fn="match_rms_adamw",
         precision=run.precision,
@@ -142,14 +135,15 @@ def train(cfg: Config, run: Run) -> None:
         ema.update(model)
         preview.look(step)
         if step % cfg.log_every == 0 or step == cfg.steps - 1:
-            run.log({"train/loss": loss, "train/lr": rate * cfg.muon_lr}, step)
+            rates = {"train/lr": rate * cfg.lr, "train/lr_muon": rate * cfg.muon_lr}
+            run.log({"train/loss": loss, **rates}, step)
     run.save()
 
     pipeline.save(run.dir / "model")
     run.publish(pipeline.save)
     run.plot("training", "train/loss", logy=True)
     pictures(run, pipeline, cfg.guidance)
-    run.result(measure(cfg, run, pipeline, data))
+    run.result(measure(run, pipeline, data, cfg.samples, cfg.guidance))
 
 
 if __name__ == "__main__":

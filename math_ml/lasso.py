@@ -23,12 +23,13 @@ import numpy as np
 
 from labkit import exercise
 from math_ml import checks, linear
+from math_ml.model import LinearModel
 
 Array = np.ndarray
 
 
 @dataclass(frozen=True)
-class LassoFit(linear.LinearModel):
+class LassoFit(LinearModel):
     """A lasso fit, with the duality gap at which it stopped and the sweeps or steps it took."""
 
     gap: float

@@ -14,36 +14,15 @@ for losses other than least squares (Golub and Van Loan, Matrix Computations, ch
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 
 import numpy as np
 
 from labkit import exercise
 from math_ml import checks, cholesky, qr
+from math_ml.model import LinearModel
 from math_ml.operators import column_norms, norm
 
 Array = np.ndarray
-
-
-@dataclass(frozen=True)
-class LinearModel:
-    """Weights (D,) and intercept; what every linear fit of the week returns."""
-
-    coef: Array
-    intercept: float
-
-    def __post_init__(self) -> None:
-        """Raises ValueError for weights that are not finite: no fit ends in a silent NaN."""
-        if not (np.isfinite(self.coef).all() and np.isfinite(self.intercept)):
-            raise ValueError(
-                "the weights overflowed: descent took too large a step (try half of it), or the "
-                "squares of the table's numbers are beyond floating point (divide the columns by "
-                "their size)"
-            )
-
-    def predict(self, x: Array) -> Array:
-        """x (N, D) -> (N,)."""
-        return np.asarray(x, dtype=np.float64) @ self.coef + self.intercept
 
 
 def centred(x: Array, y: Array) -> tuple[Array, Array, Array, float]:

@@ -11,32 +11,15 @@ Statistical Learning, section 4.4.1). Letters: N rows, D columns, E = D + 1 with
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 
 import numpy as np
 
 from labkit import exercise
-from math_ml import checks, linear
+from math_ml import checks
+from math_ml.model import LogisticModel, sigmoid
 from math_ml.operators import norm
 
 Array = np.ndarray
-
-
-@dataclass(frozen=True)
-class LogisticModel(linear.LinearModel):
-    """Weights and intercept, with P after each step (P at 0 first)."""
-
-    objective: tuple[float, ...]
-
-    def probability(self, x: Array) -> Array:
-        """P(y = 1 | x) of the rows x (N, D): (N,)."""
-        return sigmoid(self.predict(x))
-
-
-def sigmoid(z: Array) -> Array:
-    """1/(1 + e^-z), of any shape, by e^-|z| alone: nothing overflows."""
-    small = np.exp(-np.abs(z))
-    return np.where(z >= 0, 1.0, small) / (1.0 + small)
 
 
 def log_loss(z: Array, y: Array) -> float:

@@ -11,19 +11,9 @@ import numpy as np
 
 from labkit import exercise
 from math_ml import checks
+from math_ml.model import Params, init
 
 Array = np.ndarray
-Params = dict[str, Array]
-
-
-def init(columns: int, classes: int, dtype: type = np.float32) -> Params:
-    """Zeros: W (D, K) and b (K,). The loss is convex, so any start is fine."""
-    return {"W": np.zeros((columns, classes), dtype), "b": np.zeros(classes, dtype)}
-
-
-def logits(params: Params, x: Array) -> Array:
-    """z = x W + b of the rows x (N, D): (N, K)."""
-    return x @ params["W"] + params["b"]
 
 
 @exercise(minutes=25)
@@ -113,8 +103,3 @@ def fit_softmax(
             stacklevel=2,
         )
     return ahead, loss_and_gradient(ahead, x, labels, l2)[0]
-
-
-def accuracy(params: Params, x: Array, labels: Array) -> float:
-    """Percentage of rows whose greatest logit is the label's."""
-    return 100 * float((logits(params, x).argmax(axis=1) == labels).mean())

@@ -10,10 +10,11 @@ classifier had 12.0 % test error on MNIST.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from labkit import LabConfig, Run, UsageError, lab
-from labkit.show.console import say
+from labkit import LabConfig, Run, lab
+from labkit.config.bounds import Bounds, NonNegativeFloat, PositiveFloat, PositiveInt, Share
+from labkit.show.console import say, warn
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,47 +28,30 @@ class Config(LabConfig):
 
     data: str = "mnist"
     """Images for softmax regression: a name of the registry."""
-    validation: float = 0.1
+    validation: Annotated[float, Bounds(above=0, below=1)] = 0.1
     """Share of the training images held out for the validation curve; never trained on."""
-    batch_size: int = 500
+    batch_size: PositiveInt = 500
     """Images per step."""
-    epochs: int = 40
+    epochs: PositiveInt = 40
     """Passes over the training images."""
-    lr: float = 0.1
+    lr: PositiveFloat = 0.1
     """First learning rate of softmax regression; it falls to 0 linearly."""
-    momentum: float = 0.9
+    momentum: Share = 0.9
     """Momentum of its steps."""
-    l2: float = 1e-3
+    l2: NonNegativeFloat = 1e-3
     """Its penalty λ on squared weights (added to the mean loss)."""
-    folds: int = 10
+    folds: Annotated[int, Bounds(least=2, most=100)] = 10
     """Folds of the cross-validation that chooses every penalty of the tables."""
     wine: bool = True
     """Also predict the quality of wines, if their table is present or can be downloaded."""
     columns: Literal["standardized", "raw"] = "standardized"
     """Columns of the diabetes table for gradient descent: standardised, or as measured."""
-    gd_steps: int = 100
+    gd_steps: PositiveInt = 100
     """Steps of gradient descent on the diabetes table."""
-    gd_step_size: float = 1.0
+    gd_step_size: PositiveFloat = 1.0
     """Its step, in units of 1/L, L the largest eigenvalue of the Hessian; stable below 2."""
-    selection: Literal["inside", "outside"] = "inside"
-    """Where columns of pure noise are selected: inside each fold, or once outside on all rows."""
-    threads: int = 1
+    threads: PositiveInt = 1
     """Threads of the matrix products."""
-
-    def __post_init__(self) -> None:
-        default = {name: f.default for name, f in self.__dataclass_fields__.items()}
-        for name in ("batch_size", "epochs", "lr", "gd_steps", "gd_step_size", "threads", "l2"):
-            value, least = getattr(self, name), "0 or more" if name == "l2" else "above 0"
-            if value < 0 or (value == 0 and name != "l2"):
-                raise UsageError(f"{name} must be {least}, got {value}; try {name}={default[name]}")
-        for name in ("momentum", "validation"):
-            value = getattr(self, name)
-            if not 0 <= value < 1 or (value == 0 and name == "validation"):
-                raise UsageError(
-                    f"{name} must be a share below 1, got {value}; try {name}={default[name]}"
-                )
-        if not 2 <= self.folds <= 100:
-            raise UsageError(f"folds must be from 2 to 100, got {self.folds}; try folds=10")
 
 
 @lab("math_ml", Config, backend="numpy")
@@ -77,16 +61,18 @@ def train(cfg: Config, run: Run) -> None:
     from threadpoolctl import threadpool_limits
 
     from labkit.data import ImageData, batch_indices, check_share
-    from math_ml import figures, model_selection, softmax
+    from math_ml import figures, model, model_selection, softmax
 
     threadpool_limits(cfg.threads)
     data = run.data(cfg.data, ImageData)
     check_share(len(data.train), cfg.validation)
+    if 0 in data.std:
+        warn("all training images agree in a whole channel: it becomes 0 and predicts nothing")
     x, y = _rows(data, data.train.x), data.train.y
     kept, held_out = model_selection.train_valid_split(len(y), cfg.validation)  # for all seeds one
     x_valid, y_valid, x, y = x[held_out], y[held_out], x[kept], y[kept]
 
-    params = softmax.init(x.shape[1], len(data.classes))
+    params = model.init(x.shape[1], len(data.classes))
     velocity = {name: np.zeros_like(w) for name, w in params.items()}
     run.track(params=params, velocity=velocity)
 
@@ -102,12 +88,12 @@ def train(cfg: Config, run: Run) -> None:
             run.log({"train/loss": loss, "train/lr": lr}, step)
         if (step + 1) % epoch == 0:
             valid_loss, _ = softmax.loss_and_gradient(params, x_valid, y_valid, cfg.l2)
-            accuracy = softmax.accuracy(params, x_valid, y_valid)
+            accuracy = model.accuracy(params, x_valid, y_valid)
             run.log({"valid/loss": valid_loss, "valid/accuracy": accuracy}, step)
     run.save()
 
     # The test set is used here, once: every choice was made on held-out training images.
-    logits = softmax.logits(params, _rows(data, data.test.x))
+    logits = model.logits(params, _rows(data, data.test.x))
     test_accuracy = 100 * float((logits.argmax(axis=1) == data.test.y).mean())
     run.result({"test_accuracy": test_accuracy, **_tables(cfg, run)})
     run.plot("loss", "train/loss", "valid/loss", logy=True)
@@ -117,10 +103,14 @@ def train(cfg: Config, run: Run) -> None:
 
 
 def _rows(data: ImageData, images: np.ndarray) -> np.ndarray:
-    """Images (N, C, H, W) uint8 as rows (N, D) float32, by the training images' mean and std."""
+    """Images (N, C, H, W) uint8 as rows (N, D) float32, by the training images' mean and std.
+
+    A channel that has one value in all of them becomes 0, and not 0/0.
+    """
     import numpy as np
 
     mean, std = (np.array(v, np.float32)[:, None, None] for v in (data.mean, data.std))
+    std = np.where(std > 0, std, np.float32(1))
     return ((images / np.float32(255) - mean) / std).reshape(len(images), -1)
 
 
@@ -144,7 +134,7 @@ def _tables(cfg: Config, run: Run) -> dict[str, float]:
         "cancer_ece": logistic.ece,
         "cancer_log_loss": logistic.log_loss,
         "gd_excess": float(excess[cfg.columns][0][-1]),
-        "noise_cv_r2": tables.noise_r2(cfg.selection, cfg.seed),
+        "noise_cv_r2": tables.noise_r2(cfg.seed),
     }
     if cfg.wine:
         try:

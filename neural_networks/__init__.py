@@ -9,7 +9,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "gradcheck": ["numerical_gradient", "relative_error"],
         "inputs": ["Scaling", "shifted_batch", "shifts"],
         "losses": ["cross_entropy"],
-        "mlp": ["backward", "forward", "init"],
+        "model": ["backward", "forward", "init"],
         "optim": ["SGD", "Adam", "warmup_linear"],
     },
 )

@@ -10,15 +10,23 @@ network 784-300-10 had 4.7 % test error.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from labkit import LabConfig, Run, UsageError, lab
+from labkit import LabConfig, Run, lab
+from labkit.config.bounds import (
+    Bounds,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Share,
+)
 
 if TYPE_CHECKING:
     import numpy as np
 
     from labkit.data import ImageData
-    from neural_networks.mlp import Params
+    from neural_networks.model import Params
     from neural_networks.optim import SGD, Adam
 
 
@@ -28,53 +36,36 @@ class Config(LabConfig):
 
     data: str = "mnist"
     """Training set: a name of the registry."""
-    validation: float = 0.1
+    validation: Annotated[float, Bounds(above=0, below=1)] = 0.1
     """Share of the training images held out for the validation curve; never trained on."""
     inputs: Literal["standardized", "unit", "raw"] = "standardized"
     """Scale of the pixels: mean 0 and deviation 1, 0..1, or 0..255."""
-    shift: int = 1
+    shift: NonNegativeInt = 1
     """Each training image is shifted by up to this many pixels each way, newly in every epoch."""
-    hidden: int = 300
+    hidden: PositiveInt = 300
     """Hidden units."""
     activation: Literal["relu", "scaled_tanh"] = "relu"
     """Nonlinearity of the hidden layer; scaled_tanh is the paper's, 1.7159 tanh(2/3 z)."""
-    init_scale: float = 1.0
-    """Factor on the deviation of the initial weights."""
     optimizer: Literal["sgd", "adam"] = "sgd"
     """Update rule; adam needs a learning rate near 0.002."""
-    lr: float = 0.1
+    lr: PositiveFloat = 0.1
     """Peak learning rate; it falls to 0 linearly."""
-    warmup: float = 0.05
+    warmup: Share = 0.05
     """Share of the steps over which the learning rate rises."""
-    momentum: float = 0.9
+    momentum: Share = 0.9
     """Momentum of SGD."""
     nesterov: bool = False
     """Use Nesterov's form of momentum."""
-    weight_decay: float = 5e-5
+    weight_decay: NonNegativeFloat = 5e-5
     """Weight decay: L2 in SGD, decoupled in Adam."""
-    smoothing: float = 0.05
+    smoothing: Share = 0.05
     """Label smoothing: this much of every target is spread over all classes."""
-    batch_size: int = 128
+    batch_size: PositiveInt = 128
     """Images per step."""
-    epochs: int = 40
+    epochs: PositiveInt = 40
     """Passes over the training images."""
-    threads: int = 1
+    threads: PositiveInt = 1
     """Threads of the matrix products; layers this small gain little from a second core."""
-
-    def __post_init__(self) -> None:
-        default = {name: f.default for name, f in self.__dataclass_fields__.items()}
-        above_0 = ("hidden", "batch_size", "epochs", "lr", "threads")
-        for name in (*above_0, "weight_decay", "init_scale", "shift"):
-            value = getattr(self, name)
-            if value < 0 or (value == 0 and name in above_0):
-                bound = "above 0" if name in above_0 else "0 or more"
-                raise UsageError(f"{name} must be {bound}, got {value}; try {name}={default[name]}")
-        for name in ("momentum", "smoothing", "warmup", "validation"):
-            value = getattr(self, name)
-            if not 0 <= value < 1 or (value == 0 and name == "validation"):
-                raise UsageError(
-                    f"{name} must be a share below 1, got {value}; try {name}={default[name]}"
-                )
 
 
 @lab("neural_networks", Config, backend="numpy")
@@ -84,7 +75,7 @@ def train(cfg: Config, run: Run) -> None:
     from threadpoolctl import threadpool_limits
 
     from labkit.data import ImageData, batch_indices, check_batch_size, check_share
-    from neural_networks import activations, inputs, mlp, optim
+    from neural_networks import activations, inputs, model, optim
     from neural_networks.losses import cross_entropy
 
     threadpool_limits(cfg.threads)
@@ -97,7 +88,7 @@ def train(cfg: Config, run: Run) -> None:
     images, labels = inputs.shifts(data.train.x[kept], cfg.shift), data.train.y[kept]
 
     f = getattr(activations, cfg.activation)
-    params = mlp.init(x_valid.shape[1], cfg.hidden, len(data.classes), cfg.seed, f, cfg.init_scale)
+    params = model.init(x_valid.shape[1], cfg.hidden, len(data.classes), cfg.seed, f)
     opt = _optimizer(cfg, params)
     run.track(params=params, opt=opt.state)
 
@@ -107,23 +98,23 @@ def train(cfg: Config, run: Run) -> None:
     for step in run.steps(steps):
         batch = batch_indices(len(labels), cfg.batch_size, step, cfg.seed)
         x = scale(inputs.shifted_batch(images, batch, cfg.seed, step))  # (N, D)
-        logits, hidden = mlp.forward(params, x, f)  # (N, K), (N, H)
+        logits, hidden = model.forward(params, x, f)  # (N, K), (N, H)
         loss, dlogits = cross_entropy(logits, labels[batch], cfg.smoothing)
-        grads = mlp.backward(params, x, hidden, dlogits, f)
+        grads = model.backward(params, x, hidden, dlogits, f)
         lr = cfg.lr * optim.warmup_linear(step, steps, round(cfg.warmup * steps))
         opt.step(grads, lr)
         if step % 10 == 0:
             alive = 100 * float((hidden > 0).any(axis=0).mean())  # a ReLU that never fires is dead
             run.log({"train/loss": loss, "train/lr": lr, "train/alive_units": alive}, step)
         if (step + 1) % epoch == 0:
-            logits, _ = mlp.forward(params, x_valid, f)
+            logits, _ = model.forward(params, x_valid, f)
             valid_loss, _ = cross_entropy(logits, y_valid, cfg.smoothing)
             accuracy = _accuracy(logits, y_valid)
             run.log({"valid/loss": valid_loss, "valid/accuracy": accuracy}, step)
     run.save()
 
     # The test set is used here, once: every choice was made on held-out training images.
-    logits, _ = mlp.forward(params, scale(data.test.x), f)
+    logits, _ = model.forward(params, scale(data.test.x), f)
     run.result({"test_accuracy": _accuracy(logits, data.test.y)})
     run.plot("loss", "train/loss", "valid/loss", logy=True)
     run.plot("accuracy", "valid/accuracy")

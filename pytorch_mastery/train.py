@@ -6,9 +6,10 @@ The set is in memory as one uint8 tensor; a batch is an index into it, augmented
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from labkit import LabConfig, Run, UsageError, lab
+from labkit import LabConfig, Run, lab
+from labkit.config.bounds import Bounds, NonNegativeFloat, PositiveFloat, PositiveInt
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,50 +23,20 @@ class Config(LabConfig):
 
     data: str = "mnist"
     """Training set: an image set of the registry."""
-    steps: int = 6000
+    steps: PositiveInt = 6000
     """Optimiser steps."""
-    batch_size: int = 256
-    """Images a step."""
-    width: int = 64
+    batch_size: Annotated[int, Bounds(least=2)] = 256
+    """Images a step: two or more, as batch normalisation needs the spread of a batch."""
+    width: PositiveInt = 64
     """Channels of the first convolution; the others have 2, 4 and 4 times as many."""
-    lr: float = 6e-3
+    lr: PositiveFloat = 6e-3
     """Peak of the one-cycle learning rate."""
-    weight_decay: float = 0.05
+    weight_decay: NonNegativeFloat = 0.05
     """AdamW's decoupled weight decay."""
-    shift: int = 2
+    shift: Annotated[int, Bounds(least=0, most=13)] = 2
     """Augmentation: every image is shifted by up to this many pixels (of 28) each way."""
-    schedule_every: int = 1
-    """Steps between two updates of the learning rate; the schedule counts these updates."""
-    probabilities: bool = False
-    """Let the network output softmax probabilities instead of logits (a mistake to try)."""
-    eval_mode: bool = True
-    """Test with batch normalisation's running statistics, not with those of each batch."""
-    test_batch: int = 500
-    """Images tested at once; in eval mode it only changes the time."""
-    log_every: int = 10
+    log_every: PositiveInt = 10
     """Steps between two entries of the training curve."""
-
-    def __post_init__(self) -> None:
-        for name in (
-            "steps", "batch_size", "width", "lr", "schedule_every", "log_every", "test_batch",
-        ):  # fmt: skip
-            if getattr(self, name) <= 0:
-                raise UsageError(f"{name} must be > 0, got {getattr(self, name)}")
-        if self.batch_size < 2:
-            raise UsageError(
-                f"batch_size must be 2 or more, got {self.batch_size}: batch normalisation needs "
-                "the spread of a batch; try batch_size=64"
-            )
-        if not 0 <= self.shift < 14:
-            raise UsageError(f"shift must be from 0 to 13 pixels, got {self.shift}; try shift=2")
-
-    def check_test_batch(self, tests: int) -> None:
-        """Raises UsageError when batch statistics would be those of a single test image."""
-        if not self.eval_mode and (self.test_batch == 1 or tests % self.test_batch == 1):
-            raise UsageError(
-                f"test_batch={self.test_batch} leaves a batch of one of the {tests} test images, "
-                f"which eval_mode=false cannot normalise; try test_batch={self.test_batch + 1}"
-            )
 
 
 @lab("pytorch_mastery", Config)
@@ -76,13 +47,12 @@ def train(cfg: Config, run: Run) -> None:
 
     from labkit.data import ImageData, batch_indices, check_batch_size
     from pytorch_mastery.augment import random_shift
-    from pytorch_mastery.evaluate import accuracy, percent_right
+    from pytorch_mastery.evaluate import accuracy
     from pytorch_mastery.model import CNN, resize, save_classifier
     from pytorch_mastery.schedule import one_cycle
 
     data = run.data(cfg.data, ImageData)
     check_batch_size(len(data.train), cfg.batch_size)
-    cfg.check_test_batch(len(data.test))
     x, y = data.train.tensors(run.device)
     x_test, y_test = data.test.tensors(run.device)
     x = resize(x.float()).round().to(torch.uint8) if x.shape[-1] != 28 else x  # digits are 8 x 8
@@ -96,16 +66,15 @@ def train(cfg: Config, run: Run) -> None:
     run.track(model=model, optimizer=optimizer, recent=recent)
 
     for step in run.steps(cfg.steps):
-        lr = one_cycle(step // cfg.schedule_every, cfg.steps, cfg.lr)
+        lr = one_cycle(step, cfg.steps, cfg.lr)
         for group in optimizer.param_groups:
             group["lr"] = lr
         index = torch.tensor(batch_indices(len(x), cfg.batch_size, step, cfg.seed))
         index = index.to(run.device)
         images = random_shift(x[index], cfg.shift).float() / 255
         with run.autocast():
-            output = model(images)
-        logits = output.float().softmax(dim=1) if cfg.probabilities else output.float()
-        loss = F.cross_entropy(logits, y[index])
+            logits = model(images)
+        loss = F.cross_entropy(logits.float(), y[index])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -114,10 +83,7 @@ def train(cfg: Config, run: Run) -> None:
             run.log({"train/loss": loss, "train/lr": lr}, step)
     run.save()
 
-    if cfg.eval_mode:
-        test_accuracy = accuracy(model, x_test, y_test, cfg.test_batch)
-    else:
-        test_accuracy = percent_right(model.train(), x_test, y_test, cfg.test_batch)
+    test_accuracy = accuracy(model, x_test, y_test)
     run.plot("training", "train/loss", logy=True)
     run.plot("learning_rate", "train/lr")
     mistakes(run, model, x_test, y_test, data.classes)
@@ -129,8 +95,9 @@ def mistakes(run: Run, model: "CNN", x: "Tensor", y: "Tensor", classes: tuple[st
     """Draw up to 40 test images that the network got wrong, titled `truth, answer`."""
     import torch
 
-    model.eval()
-    with torch.inference_mode():
+    from labkit.learning.modes import evaluating
+
+    with evaluating(model):
         answer = torch.cat([model(images.float() / 255).argmax(1) for images in x.split(500)])
     wrong = (answer != y).nonzero().flatten()[:40]
     if len(wrong):

@@ -31,8 +31,9 @@ class Bounds:
         if self.below is None and self.most is None:
             return f"> {self.above:g}" if self.least is None else f"{self.least:g} or more"
         end = f"below {self.below:g}" if self.most is None else f"{self.most:g}"
-        begin = f"above {self.above:g}" if self.least is None else f"from {self.least:g}"
-        return f"{begin} {'to' if self.above is None else 'and up to'} {end}"
+        if self.least is not None:
+            return f"from {self.least:g} to {end}"
+        return f"above {self.above:g} and {'up to ' if self.below is None else ''}{end}"
 
 
 PositiveInt = Annotated[int, Bounds(above=0)]

@@ -150,20 +150,29 @@ def test_the_first_decays_by_hand() -> None:
         [1 / 10, 2 / 11, 3 / 12, 4 / 13, 5 / 14, 6 / 15, 7 / 16, 8 / 17, 0.5]
     )
     assert ema.ema_decay(0, 0.05) == 0.05
-    assert ema.ema_decay(0, 0.9, True) == 0.1
+    assert ema.ema_decay(0, 0.9) == 0.1
     assert ema.ema_decay(10**9, 0.9999) == 0.9999
 
 
 @pytest.mark.exercise("ema.ema_decay")
-def test_decay_without_warmup_is_the_limit() -> None:
-    assert [ema.ema_decay(n, 0.99, warmup=False) for n in (0, 7, 9999)] == [0.99] * 3
+def test_decay_after_the_warmup_is_the_limit() -> None:
+    """(1 + n) / (10 + n) is 0.99 at n = 890."""
+    assert [ema.ema_decay(n, 0.99) for n in (891, 2000, 9999)] == [0.99] * 3
+    assert ema.ema_decay(889, 0.99) < 0.99
+
+
+def warmed_up(model: ema.M, limit: float) -> ema.EMA[ema.M]:
+    """An average whose warm-up is over before its first update, so that its decay is constant."""
+    average = ema.EMA(model, limit)
+    average.updates = 10_000
+    return average
 
 
 def test_average_of_two_known_models_is_the_closed_form() -> None:
     """From weights 0 after weights 1, n updates at a constant d: the average is 1 - d^n."""
     model = nn.Linear(3, 2)
     nn.init.zeros_(model.weight)
-    average = ema.EMA(model, 0.9, warmup=False)
+    average = warmed_up(model, 0.9)
     nn.init.ones_(model.weight)
     for _ in range(20):
         average.update(model)
@@ -187,7 +196,7 @@ def test_buffers_of_the_average_are_the_models_newest() -> None:
     """PyTorch's own averaged model is the oracle; without its buffers BatchNorm knows nothing."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
-    ours = ema.EMA(model, 0.9, warmup=False)
+    ours = warmed_up(model, 0.9)
     theirs = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9))
     theirs.update_parameters(model)  # the first call copies
     optimizer = torch.optim.SGD(model.parameters(), 0.1)

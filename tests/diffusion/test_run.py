@@ -81,10 +81,17 @@ def test_a_process_keeps_no_state_between_steps(kind: type[DDPM] | type[Rectifie
     ("word", "message"),
     [
         ("sampler=heun", "sampler=heun does not fit objective=eps; try sampler=ancestral"),
-        ("sampling_steps=2000", "sampling_steps must be from 1 to timesteps"),
+        (
+            "sampling_steps=2000",
+            "is more than the timesteps=1000 of training; try sampling_steps=1000",
+        ),
+        ("sampling_steps=0", "sampling_steps must be > 0, got 0"),
+        ("ema_decay=1", "ema_decay must be from 0 to below 1, got 1"),
+        ("multipliers=[]", "multipliers a list like [1,2]"),
+        ("multipliers=[1,0]", "multipliers must be > 0, got 0"),
         ("width=30", "width must be a multiple of 4"),
         ("multipliers=[1,2,2,2,2]", "cannot be halved 4 times; try multipliers=[1,2]"),
-        ("label_dropout=1", "label_dropout and ema_decay"),
+        ("label_dropout=1", "label_dropout must be from 0 to below 1, got 1"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(

@@ -158,7 +158,7 @@ def test_flat_and_nested_are_inverse() -> None:
         (Bounds(least=0, below=1), "from 0 to below 1", [0, 0.999], [1, -0.1]),
         (Bounds(least=0, most=1), "from 0 to 1", [0, 1], [1.001, -0.1]),
         (Bounds(above=0, most=1), "above 0 and up to 1", [1e-9, 1], [0, 1.001]),
-        (Bounds(above=0, below=1), "above 0 and up to below 1", [0.5], [0, 1]),
+        (Bounds(above=0, below=1), "above 0 and below 1", [0.5], [0, 1]),
     ],
 )
 def test_bounds(bounds: Bounds, text: str, inside: list[float], outside: list[float]) -> None:

@@ -8,6 +8,7 @@ from sklearn.linear_model import LinearRegression, Ridge
 
 from labkit.data import load
 from math_ml import checks, linear
+from math_ml.model import LinearModel
 
 EXACT = [linear.fit_normal, linear.fit_qr, linear.fit_svd]
 
@@ -20,7 +21,7 @@ def table(rows: int = 60, columns: int = 5, seed: int = 0) -> tuple[np.ndarray, 
     return x, y
 
 
-def agree(model: linear.LinearModel, peer: Any, tolerance: float = 1e-8) -> None:
+def agree(model: LinearModel, peer: Any, tolerance: float = 1e-8) -> None:
     np.testing.assert_allclose(model.coef, peer.coef_, rtol=tolerance, atol=tolerance)
     assert model.intercept == pytest.approx(peer.intercept_, rel=tolerance, abs=tolerance)
 

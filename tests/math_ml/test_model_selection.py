@@ -1,6 +1,8 @@
 """Splits, folds and scaling against scikit-learn, and what leaking does."""
 
+import sys
 import warnings
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from sklearn.model_selection import KFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from labkit import bugs
 from labkit.data import load
 from math_ml import checks, lasso, linear, model_selection, tables
 
@@ -246,10 +249,15 @@ def test_the_study_of_diabetes_is_scikit_learns_at_the_chosen_alphas():
     np.testing.assert_allclose(study.lasso.errors[0].mean(), off.mean(), rtol=0.01)
 
 
-def test_selection_outside_the_folds_finds_signal_in_noise():
-    """ESL, section 7.10.2, with scikit-learn doing the wrong way."""
-    assert tables.noise_r2("inside", seed=0) < 0
-    leaky = tables.noise_r2("outside", seed=0, draws=1)
+def test_selection_outside_the_folds_finds_signal_in_noise(monkeypatch):
+    """ESL, section 7.10.2, with scikit-learn doing the wrong way: the bug of broken_leak."""
+    assert tables.noise_r2(seed=0) < 0
+    bug = "tables.noise_r2: columns are chosen before the folds, from all rows"
+    file, text = bugs.planted("math_ml", bug)
+    wrong = ModuleType("math_ml.tables_with_a_leak")
+    monkeypatch.setitem(sys.modules, wrong.__name__, wrong)  # where a dataclass looks itself up
+    exec(compile(text, str(file), "exec"), wrong.__dict__)
+    leaky = wrong.noise_r2(seed=0, draws=1)
     rng = np.random.default_rng((0, 7102))
     x, y = rng.standard_normal((50, 5000)), rng.standard_normal(50)
     corr = [abs(np.corrcoef(column, y)[0, 1]) for column in x.T]

@@ -6,10 +6,10 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from labkit.data import load
-from math_ml import checks, softmax
+from math_ml import checks, model, softmax
 
 
-def batch(dtype: type = np.float64) -> tuple[softmax.Params, np.ndarray, np.ndarray]:
+def batch(dtype: type = np.float64) -> tuple[model.Params, np.ndarray, np.ndarray]:
     """Fewer rows than columns, unlike both and the classes; every class not equally often."""
     rng = np.random.default_rng(0)
     params = {"W": rng.standard_normal((6, 4)), "b": rng.standard_normal(4)}
@@ -48,7 +48,7 @@ def test_huge_logits_do_not_overflow():
 @pytest.mark.exercise("softmax.loss_and_gradient")
 def test_zeros_cost_log_k_and_float32_stays():
     _, x, labels = batch(np.float32)
-    params = softmax.init(6, 4)
+    params = model.init(6, 4)
     loss, grads = softmax.loss_and_gradient(params, x, labels)
     assert loss == pytest.approx(np.log(4), rel=1e-6)
     assert {g.dtype for g in grads.values()} == {np.dtype(np.float32)}
@@ -130,14 +130,14 @@ def test_the_optimum_is_scikit_learns():
     l2 = 0.01
     params, loss = softmax.fit_softmax(x, labels, 10, l2)
     peer = LogisticRegression(C=1 / (l2 * 500), tol=1e-10, max_iter=10_000).fit(x, labels)
-    z = softmax.logits(params, x)
+    z = model.logits(params, x)
     p = np.exp(z - z.max(axis=1, keepdims=True))
     p /= p.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(p, peer.predict_proba(x), atol=1e-4)
     np.testing.assert_allclose(params["W"], peer.coef_.T, atol=1e-3)
     theirs = {"W": peer.coef_.T, "b": peer.intercept_}
     assert loss <= softmax.loss_and_gradient(theirs, x, labels, l2)[0] + 1e-9
-    assert softmax.accuracy(params, x, labels) == pytest.approx(100 * peer.score(x, labels))
+    assert model.accuracy(params, x, labels) == pytest.approx(100 * peer.score(x, labels))
 
 
 def test_bad_input_is_told_of():

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from labkit import UsageError
-from labkit.data import Dataset, load
+from labkit.data import Dataset, ImageData, load
+from labkit.data.kinds import Split
 from math_ml import tables
-from math_ml.train import Config, train
+from math_ml.train import Config, _rows, train
 
 FIGURES = {
     "accuracy", "calibration", "condition", "confusion", "descent", "diabetes_paths",
@@ -56,14 +57,29 @@ def test_a_set_that_is_no_set_of_images_is_refused() -> None:
         train.program.train(Config(data="diabetes"), Run())  # type: ignore[arg-type]
 
 
+def test_a_channel_of_one_value_becomes_zero() -> None:
+    """And not 0/0; the other channel is standardised as it always is."""
+    images = np.full((4, 2, 3, 3), 7, np.uint8)
+    images[:, 1] = np.arange(36).reshape(4, 3, 3)
+    split = Split(images, np.array([0, 1, 0, 1]))
+    rows = _rows(ImageData("flat", "made here", split, split, ("a", "b")), images)
+    assert np.abs(rows[:, :9]).max() < 1e-6
+    pixels = np.arange(36.0)
+    expected = ((pixels - pixels.mean()) / pixels.std()).reshape(4, 9)
+    np.testing.assert_allclose(rows[:, 9:], expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"lr": 0.0}, "lr must be above 0, got 0.0; try lr=0.1"),
+        ({"lr": 0.0}, "lr must be > 0, got 0.0; try lr=0.1"),
         ({"l2": -1.0}, "l2 must be 0 or more, got -1.0; try l2=0.001"),
-        ({"gd_steps": 0}, "gd_steps must be above 0, got 0; try gd_steps=100"),
-        ({"momentum": 1.0}, "momentum must be a share below 1, got 1.0; try momentum=0.9"),
-        ({"validation": 0.0}, "validation must be a share below 1, got 0.0; try validation=0.1"),
+        ({"gd_steps": 0}, "gd_steps must be > 0, got 0; try gd_steps=100"),
+        ({"momentum": 1.0}, "momentum must be from 0 to below 1, got 1.0; try momentum=0.9"),
+        (
+            {"validation": 0.0},
+            "validation must be above 0 and below 1, got 0.0; try validation=0.1",
+        ),
     ],
 )
 def test_settings_out_of_range_are_refused(setting: dict[str, float], message: str) -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from neural_networks import activations, gradcheck, losses, mlp
+from neural_networks import activations, gradcheck, losses, model
 
 NAMES = ["W1", "b1", "W2", "b2"]
 ACTIVATIONS = ["relu", "scaled_tanh"]
@@ -127,12 +127,12 @@ def test_cross_entropy_of_the_largest_logits_is_never_nan(
 # ---- forward
 
 
-@pytest.mark.exercise("mlp.forward")
+@pytest.mark.exercise("model.forward")
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_forward_is_torchs(activation: str):
     params, x, _ = network()
     before = x.copy()
-    logits, hidden = mlp.forward(params, x, getattr(activations, activation))
+    logits, hidden = model.forward(params, x, getattr(activations, activation))
     tp = {name: torch.tensor(w) for name, w in params.items()}
     expected_logits, expected_hidden = torch_forward(tp, torch.tensor(x), activation)
     np.testing.assert_allclose(logits, expected_logits, rtol=1e-12)
@@ -140,11 +140,11 @@ def test_forward_is_torchs(activation: str):
     np.testing.assert_array_equal(x, before)
 
 
-@pytest.mark.exercise("mlp.forward")
+@pytest.mark.exercise("model.forward")
 def test_forward_keeps_float32_and_its_arguments():
     params, x, _ = network(np.float32)
     before = {name: w.copy() for name, w in params.items()}
-    logits, hidden = mlp.forward(params, x)
+    logits, hidden = model.forward(params, x)
     assert logits.dtype == hidden.dtype == np.float32
     for name, w in before.items():
         np.testing.assert_array_equal(params[name], w)
@@ -164,7 +164,7 @@ def squared(power: int) -> activations.Activation:
     return activations.Activation(apply, backprop, gain=1.0)
 
 
-@pytest.mark.exercise("mlp.forward")
+@pytest.mark.exercise("model.forward")
 @pytest.mark.parametrize(
     ("rows", "hidden", "classes"), [(1, 5, 4), (3, 1, 4), (3, 5, 1), (1, 1, 1)]
 )
@@ -172,7 +172,7 @@ def test_forward_of_one_row_one_unit_and_one_class(rows: int, hidden: int, class
     """By a loop over the units; every axis stays."""
     params, x, _ = network(hidden=hidden, classes=classes)
     x = x[:rows]
-    logits, h = mlp.forward(params, x, squared(3))
+    logits, h = model.forward(params, x, squared(3))
     assert (logits.shape, h.shape) == ((rows, classes), (rows, hidden))
     for n in range(rows):
         for j in range(hidden):
@@ -183,14 +183,14 @@ def test_forward_of_one_row_one_unit_and_one_class(rows: int, hidden: int, class
             assert logits[n, k] == pytest.approx(out, rel=1e-10)
 
 
-@pytest.mark.exercise("mlp.forward")
+@pytest.mark.exercise("model.forward")
 def test_forward_of_no_rows_and_its_default_activation():
     params, x, _ = network()
-    logits, hidden = mlp.forward(params, x[:0])
+    logits, hidden = model.forward(params, x[:0])
     assert (logits.shape, hidden.shape) == ((0, 4), (0, 5))
     tp = {name: torch.tensor(w) for name, w in params.items()}
     for ours, theirs in zip(
-        mlp.forward(params, x), torch_forward(tp, torch.tensor(x), "relu"), strict=True
+        model.forward(params, x), torch_forward(tp, torch.tensor(x), "relu"), strict=True
     ):
         np.testing.assert_allclose(ours, theirs, rtol=1e-12)
 
@@ -206,7 +206,7 @@ def torch_gradients(params, x, direction, activation: str):
     return {name: tp[name].grad.numpy() for name in NAMES}, hidden.detach().numpy()
 
 
-@pytest.mark.exercise("mlp.backward")
+@pytest.mark.exercise("model.backward")
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_backward_is_torchs(activation: str):
     params, x, _ = network()
@@ -214,7 +214,7 @@ def test_backward_is_torchs(activation: str):
     expected, hidden = torch_gradients(params, x, direction, activation)
     arguments = x, hidden, direction
     before = [each.copy() for each in arguments]
-    grads = mlp.backward(params, *arguments, getattr(activations, activation))
+    grads = model.backward(params, *arguments, getattr(activations, activation))
     assert sorted(grads) == sorted(NAMES)
     for name in NAMES:
         assert grads[name].shape == params[name].shape
@@ -222,11 +222,11 @@ def test_backward_is_torchs(activation: str):
     for now, kept in zip(arguments, before, strict=True):
         np.testing.assert_array_equal(now, kept)
     if activation == "relu":
-        by_default = mlp.backward(params, *arguments)
+        by_default = model.backward(params, *arguments)
         assert all((by_default[name] == grads[name]).all() for name in NAMES)
 
 
-@pytest.mark.exercise("mlp.backward")
+@pytest.mark.exercise("model.backward")
 @pytest.mark.parametrize(
     ("rows", "hidden", "classes"), [(1, 5, 4), (3, 1, 4), (3, 5, 1), (1, 1, 1)]
 )
@@ -239,19 +239,19 @@ def test_backward_of_one_row_one_unit_and_one_class(rows: int, hidden: int, clas
     tp = {name: torch.tensor(w, requires_grad=True) for name, w in params.items()}
     h = (torch.tensor(x) @ tp["W1"] + tp["b1"]) ** 3
     ((h @ tp["W2"] + tp["b2"]) * torch.tensor(direction)).sum().backward()
-    grads = mlp.backward(params, x, h.detach().numpy(), direction, squared(3))
+    grads = model.backward(params, x, h.detach().numpy(), direction, squared(3))
     for name in NAMES:
         assert grads[name].shape == params[name].shape
         np.testing.assert_allclose(grads[name], tp[name].grad, rtol=1e-8, err_msg=name)
 
 
-@pytest.mark.exercise("mlp.backward")
+@pytest.mark.exercise("model.backward")
 def test_backward_keeps_float32_and_the_parameters():
     params, x, _ = network(np.float32)
     before = {name: w.copy() for name, w in params.items()}
     direction = np.ones((6, 4), np.float32)
     hidden = torch_gradients(params, x, direction, "relu")[1]
-    grads = mlp.backward(params, x, hidden, direction)
+    grads = model.backward(params, x, hidden, direction)
     assert (direction == 1).all()
     for name in NAMES:
         assert grads[name].dtype == np.float32
@@ -270,11 +270,11 @@ def test_gradient_of_the_whole_is_what_finite_differences_measure(activation, sm
     f = getattr(activations, activation)
 
     def loss() -> float:
-        return losses.cross_entropy(mlp.forward(params, x, f)[0], y, smoothing)[0]
+        return losses.cross_entropy(model.forward(params, x, f)[0], y, smoothing)[0]
 
-    logits, hidden = mlp.forward(params, x, f)
+    logits, hidden = model.forward(params, x, f)
     _, dlogits = losses.cross_entropy(logits, y, smoothing)
-    grads = mlp.backward(params, x, hidden, dlogits, f)
+    grads = model.backward(params, x, hidden, dlogits, f)
     for name in NAMES:
         measured = gradcheck.numerical_gradient(loss, params[name])
         assert gradcheck.relative_error(grads[name], measured) < 1e-7, name
@@ -294,12 +294,12 @@ def test_scaled_tanh_is_lecuns():
 def test_init_keeps_the_size_of_the_signal(activation: str):
     """With the activation's gain, logits of standardised inputs have deviation near 1."""
     f = getattr(activations, activation)
-    params = mlp.init(784, 512, 1000, seed=0, activation=f)
+    params = model.init(784, 512, 1000, seed=0, activation=f)
     x = np.random.default_rng(0).standard_normal((200, 784), dtype=np.float32)
-    logits, _ = mlp.forward(params, x, f)
+    logits, _ = model.forward(params, x, f)
     assert logits.std() == pytest.approx(1.0, abs=0.25)
     assert all(w.dtype == np.float32 for w in params.values())
-    again = mlp.init(784, 512, 1000, seed=0, activation=f)
+    again = model.init(784, 512, 1000, seed=0, activation=f)
     assert all((params[name] == again[name]).all() for name in NAMES)
 
 

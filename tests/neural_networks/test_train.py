@@ -9,7 +9,7 @@ import pytest
 from labkit import UsageError
 from labkit.data import batch_indices, load
 from labkit.state import checkpoint, tracked
-from neural_networks import inputs, losses, mlp, optim
+from neural_networks import inputs, losses, model, optim
 from neural_networks.train import Config
 from tests.conftest import same
 
@@ -67,11 +67,14 @@ def test_experiments_learn(lab_run: Any, words: tuple[str, ...], experiment: str
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"lr": 0.0}, "lr must be above 0, got 0.0; try lr=0.1"),
-        ({"hidden": -1}, "hidden must be above 0, got -1; try hidden=300"),
+        ({"lr": 0.0}, "lr must be > 0, got 0.0; try lr=0.1"),
+        ({"hidden": -1}, "hidden must be > 0, got -1; try hidden=300"),
         ({"shift": -1}, "shift must be 0 or more, got -1; try shift=1"),
-        ({"momentum": 1.0}, "momentum must be a share below 1, got 1.0; try momentum=0.9"),
-        ({"validation": 0.0}, "validation must be a share below 1, got 0.0; try validation=0.1"),
+        ({"momentum": 1.0}, "momentum must be from 0 to below 1, got 1.0; try momentum=0.9"),
+        (
+            {"validation": 0.0},
+            "validation must be above 0 and below 1, got 0.0; try validation=0.1",
+        ),
     ],
 )
 def test_settings_out_of_range_are_refused(setting: dict[str, float], message: str) -> None:
@@ -82,13 +85,13 @@ def test_settings_out_of_range_are_refused(setting: dict[str, float], message: s
 
 def fit(x: np.ndarray, y: np.ndarray, epochs: int) -> dict[str, np.ndarray]:
     """Adam at a constant rate: what MLPClassifier does."""
-    params = mlp.init(x.shape[1], 64, 10, seed=0)
+    params = model.init(x.shape[1], 64, 10, seed=0)
     opt = optim.Adam(params)
     for step in range(epochs * (len(x) // 32)):
         batch = batch_indices(len(x), 32, step, seed=0)
-        logits, hidden = mlp.forward(params, x[batch])
+        logits, hidden = model.forward(params, x[batch])
         _, dlogits = losses.cross_entropy(logits, y[batch])
-        opt.step(mlp.backward(params, x[batch], hidden, dlogits), lr=1e-3)
+        opt.step(model.backward(params, x[batch], hidden, dlogits), lr=1e-3)
     return params
 
 
@@ -101,7 +104,7 @@ def test_accuracy_is_scikit_learns() -> None:
     scale = inputs.Scaling(data.mean, data.std, "standardized")
     x, y, x_test, y_test = scale(data.train.x), data.train.y, scale(data.test.x), data.test.y
     peer = MLPClassifier((64,), alpha=0, batch_size=32, max_iter=20, n_iter_no_change=20).fit(x, y)
-    logits, _ = mlp.forward(fit(x, y, epochs=20), x_test)
+    logits, _ = model.forward(fit(x, y, epochs=20), x_test)
     assert (logits.argmax(axis=1) == y_test).mean() == pytest.approx(
         peer.score(x_test, y_test), abs=0.015
     )
@@ -111,11 +114,11 @@ def test_training_stays_in_float32() -> None:
     """A single float64 array would double the time of everything after it."""
     data = load("digits")
     x = inputs.Scaling(data.mean, data.std, "standardized")(data.train.x[:64])
-    params = mlp.init(x.shape[1], 16, 10, seed=0)
+    params = model.init(x.shape[1], 16, 10, seed=0)
     for opt in (optim.SGD(params, nesterov=True, weight_decay=0.1), optim.Adam(params)):
-        logits, hidden = mlp.forward(params, x)
+        logits, hidden = model.forward(params, x)
         _, dlogits = losses.cross_entropy(logits, data.train.y[:64], smoothing=0.1)
-        grads = mlp.backward(params, x, hidden, dlogits)
+        grads = model.backward(params, x, hidden, dlogits)
         opt.step(grads, lr=0.1 * optim.warmup_linear(3, 10, 5))
         arrays = [x, logits, hidden, dlogits, *grads.values(), *params.values()]
         arrays += [a for s in opt.state.values() if isinstance(s, dict) for a in s.values()]

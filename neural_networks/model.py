@@ -25,9 +25,8 @@ def init(
     classes: int,
     seed: int,
     activation: Activation = relu,
-    scale: float = 1.0,
 ) -> Params:
-    """Random float32 parameters: W ~ N(0, (scale · gain / √fan_in)²), biases 0.
+    """Random float32 parameters: W ~ N(0, (gain / √fan_in)²), biases 0.
 
     The last layer has gain 1: no activation follows it.
     """
@@ -35,7 +34,7 @@ def init(
 
     def weights(fan_in: int, fan_out: int, gain: float) -> Array:
         draw = rng.standard_normal((fan_in, fan_out), dtype=np.float32)
-        return draw * np.float32(scale * gain / fan_in**0.5)
+        return draw * np.float32(gain / fan_in**0.5)
 
     return {
         "W1": weights(inputs, hidden, activation.gain),
