@@ -1,7 +1,7 @@
-"""Where things are. Everything hangs on the clone, never on the caller's working directory.
+"""Where files are: relative to the clone, not to the caller's working directory.
 
 `LAB_HOME` moves what runs write (runs/, results/, artifacts/); `LAB_DATA` names a folder of
-datasets that is looked at first; `LAB_WORKSPACE` moves the learner's files.
+datasets that is searched first; `LAB_WORKSPACE` moves the learner's files.
 """
 
 import os

@@ -93,7 +93,7 @@ def _pytest(job: Job, emit: Emit) -> None:
 
 
 def _watch(package: Path, solution: Path, root: Path, emit: Emit) -> None:
-    """Tell when code of the copy under test opens one of the solution's files."""
+    """Report when code of the copy under test opens one of the solution's files."""
     inside, lab = f"{package}{os.sep}", f"{solution}{os.sep}"
     compiled = f"{sys.pycache_prefix}{lab}"  # what an earlier job has compiled
     told = set[str]()
@@ -163,7 +163,7 @@ class _Plugin:
             return
         message = _one_line(call.excinfo.exconly().removeprefix("AssertionError:"))
         if kind in LEAVES and mine:
-            message = f"your code leaves the test by {LEAVES[kind]}, which is no answer"
+            message = f"your code leaves the test by {LEAVES[kind]}, which is not an answer"
         self.emit(
             test=test,
             result="failed" if call.when == "call" else "error",
@@ -178,7 +178,7 @@ class _Plugin:
         if entries:
             where = self._show(Path(entries[-1].path).resolve(), entries[-1].lineno + 1)
             how = LEAVES[excinfo.typename]
-            self.emit(problem=f"{where} leaves the test by {how}, which is no answer")
+            self.emit(problem=f"{where} leaves the test by {how}, which is not an answer")
 
     def _mine(self, entry: Any) -> bool:
         """Whether this line of a traceback is in the copy under test, and not filled in there."""

@@ -29,7 +29,7 @@ from typing import Any
 from labkit.exercises.grader import Job, read_grade
 
 TIMES = 5.0
-"""A job that comes after another may take so many times as long as that one."""
+"""A job that comes after another may take this many times as long."""
 
 UNKNOWN = 600.0
 """Seconds that a job may take while that other one still runs."""
@@ -170,7 +170,7 @@ def _adopt() -> None:
 
 
 def _children() -> Iterator[int]:
-    """Ids of this process's children; none where /proc does not tell."""
+    """Ids of this process's children; none without /proc."""
     for file in Path("/proc/self/task").glob("*/children"):
         with contextlib.suppress(OSError):
             yield from map(int, file.read_text().split())

@@ -1,4 +1,4 @@
-"""New runs: handed over to hydra.main, whose sweepers and launchers then work as everywhere."""
+"""New runs: started by hydra.main, so that its sweepers and launchers work as usual."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def _hydra_yaml(settings: Any, folder: Path) -> str:
 
 @contextmanager
 def _environment(**values: str) -> Iterator[None]:
-    """Environment variables for a while."""
+    """Context with these environment variables."""
     before = {key: os.environ.get(key) for key in values}
     os.environ.update(values)
     try:

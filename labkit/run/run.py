@@ -47,7 +47,7 @@ class Run(Steps):
         return loaded
 
     def environment(self, name: str) -> None:
-        """Name the environment that stands in the place of a dataset, for the record."""
+        """Name the environment that is used instead of a dataset, for the record."""
         self._made("gymnasium", name, {}, None)
 
     def generated(self, name: str, splits: dict[str, int], sha256: str) -> None:
