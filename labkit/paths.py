@@ -22,7 +22,7 @@ def typed(text: str) -> Path:
 
 
 def _setting(name: str, default: Path) -> Path:
-    """The folder that an environment variable names. Raises UsageError when that is no path."""
+    """The folder that an environment variable names. Raises UsageError when that is not a path."""
     try:
         return typed(os.environ.get(name) or str(default)).resolve()
     except (OSError, RuntimeError, ValueError, UsageError) as error:

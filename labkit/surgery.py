@@ -116,7 +116,7 @@ def replace_body(source: str, name: str, body: str) -> str:
     first = node.body[0]
     before = _cut(lines[first.lineno - 1], first.col_offset)
     if before.strip():
-        raise ValueError(f"{name} stands on one line; use replace and with")
+        raise ValueError(f"{name} is on one line; use replace and with")
     text = textwrap.indent(textwrap.dedent(body).strip("\n"), before).removeprefix(before)
     _replace_body(lines, node, text)
     return _changed(source, "".join(lines), name, "this body")
@@ -181,5 +181,5 @@ def lines_of(source: str) -> list[str]:
 
 
 def _cut(line: str, column: int | None) -> str:
-    """What stands left of `column`, which the syntax tree counts in UTF-8 bytes."""
+    """The text left of `column`, which the syntax tree counts in UTF-8 bytes."""
     return line.encode()[:column].decode()

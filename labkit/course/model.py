@@ -112,7 +112,7 @@ class Baseline(Part):
 
 
 class Paper(Part):
-    """A published number and where it stands."""
+    """A published number and its source."""
 
     metric: str
     data: str

@@ -78,7 +78,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class ImageData(Dataset):
-    """Labelled images, shuffled neither here nor on disk: draw batches with `batch_indices`."""
+    """Labelled images, not shuffled: draw batches with `batch_indices`."""
 
     train: Split
     test: Split

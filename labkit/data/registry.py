@@ -26,7 +26,7 @@ from labkit.text import closest
 
 @dataclass(frozen=True)
 class Entry:
-    """One dataset: how it is read from a folder, and where it can be had."""
+    """One dataset: how it is read from a folder, and where it comes from."""
 
     read: Callable[[Path], Dataset | None]
     """From a data folder such as $LAB_DATA; None when it is not there."""

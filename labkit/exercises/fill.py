@@ -83,7 +83,7 @@ def install(week: str, package: Path, solution: Path, solved: dict[str, list[str
 
 
 def load(week: str, package: Path, finder: Finder) -> None:
-    """Import the copy under test as the week's package, wherever it lies."""
+    """Import the copy under test as the week's package, from any folder."""
     assert week not in sys.modules, f"{week} was already imported"
     init = package / "__init__.py"
     spec = spec_from_file_location(week, init, submodule_search_locations=[str(package)])

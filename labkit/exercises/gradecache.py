@@ -49,7 +49,7 @@ def grade_cached(
 ) -> tuple[list[Grade], int]:
     """Grades of all jobs, and how many came from the cache (none when `fresh`).
 
-    All jobs are of one root, and a job that is the `after` of another stands before it.
+    All jobs are of one root, and a job that is the `after` of another comes before it.
     """
     if not jobs:
         return [], 0

@@ -33,7 +33,7 @@ LEAVES = {
 
 
 def work(folder: Path, number: int, job: Job, pipe: Any, token: str) -> None:
-    """Everything printed goes to the job's log; what happened goes through the pipe."""
+    """Everything printed goes to the job's log; results go through the pipe."""
     begun = time.monotonic()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if hasattr(os, "setsid"):

@@ -1,6 +1,6 @@
 """`lab exercise hint`: each call shows one more hint, from the general to the concrete.
 
-A week's hints stand beside its solution, in <week>/hints.yaml: one to three for each exercise. How
+A week's hints are beside its solution, in <week>/hints.yaml: one to three for each exercise. How
 many a learner has seen is remembered in the workspace.
 """
 

@@ -176,7 +176,7 @@ def _experiments(
                 continue
             said = f"{function}: {name}"
             if said not in bugs.used_by_experiments(week, root):
-                faults.append(f"{said}: it is neither an exercise's nor an experiment's")
+                faults.append(f"{said}: it belongs to no exercise and no experiment")
     return faults
 
 

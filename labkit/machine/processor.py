@@ -8,7 +8,7 @@ and one with AVX512-bf16. In increasing order:
 
 The environment variables that hold libraries back to an older instruction set count as well:
 ONEDNN_MAX_CPU_ISA (matrix products and convolutions of PyTorch) and ATEN_CPU_CAPABILITY (the rest
-of it). With both one can try another processor here; `make test-avx2` does.
+of it). With both you can try an older processor here; `make test-avx2` does.
 """
 
 from __future__ import annotations

@@ -136,7 +136,7 @@ def memory_mb(which: str) -> float:
 
 
 def watch(week: str, words: Sequence[str], observer: Observer) -> None:
-    """Run a week's loop until `observer` has seen enough; leaves nothing behind.
+    """Run a week's loop until `observer` has seen enough; keeps no files.
 
     Raises UsageError for bad overrides, RunFailed when the loop ended or failed before that.
     """

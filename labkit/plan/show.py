@@ -1,7 +1,7 @@
 """`lab plan <week> [overrides]`: what a run would take, here and on rented GPUs.
 
 The week's own `train` is run for a few steps in a process of its own, at full size even where there
-is no GPU, and leaves nothing behind. Measured there: parameters, peak memory, seconds per step, and
+is no GPU, and keeps no files. Measured there: parameters, peak memory, seconds per step, and
 for PyTorch weeks the floating-point operations, bytes moved and kernels of one step.
 
 A step on a GPU is then assumed to last as long as the slowest of four parts:

@@ -27,7 +27,7 @@ FREE = schema.RESUMABLE_CHANGES | {
     "seed", "fallback", "precision", "detect_anomaly", "log_every", "data",
 }  # fmt: skip
 """Settings in which a published run may differ from its size: where and how it was computed and
-logged, and the data, which stand in the artifact's name. The band checks that the result is as
+logged, and the data, which are in the artifact's name. The band checks that the result is as
 good."""
 
 RECORD = "record.json"
@@ -93,8 +93,8 @@ def release(run: Steps, record: Mapping[str, Any]) -> None:
 def fault(folder: Path) -> str | None:
     """Why the artifact in `folder` cannot be used; None when it can.
 
-    It can when its folder has the record of a finished run that missed no band. Where no band is
-    about its data, none can be missed.
+    Its folder must have the record of a finished run that missed no band. Where no band is about
+    its data, none can be missed.
     """
     try:
         record = store.read(folder / RECORD)

@@ -37,7 +37,7 @@ def resume_command(week: str, folder: Path | str) -> str:
 
 
 def show_path(folder: Path) -> str:
-    """A path as one would type it from here."""
+    """A path as it is typed from here."""
     return os.path.relpath(folder) if folder.is_relative_to(Path.cwd()) else str(folder)
 
 

@@ -141,7 +141,7 @@ def when_finished() -> None:
 
 
 listeners: list[Callable[[], Any]] = []
-"""Called after each finished run, when its record stands in results/. `labkit` adds the
+"""Called after each finished run, when its record is in results/. `labkit` adds the
 refresh of PROGRESS.md."""
 
 

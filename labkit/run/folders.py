@@ -103,7 +103,7 @@ def natural(name: str) -> list[Any]:
 def newest_first(folders: Sequence[Path]) -> list[Path]:
     """Run folders, the one that wrote last first.
 
-    Times of files count, not names: a name holds what the clock said when the run began. Runs dated
+    Times of files count, not names: a name holds the time when the run began. Runs dated
     in the future come last, since their clock was wrong; equal times are ordered by name.
     """
     now = time.time() + CLOCK_SLACK

@@ -1,4 +1,4 @@
-"""How long training will take here, said after a few steps; and what would make it shorter.
+"""How long training will take here, printed after a few steps; and what would make it shorter.
 
 Estimates rest on this run's own speed, comparisons on records of the same run on another machine:
 there is no estimate for a processor that was not measured.
@@ -95,7 +95,7 @@ def words(
 
 
 def shorter(size: str, config: Mapping[str, Any], seconds: float) -> list[str]:
-    """What to type for a shorter run, as far as the settings tell."""
+    """What to type for a shorter run, where the settings allow one."""
     lines = [] if size == "smoke" else ["  shorter: size=smoke, to see it work in seconds"]
     for name in LENGTHS:
         value = config.get(name)

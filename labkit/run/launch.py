@@ -43,7 +43,7 @@ def launch(
 
     # Hydra would parse a path given as an override, and interpolate `${...}` in it; and it has one
     # folder for all jobs of a sweep. So run folders are made and filled here, and it gets the
-    # sweep's own, which it reads from the environment as it stands there.
+    # sweep's own, which it reads from the environment unchanged.
     with tempfile.TemporaryDirectory() as scratch:
         place = str(paths.runs() / program.week / "sweeps" / name) if multirun else scratch
         places = ["hydra.run.dir=${oc.env:LAB_HYDRA}", "hydra.sweep.dir=${oc.env:LAB_HYDRA}"]

@@ -21,7 +21,7 @@ from labkit.run.run import Run
 from labkit.show.console import fail, say, warn
 
 Told = Callable[[], None]
-"""What is called when a run has finished and its record stands in results/."""
+"""What is called when a run has finished and its record is in results/."""
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ class Run(Steps):
 
         The first set asked for is the one that the bands are about; further ones are listed under
         its `also`. `kind` is ImageData, TextData or TableData. Raises UsageError for a set of
-        another kind, DataError when it cannot be had.
+        another kind, DataError when it is not available.
         """
         from labkit import data
 

@@ -97,7 +97,7 @@ def train_joined(trainer: Any, run: Run) -> None:
 
 
 def stream(run: Run, rows_of_step: Callable[[int], Sequence[dict[str, Any]]]) -> Any:
-    """A dataset of the rows of step after step, beginning where the run stands when it is read.
+    """A dataset of the rows of step after step, from the run's current step when it is read.
 
     Args:
         rows_of_step: the rows of one optimiser step (as many as the Trainer takes for it), a

@@ -42,7 +42,7 @@ def _marked(word: str, colour: str, text: str, all_bold: bool) -> None:
 def _first() -> bool:
     try:
         return rank() == 0
-    except UsageError:  # RANK is no number: the message about that must be printed
+    except UsageError:  # RANK is not a number: the message about that must be printed
         return True
 
 

@@ -162,7 +162,7 @@ def test_a_bug_that_is_no_exercises_belongs_to_an_experiment(
     toy.write("tests/toy/bugs.yaml", bugs)
     assert toy.verify() == 1
     said = "stats.Running.__init__: one too many"
-    assert f"{said}: it is neither an exercise's nor an experiment's" in capsys.readouterr().out
+    assert f"{said}: it belongs to no exercise and no experiment" in capsys.readouterr().out
     toy.write("configs/toy/experiment/broken_x.yaml", f'# @package _global_\nbug: "{said}"\n')
     assert toy.verify() == 0
     toy.write("tests/toy/bugs.yaml", bugs.replace("replace: 0, 0", "replace: 7, 7"))

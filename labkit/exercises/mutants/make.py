@@ -41,7 +41,7 @@ Entry = dict[str, str]
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change of one exercise. `id` depends on the changed lines, not on where they stand."""
+    """One change of one exercise. `id` depends on the changed lines, not on their position."""
 
     exercise: str
     operator: str
@@ -51,7 +51,7 @@ class Mutant:
     source: str = field(repr=False)
     """The whole text of the file with the change."""
     number: int = 0
-    """Tells apart equal changes of equal lines."""
+    """Distinguishes equal changes of equal lines."""
 
     @property
     def id(self) -> str:
