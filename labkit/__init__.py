@@ -29,7 +29,7 @@ __all__ = ["LabConfig", "Run", "RunFailed", "UsageError", "exercise", "lab"]
 
 
 def __getattr__(name: str) -> Any:
-    """`Run` is needed for annotations alone and loads NumPy: imported when first asked for."""
+    """`Run` is needed only for annotations and loads NumPy, so it is imported at first use."""
     if name == "Run":
         from labkit.run.run import Run
 
@@ -43,4 +43,4 @@ def _refresh() -> None:
     pages.refresh()
 
 
-entry.listeners.append(_refresh)  # a run tells that it has finished; it knows nothing of reports
+entry.listeners.append(_refresh)  # so `labkit.run` does not import reports

@@ -2,7 +2,7 @@
 
     attention.causal_mask:                   a function of the week, as module.function
       - name: a query sees the key after its own
-        replace: "<= position[:, None]"      text in the function, its docstring apart
+        replace: "<= position[:, None]"      text in the function, outside its docstring
         with: "<= position[:, None] + 1"
       - name: ...
         body: |                              or all of its statements
@@ -24,7 +24,7 @@ from labkit.text import closest
 
 
 def of_week(week: str, root: Path = ROOT) -> dict[str, list[Any]]:
-    """What bugs.yaml of a week lists, by function. Raises UsageError when it is no such list."""
+    """What bugs.yaml of a week lists, by function. Raises UsageError when it is not such a list."""
     import yaml
 
     file = week_folder(root / "tests", week) / "bugs.yaml"
@@ -79,7 +79,7 @@ def planted(week: str, said: str, root: Path = ROOT) -> tuple[Path, str]:
 
 
 def used_by_experiments(week: str, root: Path = ROOT) -> set[str]:
-    """The bugs that the week's experiments name, those of its parts included."""
+    """The bugs that the week's experiments name, including those of its parts."""
     import yaml
 
     found = set()

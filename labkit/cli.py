@@ -27,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 exercise = typer.Typer(
-    help="Start, check and compare exercises; and grade their graders.",
+    help="Start, check and compare exercises; check their tests.",
     no_args_is_help=True,
     context_settings=PLAIN,
     rich_markup_mode=None,
@@ -38,7 +38,7 @@ Mistake: Any = typer.BadParameter.__base__
 """What Typer raises for a command line that it cannot read (in it, `ctx` is the command)."""
 
 Week = Annotated[str, typer.Argument(metavar="WEEK", help="number, name or beginning of a name")]
-Fresh = Annotated[bool, typer.Option("--fresh", help="forget the grades kept from before")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="grade again, without cached grades")]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 @app.command("list")
 def list_weeks(
     names: Annotated[
-        bool, typer.Option("--names", help="only what can be run, a line each")
+        bool, typer.Option("--names", help="only what can be run, one per line")
     ] = False,
     folders: Annotated[bool, typer.Option("--folders", help="only the weeks' folders")] = False,
 ) -> None:
@@ -104,14 +104,14 @@ def list_weeks(
 def run(context: typer.Context, week: Week) -> int:
     """Run a week: the same as python -m WEEK.train [overrides], whose own --help this shows.
 
-    The process becomes the week's command: signals then reach the run itself, and it ends as it
-    ends.
+    The process becomes the week's command: signals reach the run itself, and the exit code is the
+    run's.
     """
     if week in ("-h", "--help"):
         print(context.get_help())
         return 0
     module = _built(week)
-    # Without -P a folder that the caller stands in, such as workspace/, could pass for the week.
+    # Without -P a week in the current folder, such as workspace/, could be imported instead.
     command = [sys.executable, "-P", "-m", f"{module}.train", *context.args]
     found = [str(paths.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(found)}
@@ -170,7 +170,7 @@ def start(
 @exercise.command()
 def check(
     week: Week,
-    exercise: Annotated[str | None, typer.Argument(help="one exercise; all when left out")] = None,
+    exercise: Annotated[str | None, typer.Argument(help="one exercise (default: all)")] = None,
 ) -> int:
     """Grade what is in workspace/."""
     from labkit.exercises import check
@@ -182,11 +182,11 @@ def check(
 def hint(
     week: Week,
     exercise: Annotated[
-        str | None, typer.Argument(help="one exercise; lists when left out")
+        str | None, typer.Argument(help="one exercise (default: list them)")
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="all hints at once")] = False,
 ) -> int:
-    """A hint for an exercise; at each call one more."""
+    """Hints for an exercise; each call shows one more."""
     from labkit.exercises import hint
 
     return hint.hint(_week(week), exercise, every)
@@ -196,7 +196,7 @@ def hint(
 def diff(
     week: Week,
     exercise: Annotated[str, typer.Argument(help="one exercise")],
-    give_up: Annotated[bool, typer.Option("--give-up", help="although it does not pass")] = False,
+    give_up: Annotated[bool, typer.Option("--give-up", help="even if it does not pass")] = False,
 ) -> int:
     """Your function beside the solution, once it passes."""
     from labkit.exercises import diff
@@ -206,10 +206,10 @@ def diff(
 
 @exercise.command()
 def verify(
-    week: Annotated[str | None, typer.Argument(help="one week; all when left out")] = None,
+    week: Annotated[str | None, typer.Argument(help="one week (default: all)")] = None,
     fresh: Fresh = False,
 ) -> int:
-    """Grade the graders: solutions pass, blanks and planted bugs fail."""
+    """Check the tests: solutions pass, blanks and planted bugs fail."""
     from labkit.exercises import verify
 
     return verify.verify(_week(week) if week else None, fresh=fresh)
@@ -221,7 +221,7 @@ def mutants(
     listed: Annotated[bool, typer.Option("--list", help="show each mutant")] = False,
     fresh: Fresh = False,
 ) -> int:
-    """Do the tests notice mistakes that nobody planted?"""
+    """Do the tests notice mistakes that are made automatically?"""
     from labkit.exercises.mutants import command
 
     chosen, only = _weeks_or_exercise(weeks or [])

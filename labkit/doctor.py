@@ -1,4 +1,4 @@
-"""`lab doctor`: is this machine fit to run the lab, and does its arithmetic agree with itself?
+"""`lab doctor`: can this machine run the lab, and does its arithmetic agree with float64?
 
 Exit code 0 when a run can be expected to work, warnings or not; 1 when something is broken.
 """
@@ -66,7 +66,7 @@ def doctor() -> int:
 
 
 def examine() -> Iterator[Finding]:
-    """All findings, in the order of the report. A check that itself fails is a finding, too."""
+    """All findings, in the order of the report. A check that raises is a finding, too."""
     checks: list[Callable[[], Iterator[Finding]]] = [
         check_python,
         check_packages,
@@ -79,7 +79,7 @@ def examine() -> Iterator[Finding]:
     for check in checks:
         try:
             yield from check()
-        except Exception as error:  # the doctor outlives its patient
+        except Exception as error:  # a check that raises does not end the report
             name = check.__name__.removeprefix("check_")
             yield Finding(name, "broken", f"{type(error).__name__}: {error}")
 
@@ -127,7 +127,7 @@ def read_pins(file: Path) -> dict[str, str]:
 
 
 def _canonical(name: str) -> str:
-    """A package's name in the one spelling that the packaging standard gives it."""
+    """A package's name in the spelling of the packaging standard."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
@@ -151,7 +151,7 @@ def check_data() -> Iterator[Finding]:
 
     named = os.environ.get("LAB_DATA")
     if named and not paths.data_folders()[0].is_dir():
-        yield Finding("LAB_DATA", "broken", f"{named} is no folder; correct it, or: unset LAB_DATA")
+        yield Finding("LAB_DATA", "broken", f"{named} is not a folder; fix it, or: unset LAB_DATA")
     else:
         yield Finding("LAB_DATA", "ok", named or "not set: datasets are downloaded into data/")
     faults = damaged()
@@ -167,7 +167,7 @@ def check_data() -> Iterator[Finding]:
 
 
 def check_disk() -> Iterator[Finding]:
-    """Room for runs, and leave to write there."""
+    """Free space for runs, and permission to write there."""
     home = paths.home()
     folder = next(path for path in (home, *home.parents) if path.exists())
     try:
@@ -227,7 +227,7 @@ def check_devices() -> Iterator[Finding]:
 
 
 def check_arithmetic() -> Iterator[Finding]:
-    """A few training steps in every way this machine can, held against float64 on the CPU."""
+    """A few training steps in every precision and device here, compared with float64 on the CPU."""
     import torch
 
     reference = losses("cpu", torch.float64)

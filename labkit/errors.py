@@ -22,7 +22,7 @@ _ADVICE = {
 
 
 def advice(error: OSError) -> str | None:
-    """The error in words with what to do about it; None when it may as well be a bug of ours."""
+    """The error in words with what to do about it; None when it may be a bug of the lab."""
     for text, codes in _ADVICE.items():
         if error.errno in codes:
             where = f"{error.filename}: " if error.filename else ""
@@ -35,7 +35,7 @@ class UsageError(Exception):
 
 
 class RunFailed(Exception):
-    """A run that had begun cannot go on: the message says at which step and why (exit 1)."""
+    """A run that had begun cannot continue: the message says at which step and why (exit 1)."""
 
 
 class Interrupted(Exception):

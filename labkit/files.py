@@ -13,7 +13,7 @@ from typing import Any
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text under another name and rename it, with the line ends that the file had.
 
-    Folders are made. Raises OSError; what was there before then stays.
+    Folders are made. Raises OSError; the old file then stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     windows = path.is_file() and b"\r\n" in path.read_bytes()
@@ -22,7 +22,7 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8", newline="\r\n" if windows else "\n")
         os.replace(partial, path)
     finally:
-        with contextlib.suppress(OSError):  # a read-only folder has told so already
+        with contextlib.suppress(OSError):  # a read-only folder has raised already
             partial.unlink(missing_ok=True)
 
 

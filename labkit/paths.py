@@ -1,7 +1,7 @@
-"""Where things are. Everything hangs on the clone, never on the caller's working directory.
+"""Where files are: relative to the clone, not to the caller's working directory.
 
 `LAB_HOME` moves what runs write (runs/, results/, artifacts/); `LAB_DATA` names a folder of
-datasets that is looked at first; `LAB_WORKSPACE` moves the learner's files.
+datasets that is searched first; `LAB_WORKSPACE` moves the learner's files.
 """
 
 import os
@@ -22,7 +22,7 @@ def typed(text: str) -> Path:
 
 
 def _setting(name: str, default: Path) -> Path:
-    """The folder that an environment variable names. Raises UsageError when that is no path."""
+    """The folder that an environment variable names. Raises UsageError when that is not a path."""
     try:
         return typed(os.environ.get(name) or str(default)).resolve()
     except (OSError, RuntimeError, ValueError, UsageError) as error:

@@ -39,12 +39,12 @@ def functions(source: str | ast.Module) -> dict[str, FunctionNode]:
                 yield prefix + node.name, node
 
     if isinstance(source, str):
-        source = ast.parse(source.removeprefix("\ufeff"))  # the mark some editors begin with
+        source = ast.parse(source.removeprefix("\ufeff"))  # a byte-order mark
     return dict(walk(source, ""))
 
 
 def minutes(node: FunctionNode) -> int | None:
-    """The number in the function's `@exercise(...)`, or None when it is no exercise."""
+    """The number in the function's `@exercise(...)`, or None when it is not an exercise."""
     for decorator in node.decorator_list:
         if isinstance(decorator, ast.Call):
             called = decorator.func
@@ -63,7 +63,7 @@ def blank(source: str, names: Iterable[str], module: str = "") -> str:
 
     Decorators, signatures, annotations, docstrings and all comments outside stay byte for byte; a
     body becomes `raise NotImplementedError("exercise: <module>.<name>")`.
-    Raises ValueError when a name is no exercise of this source.
+    Raises ValueError when a name is not an exercise of this source.
     """
     marked, wanted = exercises(source), set(names)
     if unknown := wanted - marked.keys():
@@ -83,7 +83,7 @@ def is_blank(node: FunctionNode) -> bool:
 
 
 def mutate(source: str, name: str, old: str, new: str) -> str:
-    """`source` with `old` replaced by `new` inside the function `name`, its docstring apart.
+    """`source` with `old` replaced by `new` inside the function `name`, outside its docstring.
 
     Raises ValueError unless `old` occurs exactly once there and the change changes the program.
     """
@@ -105,9 +105,9 @@ def mutate(source: str, name: str, old: str, new: str) -> str:
 
 
 def replace_body(source: str, name: str, body: str) -> str:
-    """`source` with the statements `body` in place of the function's own, its docstring apart.
+    """`source` with the statements `body` in place of the function's own; the docstring stays.
 
-    Raises ValueError where there is no such function, and for what is no Python or changes nothing.
+    Raises ValueError where there is no such function, and for invalid Python or no change.
     """
     node = functions(source).get(name)
     if node is None:
@@ -116,19 +116,19 @@ def replace_body(source: str, name: str, body: str) -> str:
     first = node.body[0]
     before = _cut(lines[first.lineno - 1], first.col_offset)
     if before.strip():
-        raise ValueError(f"{name} stands on one line; use replace and with")
+        raise ValueError(f"{name} is on one line; use replace and with")
     text = textwrap.indent(textwrap.dedent(body).strip("\n"), before).removeprefix(before)
     _replace_body(lines, node, text)
     return _changed(source, "".join(lines), name, "this body")
 
 
 def _changed(source: str, mutant: str, name: str, what: str) -> str:
-    """`mutant`, if it is Python and another program. Raises ValueError."""
+    """`mutant`, if it is valid Python and differs. Raises ValueError."""
     try:
         after = functions(mutant)  # the change is inside the function, or took it away
         changed = name not in after or ast.dump(after[name]) != ast.dump(functions(source)[name])
     except SyntaxError as error:
-        raise ValueError(f"with {what} it is no Python ({error.msg})") from error
+        raise ValueError(f"with {what} it is not Python ({error.msg})") from error
     if not changed:
         raise ValueError(f"{what} changes nothing")
     return mutant
@@ -181,5 +181,5 @@ def lines_of(source: str) -> list[str]:
 
 
 def _cut(line: str, column: int | None) -> str:
-    """What stands left of `column`, which the syntax tree counts in UTF-8 bytes."""
+    """The text left of `column`, which the syntax tree counts in UTF-8 bytes."""
     return line.encode()[:column].decode()

@@ -177,10 +177,10 @@ def test_base(fault: str, language_model: Path, tmp_path: Path) -> None:
     [
         ("no tensors", "they lack lm_head.weight, transformer.h.0."),
         ("more layers", "they lack transformer.h.1."),
-        ("one weight more", "have besides those of the model more."),
+        ("one weight more", "have, in addition to those of the model, more."),
         ("another kind", "they lack bert.embeddings"),
         ("no tokenizer", "has no tokenizer"),
-        ("nan", "has values not finite"),
+        ("nan", "has values that are not finite"),
         ("a pickle", "UnpicklingError"),
     ],
 )

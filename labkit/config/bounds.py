@@ -10,7 +10,7 @@ from labkit.errors import UsageError
 
 @dataclass(frozen=True)
 class Bounds:
-    """An interval of numbers; a side that is None is open to infinity."""
+    """An interval of numbers; None means no bound on that side."""
 
     above: float | None = None
     least: float | None = None
@@ -41,7 +41,7 @@ PositiveFloat = Annotated[float, Bounds(above=0)]
 NonNegativeInt = Annotated[int, Bounds(least=0)]
 NonNegativeFloat = Annotated[float, Bounds(least=0)]
 Share = Annotated[float, Bounds(least=0, below=1)]
-"""A part of a whole that leaves a rest: from 0 to below 1."""
+"""A share less than the whole: from 0 to below 1."""
 Fraction = Annotated[float, Bounds(least=0, most=1)]
 """From 0 to 1, both included."""
 

@@ -1,7 +1,7 @@
-"""From command-line words to a typed config: Hydra composes, and nothing unknown gets through.
+"""From command-line words to a typed config: Hydra composes, and unknown keys are refused.
 
-Hydra alone swallows `+stepz=3` even with a schema, rejects `size=tiny` when size is not in the
-defaults list, and knows no `Literal`. All three are settled here, once, for every week.
+Hydra alone accepts `+stepz=3` even with a schema, rejects `size=tiny` when size is not in the
+defaults list, and does not know `Literal`. All three are handled here for every week.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def normalise(week: str, config: type[LabConfig], words: Sequence[str]) -> list[
 
 
 def _unknown(key: str, keys: Sequence[str]) -> str:
-    """What to say of a key that is no setting: it may be a group, or be spelt as it once was."""
+    """The message for an unknown key: it may be a group, or the old name of a setting."""
     inside = [name for name in keys if name.startswith(f"{key}.")]
     if inside:
         return f"'{key}' is a group of settings: {', '.join(inside)}"

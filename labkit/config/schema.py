@@ -16,7 +16,7 @@ from labkit.errors import UsageError
 C = TypeVar("C", bound="LabConfig")
 
 GROUPS = ("size", "experiment", "debug")
-"""Config groups that labkit owns. They are applied in this order, whatever the order typed."""
+"""Config groups that labkit owns. They are applied in this order, not in the order typed."""
 
 DEBUG = {"default": {"max_steps": 10, "device": "cpu", "precision": "fp32", "detect_anomaly": True}}
 
@@ -32,20 +32,20 @@ class LabConfig:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Compute type of run.autocast(); auto takes bf16 where the hardware has it."""
     fallback: str | None = None
-    """Dataset to go on with, and to say so, when `data` can be neither found nor downloaded."""
+    """Dataset used instead, with a warning, when `data` can be neither found nor downloaded."""
     logger: list[str] = field(default_factory=list)
     """Extra writers beside console and metrics.jsonl: tensorboard, wandb, or [tensorboard,wandb].
     """
     checkpoint_seconds: float = 60.0
     """Seconds between checkpoints; 0 saves after every step."""
     max_steps: int | None = None
-    """Stop after this many steps; such a run is for debugging and enters no record."""
+    """Stop after this many steps; such a run is for debugging and is not recorded."""
     detect_anomaly: bool = False
     """Let autograd name the operation that made a NaN (slow)."""
     bug: str | None = None
     """Train on a copy of the week with this bug of its bugs.yaml; experiments broken_* set it."""
     resume: str | None = None
-    """`latest` or a run folder: go on with that run, in place, with its own config."""
+    """`latest` or a run folder: resume that run, in place, with its own config."""
 
     def __post_init__(self) -> None:
         """Raises UsageError for a setting outside its bounds. A week's own checks come after."""
@@ -55,7 +55,7 @@ class LabConfig:
 
 
 RESUMABLE_CHANGES = {"device", "logger", "checkpoint_seconds", "resume"}
-"""What a resumed run may change: nothing of this enters the numbers on the same kind of device."""
+"""What a resumed run may change: on the same kind of device the results do not depend on it."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Request:
 
 
 def schema(config: type) -> type:
-    """The dataclass handed to OmegaConf, which does not know Literal: a plain str stands for it."""
+    """The dataclass handed to OmegaConf, which does not know Literal: str replaces it."""
     hints = typing.get_type_hints(config)
     items: list[Any] = []
     for item in dataclasses.fields(config):

@@ -1,8 +1,8 @@
-"""What `-m` sweeps over, and what may be said to Hydra itself.
+"""What `-m` sweeps over, and which of Hydra's own settings may be set.
 
-A word that begins with `hydra.` reaches into Hydra's own settings, where a `_target_` names any
-function of Python to be called, and where labkit has put the run's folder. So the words that are
-of use are listed, and others are refused by name.
+A word that begins with `hydra.` changes Hydra's own settings, where a `_target_` can name any
+Python function to call, and where labkit sets the run's folder. So only the useful words are
+allowed; they are listed here.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def check_hydra_word(word: str) -> None:
             "hydra.sweep.dir": "\nTo write runs elsewhere, set LAB_HOME to that folder.",
         }.get(bare, "")
         raise UsageError(
-            f"'{short(bare)}' is Hydra's own setting, and not one that may be changed here"
-            f"{closest(bare, known)}{hint}\nThose that may: {', '.join(HYDRA_GROUPS)}, and of "
+            f"'{short(bare)}' is a setting of Hydra that may not be changed here"
+            f"{closest(bare, known)}{hint}\nAllowed: {', '.join(HYDRA_GROUPS)}, and of "
             f"their settings {', '.join(name.removeprefix('hydra.') for name in HYDRA_SETTINGS)}."
         )
     if not re.fullmatch(r"[\w.+-]+", value):
@@ -62,7 +62,7 @@ def expand(words: Sequence[str]) -> list[list[str]]:
 
     Each swept key is varied in turn with the others at their first value, so that a bad value is
     found at once and not an hour into the sweep. Raises UsageError for a sweep without values
-    (`range(0)`), over an interval, which has no end of them, or of more than a thousand.
+    (`range(0)`), over an interval (infinitely many values), or of more than a thousand.
     """
     values: list[list[str]] = []
     for word in words:
@@ -101,7 +101,7 @@ def _swept(key: str, word: str, override: Any) -> list[str]:
 
 @lru_cache(maxsize=1024)
 def parse(word: str) -> Any:
-    """Hydra's reading of one word of the command line, not to be altered.
+    """One word of the command line as Hydra parses it; not to be altered.
 
     Raises UsageError when it has none.
     """
@@ -112,7 +112,7 @@ def parse(word: str) -> Any:
         word.encode()
         return OverridesParser.create().parse_override(word)
     except UnicodeEncodeError as error:
-        raise UsageError(f"{word!a} holds bytes that are no text in UTF-8") from error
+        raise UsageError(f"{word!a} holds bytes that are not UTF-8 text") from error
     except (HydraException, ValueError) as error:  # ValueError: more digits than Python reads
         raise UsageError(
             f"cannot read '{short(word)}': settings are written key=value, e.g. seed=1"

@@ -1,8 +1,8 @@
 """The values of a config, checked before a week's own `__post_init__` sees them.
 
-Hydra and OmegaConf convert types, but let through what no week can use: `???` (their mark of a
-value that is yet to come) in the place of a number, nan and infinity, integers of any length. A
-config that is read back from a run folder has not even been through them.
+Hydra and OmegaConf convert types, but accept what no week can use: `???` (their mark for a missing
+value) instead of a number, nan and infinity, integers of any length. A config that is read back
+from a run folder was not checked by them at all.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from labkit.errors import UsageError
 from labkit.text import closest, short
 
 SEEDS = 2**32
-"""Seeds are below this: NumPy and scikit-learn take no more, so no week does."""
+"""Seeds are below this, the limit of NumPy and scikit-learn."""
 LARGEST = 2**63
 """Integers are below this, which is what a 64-bit number holds."""
 MISSING = "???"

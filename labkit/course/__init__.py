@@ -4,7 +4,7 @@
     week(10), week("10"), week("diff")     the same week
     load().weeks                           all of them, in order
 
-Weeks and electives are both a `Unit`; `built` tells whether the package is there.
+Weeks and electives are both a `Unit`; `built` is true when the package exists.
 """
 
 from labkit.course.bands import package_of, verdicts

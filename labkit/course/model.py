@@ -24,7 +24,7 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Part(BaseModel):
-    """An entry of the course's files: no key that is not listed, no type turned into another."""
+    """An entry of the course's files: only listed keys, and no type conversion."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
@@ -103,7 +103,7 @@ class Band(Limit):
 
 
 class Baseline(Part):
-    """What guessing gets on one dataset, and how one guesses."""
+    """What guessing gets on one dataset, and how the guess is made."""
 
     metric: str
     data: str
@@ -112,7 +112,7 @@ class Baseline(Part):
 
 
 class Paper(Part):
-    """A published number and where it stands."""
+    """A published number and its source."""
 
     metric: str
     data: str
@@ -202,7 +202,7 @@ class Week(Unit):
 
 
 class Elective(Unit):
-    """A subject beside the weeks, in electives/<package>/."""
+    """A subject outside the weeks, in electives/<package>/."""
 
     @property
     def path(self) -> str:

@@ -144,14 +144,14 @@ def _check(weeks: Sequence[Week], electives: Sequence[Elective]) -> None:
     """What must hold between the units. Raises ValueError."""
     for position, week in enumerate(weeks, start=1):
         if (week.number, week.month) != (position, (position - 1) // 4 + 1):
-            raise ValueError(f"week {week.number} ({week.package}) stands in the wrong place")
+            raise ValueError(f"week {week.number} ({week.package}) is in the wrong place")
     earlier: set[str] = set()
     for unit in (*weeks, *electives):
         name = unit.package
         if name in earlier:
             raise ValueError(f"{name} is listed twice")
         if missing := set(unit.prerequisites) - earlier:
-            raise ValueError(f"{name}: prerequisite '{min(missing)}' is no earlier week")
+            raise ValueError(f"{name}: prerequisite '{min(missing)}' is not an earlier week")
         if not unit.metrics:
             raise ValueError(f"{name}: no metric")
         known = [metric.name for metric in unit.metrics]

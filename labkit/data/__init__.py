@@ -1,8 +1,8 @@
 """Datasets by name, with provenance: `load("mnist")` is MNIST or an error, never something else.
 
-A dataset is looked for in $LAB_DATA and data/, then downloaded with checksums, and else a clear
-error says what to type. `fallback` lets a run go on with another set, loudly, and the record says
-so.
+A dataset is looked for in $LAB_DATA and data/, then downloaded with checksums. If that fails, an
+error says what to type. `fallback` names a set that a run uses instead, with a warning and a note
+in the record.
 """
 
 from labkit.data.batches import batch_indices, check_batch_size, check_share, epoch_order

@@ -22,7 +22,7 @@ def epoch_order(n: int, epoch: int, seed: int) -> np.ndarray:
 def batch_indices(n: int, batch_size: int, step: int, seed: int) -> np.ndarray:
     """Indices of batch number `step`, int64 (batch_size,): shuffled epochs without replacement.
 
-    The last n % batch_size examples of an epoch's order are left out, other ones every epoch.
+    The last n % batch_size examples of an epoch's order are left out, different ones every epoch.
     Raises UsageError as `check_batch_size` does.
     """
     check_batch_size(n, batch_size)
@@ -33,7 +33,7 @@ def batch_indices(n: int, batch_size: int, step: int, seed: int) -> np.ndarray:
 
 def check_batch_size(n: int, batch_size: int, name: str = "batch_size") -> None:
     """To be called before the first step. Raises UsageError, which names the setting, when a batch
-    is empty or has more than the n training examples that there are.
+    is empty or larger than the n training examples.
     """
     if not 0 < batch_size <= n:
         raise UsageError(
@@ -44,7 +44,7 @@ def check_batch_size(n: int, batch_size: int, name: str = "batch_size") -> None:
 
 def check_share(n: int, share: float, name: str = "validation") -> None:
     """To be called before n training examples are divided. Raises UsageError, which names the
-    setting, when round(share * n) leaves none on either side.
+    setting, when round(share * n) leaves one side empty.
     """
     if not 0 < round(share * n) < n:
         raise UsageError(

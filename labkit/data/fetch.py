@@ -42,7 +42,7 @@ def reachable(url: str, seconds: float = NETWORK_SECONDS) -> bool:
             urllib.request.urlopen(request, timeout=seconds).close()
             answered.set()
         except urllib.error.HTTPError:
-            answered.set()  # It answered; that is all that was asked.
+            answered.set()  # It answered, which is enough.
         except OSError:
             pass
         finally:
@@ -59,7 +59,7 @@ def obtain(folder: Path, url: str, what: str, fetch: Callable[[Path], None]) -> 
     not at all.
 
     Raises DataError when `url` does not answer or the download fails. A second process that wants
-    the same folder waits for the first and takes what it brought.
+    the same folder waits for the first and uses its result.
     """
     import shutil
     import tempfile
@@ -87,14 +87,14 @@ def obtain(folder: Path, url: str, what: str, fetch: Callable[[Path], None]) -> 
             finally:
                 socket.setdefaulttimeout(stall)
                 shutil.rmtree(partial, ignore_errors=True)
-    except Exception as error:  # whatever the libraries that fetch raise, and they raise much
+    except Exception as error:  # the libraries that fetch raise many types
         raise DataError(
             f"the download of {what} failed: {type(error).__name__}: {error}"
         ) from error
 
 
 def download(url: str, path: Path, sha256: str) -> None:
-    """Fetch one file. Raises OSError when it does not come, or is not the one that was meant."""
+    """Fetch one file. Raises OSError when that fails or the SHA-256 differs."""
     with urllib.request.urlopen(url) as response, path.open("wb") as file:
         while block := response.read(1 << 20):
             file.write(block)

@@ -14,7 +14,7 @@ FIX = "replace or remove it"
 
 
 def unzip(path: Path) -> bytes:
-    """What a gzip file holds. Raises DataError when it is cut, damaged or not one."""
+    """What a gzip file holds. Raises DataError when it is cut, damaged or not gzip."""
     try:
         return gzip.decompress(path.read_bytes())
     except (OSError, EOFError, zlib.error) as error:
@@ -36,7 +36,7 @@ def instruction_rows(raw: bytes, path: Path) -> list[Instruction]:
     """The rows of a JSON list of objects with the texts `instruction`, `input` and `output`, each
     without the white space around it; `raw` is the content of `path`.
 
-    Raises DataError that names the first row which is anything else.
+    Raises DataError that names the first invalid row.
     """
     try:
         rows = json.loads(decode(raw, path))
@@ -60,14 +60,14 @@ def _instruction(row: object, where: str) -> Instruction:
             text.encode()
         except UnicodeEncodeError as error:
             raise DataError(
-                f"{where}: '{key}' holds half a character ({text[error.start]!a}): {FIX}"
+                f"{where}: '{key}' holds an unpaired surrogate ({text[error.start]!a}): {FIX}"
             ) from error
         texts.append(text.strip())
     return Instruction(*texts)
 
 
 def _kind(value: object) -> str:
-    """A JSON value in a word, by way of what it is."""
+    """The kind of a JSON value, in words."""
     names = {dict: "an object", list: "a list", str: "a text", bool: "true or false"}
     if value is None:
         return "null"

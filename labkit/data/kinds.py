@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class DataError(UsageError):
-    """A dataset is damaged, or neither here nor to be downloaded; the message says what to do."""
+    """A dataset is damaged, or neither here nor downloadable; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -78,14 +78,14 @@ class Dataset:
 
 @dataclass(frozen=True)
 class ImageData(Dataset):
-    """Labelled images, shuffled neither here nor on disk: draw batches with `batch_indices`."""
+    """Labelled images, not shuffled: draw batches with `batch_indices`."""
 
     train: Split
     test: Split
     classes: tuple[str, ...]
 
     def check(self) -> None:
-        """Raises DataError unless images and labels are as many, and labels name classes."""
+        """Raises DataError unless each image has one label, which names a class."""
         self._refuse_empty("train", "test")
         for name, split in (("train", self.train), ("test", self.test)):
             x, y = split.x, split.y
@@ -136,7 +136,7 @@ class TextData(Dataset):
     test: str
 
     def check(self) -> None:
-        """Raises DataError for a split without text, and for half a character."""
+        """Raises DataError for a split without text, and for an unpaired surrogate."""
         self._refuse_empty("train", "valid")
         for name in ("train", "valid", "test"):
             try:
@@ -144,7 +144,7 @@ class TextData(Dataset):
             except UnicodeEncodeError as error:
                 line = error.object.count("\n", 0, error.start) + 1
                 self._refuse_unless(
-                    False, f"line {line} of its {name} split holds half a character"
+                    False, f"line {line} of its {name} split holds an unpaired surrogate"
                 )
 
     def sizes(self) -> dict[str, int]:
@@ -168,7 +168,7 @@ class TableData(Dataset):
     target: str
 
     def check(self) -> None:
-        """Raises DataError unless rows and targets are as many, and all of it is numbers."""
+        """Raises DataError unless each row has one target and every value is a number."""
         self._refuse_empty("train", "test")
         for name, x, y in (
             ("train", self.x_train, self.y_train), ("test", self.x_test, self.y_test),
@@ -180,7 +180,7 @@ class TableData(Dataset):
             )
             broken = np.flatnonzero(~(np.isfinite(x).all(axis=1) & np.isfinite(y)))
             self._refuse_unless(
-                not len(broken), f"{name} row {broken[:1].tolist()} has a value that is no number"
+                not len(broken), f"{name} row {broken[:1].tolist()} has values that are not numbers"
             )
 
     def sizes(self) -> dict[str, int]:

@@ -26,12 +26,12 @@ from labkit.text import closest
 
 @dataclass(frozen=True)
 class Entry:
-    """One dataset: how it is read from a folder, and where it can be had."""
+    """One dataset: how it is read from a folder, and where it comes from."""
 
     read: Callable[[Path], Dataset | None]
     """From a data folder such as $LAB_DATA; None when it is not there."""
     url: str
-    """Asked first, to see whether the network is there."""
+    """Requested first, to see whether the network is there."""
     fetch: Callable[[Path], None]
     """Downloads, with checksums, into a folder that `read` then understands."""
     folder: str
@@ -90,7 +90,7 @@ def names(kind: type[Dataset] = Dataset) -> list[str]:
 
 
 def available() -> dict[str, str | None]:
-    """For each name: `embedded`, where a copy that can be read lies, or None without one."""
+    """For each name: `embedded`, the place of a readable copy, or None without one."""
     found: dict[str, str | None] = dict.fromkeys(EMBEDDED, "embedded")
     for name in REAL:
         try:
@@ -102,7 +102,7 @@ def available() -> dict[str, str | None]:
 
 
 def damaged() -> dict[str, str]:
-    """What is wrong with each copy on this machine that is there and cannot be read, by name."""
+    """What is wrong with each copy on this machine that cannot be read, by name."""
     found = {}
     for name in REAL:
         try:
@@ -121,11 +121,11 @@ def here(name: str) -> bool:
 
 
 def load(name: str, fallback: str | None = None, kind: type[Dataset] = Dataset) -> Dataset:
-    """The dataset `name`; when it cannot be had and a fallback is named, that one, with a loud
+    """The dataset `name`; when it is not available and a fallback is named, that one, with a
     warning.
 
-    Raises UsageError for an unknown name or one of another kind, DataError when neither is to be
-    had.
+    Raises UsageError for an unknown name or one of another kind, DataError when neither is
+    available.
     """
     known = names(kind)
     for word in (name, fallback):
@@ -146,8 +146,7 @@ def load(name: str, fallback: str | None = None, kind: type[Dataset] = Dataset) 
             embedded = ", ".join(word for word in known if word in EMBEDDED)
             raise DataError(f"{error}, or type data=<one of {embedded}>.") from error
         warn(
-            f"{error}\n         Going on with '{fallback}' instead: "
-            f"the numbers are not those of '{name}'."
+            f"{error}\n         Using '{fallback}' instead: the numbers are not those of '{name}'."
         )
         return _load(fallback)
 
@@ -185,8 +184,8 @@ def _local(name: str) -> Dataset | None:
 
 
 def _read(name: str, folder: Path) -> Dataset | None:
-    """The set from that folder, checked; None when it is not there. Raises DataError whatever is
-    wrong with its files, so that a fallback can take over.
+    """The set from that folder, checked; None when it is not there. Raises DataError for any
+    fault of its files, so that a fallback can be used.
     """
     try:
         found = REAL[name].read(folder)

@@ -1,17 +1,17 @@
 """Grades a learner's files: `lab exercise check`.
 
-Each exercise is graded for itself. Some rest on others of their week (`extend` calls `append`), and
-a learner may begin anywhere, so:
+Each exercise is graded on its own. Some call others of their week (`extend` calls `append`), and a
+learner may begin with any of them, so:
 
 1. What is still blank is filled in from the lab's solution while another exercise is graded
    (labkit.exercises.fill). A right answer passes although nothing else is written yet.
 2. An exercise that fails beside the learner's own other answers is graded once more with all
-   others from the solution. When it passes then, it is right and the fault is in another: the
-   verdict is "passed", and a note tells what fails and where to look. When it fails again, that
-   second grade is told, since no other answer of the learner can have caused it.
+   others from the solution. If it passes then, it is right and the fault is in another one: the
+   verdict is "passed", and a note says what fails and where to look. If it fails again, that
+   second grade is shown, since no other answer of the learner can have caused it.
 
-The alternative, tests that lean on no other exercise, would forbid weeks to build a function from
-the ones before it, or make their tests copy the solution.
+The alternative is tests that use no other exercise. Then weeks could not build a function from the
+ones before it, or their tests would have to copy the solution.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def check(
         raise UsageError(f"there is no {show(own, root)} yet; type\n    lab exercise start {week}")
     if error := _unreadable(own):
         file, line, message = error
-        print(f"{show(file, root)}:{line}: {message}. Nothing was graded: mend this line first.")
+        print(f"{show(file, root)}:{line}: {message}. Nothing was graded: fix this line first.")
         return 1
     tests = graders_of(week, root)
     state = {
@@ -123,7 +123,7 @@ def _count(grade: Grade) -> str:
 
 
 def _notes(grade: Grade) -> list[str]:
-    """What went wrong, each fault once and not once per parameter; empty for a pass."""
+    """What went wrong, one entry per fault, not per parameter; empty for a pass."""
     seen: dict[tuple[str, ...], list[Outcome]] = {}
     for o in grade.having("failed", "error"):
         case = (o.test.partition("[")[0], o.error, o.where)  # one test, with other parameters
@@ -146,7 +146,7 @@ def _notes(grade: Grade) -> list[str]:
 
 
 def _unreadable(folder: Path) -> tuple[Path, int, str] | None:
-    """The first file that is no UTF-8 or no Python: file, line and what is wrong."""
+    """The first file that is not UTF-8 or not Python: file, line and what is wrong."""
     for file in python_files(folder):
         data = file.read_bytes()
         try:

@@ -52,14 +52,14 @@ def diff(
         colour = COLOURS.get(line[:1]) if sys.stdout.isatty() else None
         print(f"\033[{colour}m{line}\033[0m" if colour else line)
     if not lines:
-        print("Yours is the lab's solution, line for line.")
+        print("Your function equals the lab's solution, line for line.")
     return 0
 
 
 def _lines(file: Path, function: str) -> list[str]:
     """The function's own lines without its docstring, moved to the left margin.
 
-    Raises UsageError when the file is no Python or has no such function.
+    Raises UsageError when the file is not Python or has no such function.
     """
     try:
         text = surgery.read(file)

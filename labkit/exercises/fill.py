@@ -1,6 +1,6 @@
 """Imports a copy of a week with some functions' bodies taken from the lab's solution.
 
-An exercise may rest on another of its week. So that each can be graded alone, the others are filled
+An exercise may call another of its week. So that each can be graded alone, the others are filled
 in from the solution while it is graded: in the syntax tree and not in the file, so that every line
 of the learner's own file keeps its number, and tracebacks show it.
 """
@@ -22,7 +22,7 @@ from labkit import surgery
 def filled(source: str, solution: str, names: Sequence[str]) -> ast.Module:
     """The tree of `source` with arguments and bodies of the functions `names` as in `solution`.
 
-    What stands in neither file is left out.
+    A name that is missing in one of the files is ignored.
     """
     tree, right = ast.parse(source.removeprefix("\ufeff")), surgery.functions(solution)
     own = surgery.functions(tree)
@@ -83,7 +83,7 @@ def install(week: str, package: Path, solution: Path, solved: dict[str, list[str
 
 
 def load(week: str, package: Path, finder: Finder) -> None:
-    """Import the copy under test as the week's package, wherever it lies."""
+    """Import the copy under test as the week's package, from any folder."""
     assert week not in sys.modules, f"{week} was already imported"
     init = package / "__init__.py"
     spec = spec_from_file_location(week, init, submodule_search_locations=[str(package)])

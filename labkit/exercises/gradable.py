@@ -67,7 +67,7 @@ def preload_of(week: str, root: Path) -> list[str]:
 
 
 def progress(total: int) -> Callable[[int], None]:
-    """Counts finished jobs on a terminal; says nothing elsewhere."""
+    """Counts finished jobs on a terminal; prints nothing elsewhere."""
 
     def done(count: int) -> None:
         if sys.stderr.isatty():

@@ -1,7 +1,7 @@
 """Grades kept from one run of `verify` or `mutants` to the next, in .cache/ (git ignores it).
 
-The tests of an exercise are deterministic, so a grade holds as long as nothing that it rests on has
-changed: the copy under test, the tests that carry the exercise's mark and what they import, the
+The tests of an exercise are deterministic, so a grade is valid until something it depends on
+changes: the copy under test, the tests that carry the exercise's mark and what they import, the
 week, the weeks and the parts of labkit that these import, Python, the libraries' versions, and the
 processor's kernels. All of that is in the key. A job that was ended by the time limit is never
 kept: the machine may have been busy.
@@ -30,7 +30,7 @@ from labkit.exercises.listing import python_files
 from labkit.paths import week_folder
 
 DAYS = 30
-"""Grades that nobody asked for in so many days are dropped."""
+"""Grades that were not used for so many days are dropped."""
 
 KERNELS = ("OPENBLAS_CORETYPE", "ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "LAB_DATA")
 """Variables that change what is computed, or with what."""
@@ -39,7 +39,7 @@ Entries = dict[str, tuple[int, Grade]]
 """Day of last use and grade, by key."""
 
 LEFT_OUT = {"bugs.yaml", "equivalent.yaml", "hints.yaml"}
-"""What the first two plant is in each job's own edits; hints grade nothing."""
+"""Not part of the key: a job's own edits contain its bug or mutant; grades do not use hints."""
 
 
 def grade_cached(
@@ -50,7 +50,7 @@ def grade_cached(
 ) -> tuple[list[Grade], int]:
     """Grades of all jobs, and how many came from the cache (none when `fresh`).
 
-    All jobs are of one root, and a job that is the `after` of another stands before it.
+    All jobs are of one root, and a job that is the `after` of another comes before it.
     """
     if not jobs:
         return [], 0
@@ -100,7 +100,7 @@ def _machine() -> str:
 
 
 def _processor() -> str:
-    """What instructions there are, where the system says so."""
+    """The processor's instructions, where the system lists them."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     flags = [line for line in lines if line.startswith(("flags", "Features"))]
@@ -135,12 +135,12 @@ class _Repository:
         return f"{os.path.relpath(file, self.root)} {hashlib.sha256(file.read_bytes()).hexdigest()}"
 
     def _imported(self, file: Path) -> list[Path]:
-        """Files of the repository that a file imports: of labkit and tests its modules, of weeks
-        all. (The faces of weeks are lazy, so which of its modules a week loads cannot be seen.)
+        """Files of the repository that a file imports: single modules of labkit and tests, all
+        files of a week (its imports are lazy, so the modules that it loads cannot be seen).
         """
         found: list[Path] = []
         tree = ast.parse(surgery.read(file))
-        late = not file.is_relative_to(self.root / "labkit")  # what labkit imports late is apart
+        late = not file.is_relative_to(self.root / "labkit")  # not labkit's imports in functions
         for node in ast.walk(tree) if late else tree.body:
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]

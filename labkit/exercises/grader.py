@@ -6,10 +6,10 @@ cores, so that a job costs what its tests cost. Where fork is missing (Windows) 
 afresh.
 
 The verdict reaches this process through two pipes: from the job to the server, and from there to
-here. The tested code runs inside pytest, in the job's process, so it could in the end do anything
-that pytest can; this is no sandbox. What holds: it finds no file to write a verdict into, what it
-prints or leaves on disk is never read as one, a message counts only with a number drawn for that
-job, and a session that ends before every collected test had its turn is no pass.
+here. The tested code runs inside pytest, in the job's process, so it could do anything that pytest
+can; this is not a sandbox. What is guaranteed: there is no file to write a verdict into; what the
+code prints or writes to disk is never read as one; a message counts only with a random number drawn
+for that job; and a session that ends before every collected test has run is not a pass.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Job:
     first: bool = False
     """End at the first test that fails."""
     after: int | None = None
-    """Number of an earlier job in the same call: up to TIMES what that one takes is allowed."""
+    """Number of an earlier job in the same call: this one may take up to TIMES as long."""
     retry_of: int | None = None
     """Number of an earlier job in the same call: run only where that one does not pass."""
 
@@ -61,7 +61,7 @@ class Outcome:
 
 @dataclass
 class Grade:
-    """What a job saw. `problem` says why it is no grade: tests could not be loaded, or crashed."""
+    """What a job saw. `problem`: why there is no grade (tests could not be loaded, or crashed)."""
 
     outcomes: list[Outcome] = field(default_factory=list)
     problem: str = ""

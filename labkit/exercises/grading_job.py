@@ -34,7 +34,7 @@ LEAVES = {
 
 
 def work(folder: Path, number: int, job: Job, pipe: Any, token: str) -> None:
-    """Everything printed goes to the job's log; what happened goes through the pipe."""
+    """Everything printed goes to the job's log; results go through the pipe."""
     begun = time.monotonic()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if hasattr(os, "setsid"):
@@ -94,7 +94,7 @@ def _pytest(job: Job, emit: Emit) -> None:
 
 
 def _watch(package: Path, solution: Path, root: Path, emit: Emit) -> None:
-    """Tell when code of the copy under test opens one of the solution's files."""
+    """Report when code of the copy under test opens one of the solution's files."""
     inside, lab = f"{package}{os.sep}", f"{solution}{os.sep}"
     compiled = f"{sys.pycache_prefix}{lab}"  # what an earlier job has compiled
     told = set[str]()
@@ -164,7 +164,7 @@ class _Plugin:
             return
         message = _one_line(call.excinfo.exconly().removeprefix("AssertionError:"))
         if kind in LEAVES and mine:
-            message = f"your code leaves the test by {LEAVES[kind]}, which is no answer"
+            message = f"your code leaves the test by {LEAVES[kind]}, which is not an answer"
         self.emit(
             test=test,
             result="failed" if call.when == "call" else "error",
@@ -179,7 +179,7 @@ class _Plugin:
         if entries:
             where = self._show(Path(entries[-1].path).resolve(), entries[-1].lineno + 1)
             how = LEAVES[excinfo.typename]
-            self.emit(problem=f"{where} leaves the test by {how}, which is no answer")
+            self.emit(problem=f"{where} leaves the test by {how}, which is not an answer")
 
     def _mine(self, entry: Any) -> bool:
         """Whether this line of a traceback is in the copy under test, and not filled in there."""

@@ -4,7 +4,7 @@
 
 FOLDER holds plan.json; for each job a line of JSON comes.
 
-It outlives every job and whatever a job started: on Linux processes that left their job's group
+It runs longer than every job and what a job started: on Linux processes that left their job's group
 (`setsid`, daemons) come to this one as their parent dies, and are ended with the job.
 """
 
@@ -29,7 +29,7 @@ from typing import Any
 from labkit.exercises.grader import Job, read_grade
 
 TIMES = 5.0
-"""A job that comes after another may take so many times as long as that one."""
+"""A job that comes after another may take this many times as long."""
 
 UNKNOWN = 600.0
 """Seconds that a job may take while that other one still runs."""
@@ -125,7 +125,7 @@ def _tell(number: int, events: list[dict[str, Any]], log: str) -> None:
 
 def _preload(statements: list[str], folder: Path) -> None:
     for statement in ["import pytest", *statements]:
-        with contextlib.suppress(Exception):  # if it matters, the tests will say so
+        with contextlib.suppress(Exception):  # if it matters, the tests will show it
             exec(statement, {})
     import pytest
 
@@ -133,7 +133,7 @@ def _preload(statements: list[str], folder: Path) -> None:
     empty.mkdir()
     with contextlib.redirect_stdout(io.StringIO()):
         pytest.main(["-q", "-p", "no:cacheprovider", f"--rootdir={empty}", str(empty)])
-    gc.freeze()  # the forks' collectors leave alone what they all share
+    gc.freeze()  # the forks' garbage collectors ignore what they all share
 
 
 def _start(context: Any, folder: Path, number: int, job: Job) -> _Running:
@@ -170,7 +170,7 @@ def _adopt() -> None:
 
 
 def _children() -> Iterator[int]:
-    """Ids of this process's children; none where /proc does not tell."""
+    """Ids of this process's children; none without /proc."""
     for file in Path("/proc/self/task").glob("*/children"):
         with contextlib.suppress(OSError):
             yield from map(int, file.read_text().split())

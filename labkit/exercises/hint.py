@@ -1,6 +1,6 @@
-"""`lab exercise hint`: one hint more at each call, from the general to the concrete.
+"""`lab exercise hint`: each call shows one more hint, from the general to the concrete.
 
-A week's hints stand beside its solution, in <week>/hints.yaml: one to three for each exercise. How
+A week's hints are beside its solution, in <week>/hints.yaml: one to three for each exercise. How
 many a learner has seen is remembered in the workspace.
 """
 
@@ -47,7 +47,7 @@ def hint(
     (e,) = choose(exercises, only)
     found = hints.get(e.name, [])
     if not found:
-        raise UsageError(f"{e.name} has no hints; its docstring says all: {show(e.file, root)}")
+        raise UsageError(f"{e.name} has no hints; read its docstring: {show(e.file, root)}")
     key = f"{week}:{e.name}"
     count = len(found) if every else min(seen.get(key, 0) + 1, len(found))
     print(f"{e.name} ({show(e.file, root)}:{e.line})")
@@ -86,4 +86,4 @@ def _seen(memory: Path) -> dict[str, int]:
 
 
 def _then(week: str, name: str) -> str:
-    return f"to see the solution all the same: lab exercise diff {week} {name} --give-up"
+    return f"to see the solution anyway: lab exercise diff {week} {name} --give-up"

@@ -61,7 +61,7 @@ def exercises_of(week: str, root: Path) -> list[Exercise]:
 
 
 def choose(exercises: list[Exercise], only: str | None) -> list[Exercise]:
-    """The exercise called `only`: its full name, or the end of it where one alone ends so."""
+    """The exercise called `only`: its full name, or an ending that only one name has."""
     chosen = [e for e in exercises if only in (None, e.name)]
     chosen = chosen or [e for e in exercises if e.name.endswith(f".{only}")]
     if not chosen or (only is not None and len(chosen) > 1):

@@ -9,7 +9,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def exercise(minutes: int) -> Callable[[F], F]:
-    """Mark a function as an exercise of about so many minutes. It is returned itself, unwrapped."""
+    """Mark a function as an exercise of about this many minutes; it is returned unchanged."""
     if not isinstance(minutes, int):
         raise TypeError("write @exercise(minutes=15): an exercise states its minutes")
 

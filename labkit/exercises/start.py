@@ -28,7 +28,7 @@ def start(
     if own.exists() and not force:
         raise UsageError(
             f"{show(own, root)} is already there, and it is yours: nothing was changed.\n"
-            f"To begin anew, type\n    lab exercise start {week} --force\n"
+            f"To start again, type\n    lab exercise start {week} --force\n"
             "which moves your files aside (it deletes nothing) before it makes new ones."
         )
     own.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Grades the graders: `lab exercise verify` proves that the tests of each exercise grade.
+"""Checks the tests: `lab exercise verify` shows that the tests of each exercise grade.
 
 For every exercise the solution passes, also when it is all that a learner has written (every other
 exercise of the week still blank), the blank fails, every bug planted in tests/<week>/bugs.yaml
@@ -31,10 +31,10 @@ VERIFY_SECONDS = 30.0
 """How long the tests of one exercise may take."""
 
 BUGS_PER_EXERCISE = 2
-"""An exercise with fewer planted bugs does not show that its tests grade."""
+"""An exercise needs at least this many planted bugs."""
 
 CANNOT_RUN = {"ImportError", "ModuleNotFoundError", "NameError", "SyntaxError", "UnboundLocalError"}
-"""Exceptions that say a planted bug does not run at all, rather than that a test caught it."""
+"""Exceptions that mean that a planted bug does not run at all, not that a test caught it."""
 
 ALONE = "solution among blanks"
 
@@ -74,7 +74,7 @@ class _Variant:
 
 
 def verify(week: str | None = None, *, fresh: bool = False, root: Path = ROOT) -> int:
-    """Prove that the tests grade, for one week or for all. Returns 0 when they do, else 1.
+    """Check that the tests grade, for one week or for all. Returns 0 when they do, else 1.
 
     Grades are kept from run to run (labkit.exercises.gradecache) unless `fresh`.
     Raises UsageError for an unknown week.
@@ -100,7 +100,7 @@ def verify(week: str | None = None, *, fresh: bool = False, root: Path = ROOT) -
             print(f"    FAULT {fault}")
     count = sum(map(len, faults.values()))
     verdict = f"{count} faults" if count else "the tests grade"
-    known = f" ({taken} of them known from before)" if taken else ""
+    known = f" ({taken} of them from the cache)" if taken else ""
     seconds = time.monotonic() - begun
     print(f"{len(variants)} copies graded in {seconds:.0f} s{known}: {verdict}")
     return 1 if count else 0
@@ -130,7 +130,7 @@ def _variants(week: str, root: Path, faults: dict[str, list[str]]) -> list[_Vari
     )
     names = {e.name for e in exercises}
     strays = [f"a test is marked for {name}" for name in sorted(tests.keys() - names)]
-    faults[week] = [f"{stray}, which is no exercise" for stray in strays]
+    faults[week] = [f"{stray}, which is not an exercise" for stray in strays]
     faults[week] += _experiments(week, root, planted, names)
     variants = []
     for e in exercises:
@@ -158,8 +158,8 @@ def _variants(week: str, root: Path, faults: dict[str, list[str]]) -> list[_Vari
 def _experiments(
     week: str, root: Path, planted: dict[str, list[Any]], exercises: set[str]
 ) -> list[str]:
-    """What is wrong with bugs of functions that are no exercise: those are for experiments, which
-    name them.
+    """What is wrong with bugs of functions that are not exercises: an experiment must name each of
+    them.
     """
     faults = []
     for function in sorted(planted.keys() - exercises):
@@ -176,7 +176,7 @@ def _experiments(
                 continue
             said = f"{function}: {name}"
             if said not in bugs.used_by_experiments(week, root):
-                faults.append(f"{said}: it is neither an exercise's nor an experiment's")
+                faults.append(f"{said}: it belongs to no exercise and no experiment")
     return faults
 
 

@@ -1,1 +1,1 @@
-"""What more than one week trains or measures with."""
+"""Training and measuring, shared by more than one week."""

@@ -11,8 +11,8 @@ from torch import nn
 
 @contextmanager
 def evaluating(*models: nn.Module) -> Iterator[None]:
-    """In here the models are in evaluation mode and no gradient is kept; afterwards each module is
-    in the mode that it had, also one of several parts that were in different modes.
+    """Context: the models are in evaluation mode, without gradients. Afterwards each module has the
+    mode that it had before, also where the parts of a model had different modes.
     """
     modes = [(module, module.training) for model in models for module in model.modules()]
     try:

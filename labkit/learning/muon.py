@@ -1,9 +1,10 @@
-"""Muon for all weeks: `torch.optim.Muon`, by the stack and in a type that the hardware has.
+"""Muon for all weeks: `torch.optim.Muon`, batched, and in a dtype that the hardware has.
 
-PyTorch's computes each matrix alone and always in bf16, which most processors only emulate: a
-hundred times slower there than fp32. Here matrices of equal shape go together, and the type is bf16
-where the device multiplies it in hardware. Settings and state are those of `torch.optim.Muon`;
-either loads what the other saved. Week 7 explains the method and passes its own `newton_schulz`.
+PyTorch's version computes each matrix separately and always in bf16, which most processors only
+emulate, a hundred times slower than fp32. Here matrices of equal shape are batched, and the dtype
+is bf16 only where the device multiplies it in hardware. Settings and state are those of
+`torch.optim.Muon`; either loads what the other saved. Week 7 explains the method and passes its own
+`newton_schulz`.
 
 Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/
 """
@@ -20,7 +21,7 @@ from torch.optim._muon import _adjust_lr
 from labkit.machine.device import has_native_bf16
 
 WIDE = 2
-"""From so many columns a row on, all repetitions together are cheaper on the side of the rows."""
+"""From this ratio of columns to rows on, all iterations are first combined into one factor."""
 
 
 class Muon(torch.optim.Muon):
@@ -38,10 +39,10 @@ class Muon(torch.optim.Muon):
         """
         Args:
             precision: fp32, or bf16 where the hardware has it (auto, bf16).
-            orthogonalize: (N, rows, columns), repetitions -> the same shape; None is `msign`.
+            orthogonalize: (N, rows, columns), iterations -> the same shape; None is `msign`.
             settings: of torch.optim.Muon: weight_decay, momentum, nesterov, adjust_lr_fn, ...
         Raises:
-            ValueError: a parameter is no matrix, or a setting is out of range.
+            ValueError: a parameter is not a matrix, or a setting is out of range.
         """
         super().__init__(params, lr, **settings)
         self.precision, self.orthogonalize = precision, orthogonalize
@@ -68,7 +69,7 @@ class Muon(torch.optim.Muon):
     def _update(
         self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], bufs: list[Tensor]
     ) -> None:
-        """B ← μ B + (1 - μ) G, then W ← (1 - η λ) W - η' msign(M), M ahead of B by Nesterov."""
+        """B ← μ B + (1 - μ) G, then W ← (1 - η λ) W - η' msign(M), M from B and G by Nesterov."""
         torch._foreach_lerp_(bufs, grads, 1 - group["momentum"])
         ahead = torch._foreach_lerp(grads, bufs, group["momentum"]) if group["nesterov"] else bufs
         dtype = self._dtype(params[0])
@@ -95,7 +96,7 @@ def msign(
 ) -> Tensor:
     """U S' Vᵀ for each U S Vᵀ of (N, rows, columns), with all of S' near 1; in the same dtype.
 
-    One repetition is X ← (a + b A + c A²) X with A = X Xᵀ. These factors commute, so for a wide X
+    One iteration is X ← (a + b A + c A²) X with A = X Xᵀ. These factors commute, so for a wide X
     in fp32 they are first multiplied with each other, rows by rows, and with X once, at the end.
     bf16 has too few digits for that.
     """
@@ -113,7 +114,7 @@ def msign(
 
 
 def _product(gram: Tensor, steps: int, coefficients: tuple[float, float, float]) -> Tensor:
-    """What all repetitions together multiply X by, from A = X Xᵀ, (N, rows, rows)."""
+    """The product of the factors of all iterations, from A = X Xᵀ, (N, rows, rows)."""
     a, b, c = coefficients
     product = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device).expand_as(gram)
     for step in range(steps):

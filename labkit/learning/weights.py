@@ -1,8 +1,8 @@
-"""Folders of weights that someone else wrote: what is wrong with one is said with its name.
+"""Folders of weights from elsewhere: errors name the folder and its fault.
 
 Libraries raise many types for a damaged folder (OSError, ValueError, KeyError, SafetensorError,
-UnpicklingError ...), and for some faults nothing: transformers fills weights that a file lacks with
-random numbers and passes over those that it does not know.
+UnpicklingError ...), and for some faults raise nothing: transformers fills missing weights with
+random numbers and ignores unknown ones.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from labkit.text import short
 
 @contextmanager
 def opening(folder: Path | str, what: str, fix: str) -> Iterator[None]:
-    """In here a model is opened. Any exception but UsageError becomes one that names the folder.
+    """Context to open a model in: other exceptions become a UsageError that names the folder.
 
     Args:
-        what: is to be in the folder, e.g. `a classifier`.
+        what: the expected content of the folder, e.g. `classifier`.
         fix: what to type or do, a sentence without its full stop.
     """
     try:
@@ -37,11 +37,11 @@ def opening(folder: Path | str, what: str, fix: str) -> Iterator[None]:
 
 def check_loaded(info: Mapping[str, Any], folder: Path | str) -> None:
     """Raises UsageError when from_pretrained(..., output_loading_info=True) says in `info` that
-    the weights in `folder` are not just those of the model.
+    the weights in `folder` are not exactly those of the model.
     """
     for key, said in (
         ("missing_keys", "lack"),
-        ("unexpected_keys", "have besides those of the model"),
+        ("unexpected_keys", "have, in addition to those of the model,"),
         ("mismatched_keys", "have in another shape"),
     ):
         if found := sorted(map(str, info.get(key) or ())):
@@ -56,4 +56,6 @@ def check_finite(model: Any, folder: Path | str) -> None:
     """Raises UsageError when a weight of the torch module is not a finite number."""
     for name, value in model.state_dict().items():
         if value.is_floating_point() and not value.isfinite().all():
-            raise UsageError(f"the weights in {folder} are damaged: {name} has values not finite")
+            raise UsageError(
+                f"the weights in {folder} are damaged: {name} has values that are not finite"
+            )

@@ -78,7 +78,7 @@ def describe(device_type: str) -> dict[str, Any]:
     """The machine in the words of a record.
 
     `instructions` (see processor.py), `cores` (those this process may run on), `threads` (that
-    a matrix product uses) and `ghz` tell how fast a processor is; its name does not. Where the
+    a matrix product uses) and `ghz` show how fast a processor is; its name does not. Where the
     libraries are held back to an older instruction set, `held_back` is the processor's own.
     """
     about: dict[str, Any] = {

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 def process_memory_mb(which: str = "VmHWM") -> float:
     """Memory of this process in MB (10^6 bytes): VmRSS, now, or VmHWM, at its peak.
 
-    Linux's ru_maxrss would not do: a process inherits it from the one that started it. Where there
-    is no /proc the peak is all there is; NaN on Windows.
+    Linux's ru_maxrss cannot be used: a process inherits it from the one that started it. Without
+    /proc only the peak is known; NaN on Windows.
     """
     status = Path("/proc/self/status")
     if status.is_file():

@@ -8,7 +8,7 @@ and one with AVX512-bf16. In increasing order:
 
 The environment variables that hold libraries back to an older instruction set count as well:
 ONEDNN_MAX_CPU_ISA (matrix products and convolutions of PyTorch) and ATEN_CPU_CAPABILITY (the rest
-of it). With both one can try another processor here; `make test-avx2` does.
+of it). With both you can try an older processor here; `make test-avx2` does.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _aten_limit(environment: Mapping[str, str]) -> str | None:
 
 @cache
 def _features() -> frozenset[str]:
-    """Names of what the processor can do, from whatever here tells them."""
+    """Names of what the processor can do, from the sources that this system has."""
     for line in _cpuinfo().splitlines():
         key, _, value = line.partition(":")
         if key.strip() in ("flags", "Features"):
@@ -127,7 +127,7 @@ def physical_cores(system: Path = Path("/sys/devices/system/cpu")) -> int:
 
 
 def gigahertz(system: Path = Path("/sys/devices/system/cpu")) -> float | None:
-    """The processor's highest frequency, or the one it runs at where only that is told, in GHz."""
+    """The processor's highest frequency, or its current one where only that is known, in GHz."""
     try:
         kilohertz = float((system / "cpu0" / "cpufreq" / "cpuinfo_max_freq").read_text())
         return round(kilohertz / 1e6, 1)

@@ -22,11 +22,11 @@ def world_size() -> int:
 
 
 def _number(name: str, default: int) -> int:
-    """What torchrun tells in the environment. Raises UsageError when it is no whole number."""
+    """What torchrun sets in the environment. Raises UsageError when it is not a whole number."""
     text = os.environ.get(name) or str(default)
     if not text.isdecimal():
         raise UsageError(
-            f"{name}={text} is no whole number; torchrun sets it, or type: unset {name}"
+            f"{name}={text} is not a whole number; torchrun sets it, or type: unset {name}"
         )
     return int(text)
 
@@ -34,7 +34,7 @@ def _number(name: str, default: int) -> int:
 def broadcast(value: Any) -> Any:
     """`value` of rank 0, on every rank; the process group is started when it has to be.
 
-    Ranks that each made up their own run folder would write a run each.
+    Otherwise each rank would write into a run folder of its own.
     """
     if world_size() == 1:
         return value

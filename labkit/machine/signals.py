@@ -1,4 +1,4 @@
-"""Being told to stop: which signals say so, and how they reach the process that is to save."""
+"""The signals that stop a run, and how they reach the process that saves."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def stop_signals() -> list[int]:
 
 @contextmanager
 def handled(handlers: dict[int, Any]) -> Iterator[None]:
-    """Signal handlers for a while."""
+    """Context with these signal handlers."""
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
@@ -35,7 +35,7 @@ def handled(handlers: dict[int, Any]) -> Iterator[None]:
 
 @contextmanager
 def terminate_like_interrupt() -> Iterator[None]:
-    """In here SIGTERM ends a process as Ctrl-C does."""
+    """Context in which SIGTERM ends the process as Ctrl-C does."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -45,8 +45,8 @@ def terminate_like_interrupt() -> Iterator[None]:
 
 
 def finish(command: Sequence[str]) -> int:
-    """Run a command in the clone to its end and return its exit code; signals that would stop this
-    process are passed on to it, so that it can save, and its end is waited for.
+    """Run a command in the clone, wait for its end and return its exit code. Signals that would
+    stop this process are passed on to it, so that it can save.
     """
     process = subprocess.Popen(command, cwd=paths.ROOT)
 

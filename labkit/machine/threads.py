@@ -1,13 +1,13 @@
 """How many threads compute, and how they wait: chosen before a numeric library is loaded.
 
-OpenMP's threads wait for each other by spinning, as the libraries ship it. Beside one other busy
-process the spinning takes the very core that the awaited thread needs, and a run becomes several
-times slower. With the passive policy waiting threads sleep; a short spin before, about as long as
-waking a thread takes, costs nothing then and helps small matrices. `benchmarks/busy.py` measures
-all three, quiet and busy.
+OpenMP's threads wait for each other by spinning, as the libraries ship it. With one other busy
+process the spinning takes the core that the awaited thread needs, and a run becomes several times
+slower. With the passive policy waiting threads sleep; a short spin before, about as long as waking
+a thread takes, costs nothing then and helps small matrices. `benchmarks/busy.py` measures all
+three, quiet and busy.
 
-libgomp reads its variables when it is loaded, so `choose` comes before torch is imported. What a
-person has set stays.
+libgomp reads its variables when it is loaded, so `choose` comes before torch is imported. What is
+already set is kept.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ OWN = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
 def choose(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Short spins before sleep, and a thread for each physical core; what is set already stays.
+    """Short spins before sleep, and a thread for each physical core; what is already set is kept.
 
     Two threads on one core share its arithmetic: they only wait for each other.
     """

@@ -1,4 +1,4 @@
-"""The probe in a process of its own, with smaller batches where the full one is too much."""
+"""The probe in a process of its own, with smaller batches where the full one is too large."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from labkit.plan.measured import Measured
 from labkit.show import console
 
 START_SECONDS = 180.0
-"""What loading the data and a step that cannot be given up may take beyond the probing."""
+"""Seconds beyond the probing: for loading data, and for a step that cannot be interrupted."""
 
 SHRINK = 16
-"""A batch too large to probe here is made smaller by this factor, again and again."""
+"""A batch too large to probe here is made smaller by this factor, repeatedly."""
 
 
 def measure(week: str, overrides: Sequence[str]) -> Measured:
-    """Probe in a process of its own; with smaller batches where the full one is too much for here.
+    """Probe in a process of its own; with smaller batches where the full one is too large.
 
     Raises UsageError for what the week itself refuses, and RunFailed when nothing could be probed.
     """
@@ -42,7 +42,7 @@ def measure(week: str, overrides: Sequence[str]) -> Measured:
         if not isinstance(batch, int) or batch <= 1 or not _too_much(code, errors):
             raise RunFailed(errors or "not one step could be finished while probing")
         asked = [*words, f"batch_size={max(1, batch // SHRINK)}"]
-        console.say(f"a batch of {batch} is too much to probe here; trying {asked[-1]}")
+        console.say(f"a batch of {batch} is too large to probe here; trying {asked[-1]}")
 
 
 TOO_SLOW = 75
@@ -50,7 +50,7 @@ TOO_SLOW = 75
 
 
 def _too_much(code: int, errors: str) -> bool:
-    """Whether a probe ended for want of time or memory: given up, killed, or refused memory."""
+    """Whether a probe ended for lack of time or memory: stopped, killed, or refused memory."""
     refused = ("MemoryError", "out of memory", "can't allocate memory")
     return code == TOO_SLOW or code < 0 or any(words in errors for words in refused)
 
@@ -74,7 +74,7 @@ def _probe_process(week: str, words: Sequence[str]) -> tuple[list[dict[str, Any]
         out, err, code = _text(error.stdout), _text(error.stderr), TOO_SLOW
     lines = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
     if code == 0:
-        sys.stderr.write(err)  # such as a warning that another dataset stands in
+        sys.stderr.write(err)  # such as a warning that another dataset is used
     return lines, err.strip().removeprefix("error: "), code
 
 

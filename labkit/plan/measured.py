@@ -31,7 +31,7 @@ class Measured:
     uses_torch: bool
 
     def scaled_to(self, batch_size: int) -> Measured:
-        """As with a batch that large: all in proportion but kernels, parameters and Python."""
+        """As with a batch that large: all in proportion except kernels, parameters and Python."""
         factor = batch_size / (self.probed_batch_size or batch_size)
         states = STATE_BYTES * (self.parameters or 0) / 1e6
         activations = max(0.0, self.peak_memory_mb - self.setup_memory_mb - states)

@@ -27,7 +27,7 @@ from labkit.run.steps import Steps
 from labkit.show import console
 
 PROBE_SECONDS = 10.0
-"""After so long no further step is begun; and a step that takes longer is given up."""
+"""After this time no further step begins, and a step that takes longer is interrupted."""
 
 TIMED_STEPS = 20
 """Enough steps to time, if they took a second or more in all."""
@@ -87,7 +87,7 @@ class Probe:
             raise RunFailed("not one step could be finished while probing")
         times = self._times or self._warm[-1:]
         seconds = sum(times) / len(times)
-        # A first step imports and allocates: it says nothing of Python's part in the later ones.
+        # A first step imports and allocates: it does not show Python's part in the later ones.
         host_seconds = max(0.0, seconds - self._counts.seconds) if self._times else 0.0
         peak_memory_mb = memory_mb("VmHWM")
         torch_loaded = "torch" in sys.modules  # asking a run for its device would load it
@@ -136,7 +136,7 @@ def memory_mb(which: str) -> float:
 
 
 def watch(week: str, words: Sequence[str], observer: Observer) -> None:
-    """Run a week's loop until `observer` has seen enough; leaves nothing behind.
+    """Run a week's loop until `observer` has seen enough; keeps no files.
 
     Raises UsageError for bad overrides, RunFailed when the loop ended or failed before that.
     """
@@ -162,7 +162,7 @@ def main(week: str, overrides: Sequence[str]) -> int:
         console.fail(str(error))
         return 2
     except RunFailed:
-        return 1  # the run itself has said why
+        return 1  # the run itself has printed why
     try:
         measured = probe.result()
     except RunFailed as error:

@@ -1,10 +1,10 @@
 """`lab plan <week> [overrides]`: what a run would take, here and on rented GPUs.
 
 The week's own `train` is run for a few steps in a process of its own, at full size even where there
-is no GPU, and leaves nothing behind. Measured there: parameters, peak memory, seconds per step, and
+is no GPU, and keeps no files. Measured there: parameters, peak memory, seconds per step, and
 for PyTorch weeks the floating-point operations, bytes moved and kernels of one step.
 
-A step on a GPU is then taken to last as long as the slowest of four things:
+A step on a GPU is then assumed to last as long as the slowest of four parts:
 
     arithmetic   FLOPs / (UTILISATION x peak)
     memory       bytes moved / (BANDWIDTH_SHARE x bandwidth)
@@ -80,7 +80,7 @@ def report(
         f"{UTILISATION:.0%} of peak (bf16 where the card has it and precision allows), memory at "
         f"{BANDWIDTH_SHARE:.0%} of bandwidth, {LAUNCH_SECONDS * 1e6:.0f} µs for each kernel, and "
         f"Python as fast as here. The training loop only: setting up, evaluation and sampling come "
-        f"on top. Prices of {table.date}: {table.source}; they move, so look before you rent.",
+        f"on top. Prices of {table.date}: {table.source}; they change, so check before you rent.",
         soft_wrap=False,
     )
 

@@ -1,7 +1,7 @@
-"""Curves of recorded runs, thin enough for git: results/<week>/curves/<record's name>.json.
+"""Curves of recorded runs, small enough for git: results/<week>/curves/<record's name>.json.
 
 A curve is the mean of a logged metric in each of forty equal stretches of the steps. `corridor`
-joins the curves of several runs: where between them should a run of the same size be?
+joins the curves of several runs to the range in which a run of the same size should be.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ DIGITS = 4
 WIDER = 0.5
 """A corridor is wider than what was recorded by this share of the difference between runs,"""
 OF_CURVE = 0.1
-"""and by this share of the whole curve's height: two or three runs do not show all chance does."""
+"""and by this share of the whole curve's height: two or three runs show too little variation."""
 
 
 @dataclass(frozen=True)
 class Corridor:
-    """Where recorded runs were: lowest and highest value in each bin, None where nothing was."""
+    """Where recorded runs were: lowest and highest value in each bin, None where there was none."""
 
     runs: int
     last: float
@@ -38,7 +38,7 @@ class Corridor:
         return int(step / self.last * BINS) if step < self.last else BINS - (step == self.last)
 
     def holds(self, place: int, value: float) -> bool:
-        """Whether `value` in that bin is nothing unusual; true where nothing is known."""
+        """Whether `value` is usual in that bin; true where nothing is known."""
         if not 0 <= place < BINS:
             return True
         low, high = self.low[place], self.high[place]

@@ -1,4 +1,4 @@
-"""Classes of machine: what tells in a record how fast a processor is."""
+"""Classes of machine: what in a record shows how fast a processor is."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def machine(record: Record) -> str:
 
 
 def instructions(record: Record) -> str | None:
-    """The processor's instruction set, so far as the record tells.
+    """The processor's instruction set, if the record names it.
 
-    Older ones do not name it. Where precision=auto chose bf16, the processor has bf16; else
-    nothing is known.
+    Older records do not. Where precision=auto chose bf16, the processor has bf16; else it is
+    unknown.
     """
     about = record.get("machine") or {}
     if "instructions" in about or about.get("device") != "cpu":

@@ -1,7 +1,7 @@
 """What a result record must look like, so that tables can be made from it.
 
 Records are read from folders that people edit, merge and copy into. Only what is listed here is
-looked at; further keys are welcome.
+checked; further keys are allowed.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def files_of(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
 
 def read_all(folder: Path | None = None) -> tuple[list[dict[str, Any]], list[str]]:
     """All records below `folder` (results/ when None) in the order of their file names, and a
-    message for each file that is none: others' files are no reason to fail.
+    message for each file that is not a record; such files raise no error.
     """
     folder = folder or paths.results()
     records, damaged = [], []

@@ -1,4 +1,4 @@
-"""What code a run was: versions of libraries, commit of the clone."""
+"""The code of a run: versions of libraries, commit of the clone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PACKAGES = (
 _MODULES = {"scikit-learn": "sklearn"}
 
 GENERATED = ("results", "PROGRESS.md", "README.md", "*/README.md")
-"""What finished runs themselves change; it does not make the code dirty."""
+"""Files that finished runs change; they do not make the clone dirty."""
 
 
 def versions() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Records as groups over seeds, and how they stand to the bands."""
+"""Records as groups over seeds, and which bands the groups meet."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ class Group:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """`config` as it is compared: `ppo.lr` was once `ppo_lr`, and retired settings are no part
-        of it where they changed nothing.
+        """`config` as it is compared: `ppo.lr` was once `ppo_lr`, and retired settings are
+        left out where they changed nothing.
         """
         retired = _retired(str(self.first["week"]))
         return {
@@ -61,7 +61,7 @@ class Group:
 
     @property
     def machine(self) -> str:
-        """Its class of machine; with the frequency, which is no part of the class."""
+        """Its class of machine; with the frequency, which is not part of the class."""
         ghz = (self.first.get("machine") or {}).get("ghz")
         return machine(self.first) + (f", {ghz:g} GHz" if ghz else "")
 
@@ -166,5 +166,5 @@ def _result(metric: Metric, group: Group) -> str:
 
 
 def _size_rank(size: str) -> int:
-    """Place on the ladder of sizes; one that a learner made up stands below it."""
+    """Place on the ladder of sizes; a learner's own size ranks below all."""
     return SIZES.index(size) if size in SIZES else -1

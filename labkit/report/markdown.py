@@ -1,4 +1,4 @@
-"""Markdown tables, and what stands between markers."""
+"""Markdown tables, and the text between markers."""
 
 from __future__ import annotations
 

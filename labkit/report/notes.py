@@ -1,4 +1,4 @@
-"""The notes that a person has typed into PROGRESS.md: they survive."""
+"""The notes that a person has typed into PROGRESS.md, which are kept."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """PROGRESS.md and all tables of measured results, made from the records in results/ alone.
 
-Only the Notes column of PROGRESS.md is typed by hand, and it survives. In each week's README.md
+Only the Notes column of PROGRESS.md is typed by hand, and it is kept. In each week's README.md
 the table between `<!-- results:begin -->` and `<!-- results:end -->` is made here, and so is the
 table of weeks between `<!-- weeks:begin -->` and `<!-- weeks:end -->` in the clone's README.md.
 """
@@ -27,7 +27,7 @@ LOCK = ".lock"
 
 
 def render(root: Path) -> tuple[dict[Path, str], list[str]]:
-    """Every generated file's proper text, and a message for each record or sheet that could not be
+    """Every generated file's correct text, and a message for each record or sheet that could not be
     read. Such a sheet is left as it is: a note in it could be lost otherwise.
     """
     records, faults = read_records(root)
@@ -64,9 +64,9 @@ def refresh(root: Path | None = None, sheets: bool = False) -> list[Path]:
     """Bring PROGRESS.md under `root` up to date, with `sheets` also the tables in the READMEs; what
     changed is returned.
 
-    A learner's run changes PROGRESS.md alone: changed sheets would be in the way of the next
-    version of the clone. Each file is written whole or not at all. Files that cannot be read are
-    named in a warning and left out: they are no reason for another run to fail.
+    A learner's run changes only PROGRESS.md: changed sheets would conflict with the next version
+    of the clone. Each file is written whole or not at all. Files that cannot be read are named in a
+    warning and left out; no run fails because of them.
     """
     root = root or paths.home()
     with _alone(root):
@@ -82,7 +82,7 @@ def refresh(root: Path | None = None, sheets: bool = False) -> list[Path]:
 
 @contextlib.contextmanager
 def _alone(root: Path) -> Iterator[None]:
-    """Hold off other processes: the slower of two runs must not write what it read before."""
+    """Lock out other processes: the slower of two runs must not write outdated tables."""
     from filelock import FileLock
 
     folder = root / "results"

@@ -122,7 +122,7 @@ def results_table(unit: Unit, groups: Sequence[Group]) -> str:
 
 
 def _shown(unit: Unit, group: Group) -> list[Metric]:
-    """The metrics that bands are about for this group; the first one measured, where none is."""
+    """The metrics that bands are about for this group; without any, the first one measured."""
     measured = _measured(unit, group)
     about = {band.metric for band in unit.bands if band.applies(group.first)}
     return [metric for metric in measured if metric.name in about] or measured[:1]
@@ -149,7 +149,7 @@ def _row_order(unit: Unit, group: Group, label: str) -> tuple[Any, ...]:
 
 
 def _variants(unit: Unit, groups: Sequence[Group]) -> list[str]:
-    """What tells each group from the others: settings named by bands, experiment, then the rest."""
+    """How each group differs from the rest: settings named by bands, experiment, other settings."""
     keys = list(dict.fromkeys(key for band in unit.bands for key in band.where))
     labels = []
     for group in groups:
@@ -180,7 +180,7 @@ def _goal(band: Band) -> str:
 
 
 def _band_cell(band: Band, group: Group, metric: Metric) -> str:
-    """How the group stands to the band; empty when the band is about something else."""
+    """Whether the group meets the band; empty when the band is about something else."""
     if band.metric != metric.name or not band.applies(group.first):
         return ""
     verdict = group.verdict(band)

@@ -1,1 +1,1 @@
-"""A run: its command line, its life, its loop and what it leaves behind."""
+"""A run: its command line, its start and end, its step loop and its outputs."""

@@ -1,8 +1,8 @@
 """What finished runs publish for later weeks: artifacts/<week>/<size>-<data>[-<experiment>]/.
 
 A name such as `tiny-mnist` is a claim: these are the weights that size tiny gives. So only a run
-with that size's own settings may publish under it, its record lies in the folder, and who takes it
-holds that record against the bands.
+with that size's own settings may publish under it, its record is in the folder, and a run that
+loads it compares that record with the bands.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ FREE = schema.RESUMABLE_CHANGES | {
     "seed", "fallback", "precision", "detect_anomaly", "log_every", "data",
 }  # fmt: skip
 """Settings in which a published run may differ from its size: where and how it was computed and
-logged, and the data, which stand in the artifact's name. That the result is none the worse for it
-is what the band says."""
+logged, and the data, which are in the artifact's name. The band checks that the result is as
+good."""
 
 RECORD = "record.json"
 STAGED = "artifact"
@@ -91,15 +91,15 @@ def release(run: Steps, record: Mapping[str, Any]) -> None:
 
 
 def fault(folder: Path) -> str | None:
-    """Why the artifact in `folder` will not do; None when it will.
+    """Why the artifact in `folder` cannot be used; None when it can.
 
-    It will when it carries the record of a finished run that missed no band. Where no band is about
-    its data there is nothing to miss.
+    Its folder must have the record of a finished run that missed no band. Where no band is about
+    its data, none can be missed.
     """
     try:
         record = store.read(folder / RECORD)
     except ValueError:
-        return "it has no record of the run that made it, as those published by older versions"
+        return "it has no record of the run that made it (older versions published none)"
     if record["ended"] != "finished":
         return "its run did not finish"
     missed = [entry for entry in course.verdicts(record) if not entry["met"]]
@@ -118,7 +118,7 @@ def obtain(
     """The folder published by `week` at `size` on the dataset `data`, by that experiment or by the
     week as it is; its run is started when there is none, or when it missed a band.
 
-    Where `data` is not on this machine, what was published on `fallback` will do, which is that
+    Where `data` is not on this machine, what was published on `fallback` is used, which is that
     week's own fallback for such data. Raises RunFailed when that run does not finish, or misses its
     band as well, and Interrupted when it was stopped.
     """
@@ -138,7 +138,7 @@ def obtain(
     words += [f"+experiment={experiment}"] if experiment else []
     if found is not None:
         words += _another_seed(found)
-        warn(f"{found} cannot be relied on ({why}); it is trained anew.")
+        warn(f"{found} cannot be used ({why}); it is trained again.")
     command = ["-m", f"{week}.train", *words]
     say(
         f"This week needs what week {week} publishes: running it first"
@@ -154,14 +154,14 @@ def obtain(
         raise RunFailed(f"the prerequisite failed (exit {code}); run it by hand: {by_hand}")
     if (why := fault(found)) is not None:
         raise RunFailed(
-            f"what week {week} published in {found} cannot be relied on: {why}.\n"
+            f"what week {week} published in {found} cannot be used: {why}.\n"
             f"See what its own run says (lab doctor checks this machine): {by_hand}"
         )
     return found
 
 
 def _another_seed(folder: Path) -> list[str]:
-    """The word that makes a run differ from the one whose result was not good enough."""
+    """The override for another try after a result that was not good enough: the next seed."""
     try:
         return [f"seed={store.read(folder / RECORD)['seed'] + 1}"]
     except ValueError:

@@ -1,10 +1,10 @@
 """Runs that are broken on purpose: they train on a copy of the week with one bug in it.
 
-The copy stays in the run folder, code/<week>/, for the learner to read and mend. There
+The copy stays in the run folder, code/<week>/, for the learner to read and fix. There
 
     cd <run folder>/code && python -m <week>.train +size=smoke
 
-runs the mended copy. A resumed run goes on with the copy as it then is.
+runs the fixed copy. A resumed run uses the copy as it is then.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def make_copy(program: Program, bug: str, folder: Path) -> None:
 
 @contextmanager
 def trained_by_copy(program: Program, folder: Path) -> Iterator[Callable[[Any, Any], None]]:
-    """In here the week's modules are those of the copy; yields the copy's `train(cfg, run)`."""
+    """Context in which the week's modules are those of the copy; yields its `train(cfg, run)`."""
     top = package_of(program.week)
     place = str(folder / FOLDER)
 
@@ -70,6 +70,6 @@ def where(folder: Path, week: str) -> str:
     code = paths.week_folder(folder / FOLDER, package_of(week))
     return (
         f"this run is broken on purpose: it trained with the code in {code}.\n"
-        f"  To mend it there and try again:\n"
+        f"  To fix it there and try again:\n"
         f"  cd {folder / FOLDER}; python -m {week}.train +size=smoke"
     )

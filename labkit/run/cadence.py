@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class Doubling:
-    """Due after `first` seconds, 2 first, 4 first, ...; what lies before `begun` is past."""
+    """Due after `first` seconds, 2 first, 4 first, ...; looks due before `begun` are skipped."""
 
     def __init__(self, first: float, begun: float = 0.0) -> None:
         """`begun`: seconds of training that a resumed run has behind it."""
@@ -16,7 +16,7 @@ class Doubling:
         self.due(begun)
 
     def due(self, seconds: float) -> bool:
-        """Whether a look is due after so many seconds; said once for each."""
+        """Whether a look is due after so many seconds; true once for each."""
         if seconds < self.next:
             return False
         while self.next <= seconds:

@@ -1,4 +1,4 @@
-"""How a run is spoken of when it ends: its headline, and what to type next."""
+"""What is printed when a run ends: its headline, and what to type next."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def headline_of(week: str, metrics: dict[str, float] | None) -> float:
 
 
 def resume_command(week: str, folder: Path | str) -> str:
-    """What to type to go on with a run, fit for a shell."""
+    """The shell command that resumes a run."""
     where = show_path(folder) if isinstance(folder, Path) else folder
     return f"python -m {week}.train {shlex.quote(f'resume={where}')}"
 
 
 def show_path(folder: Path) -> str:
-    """A path as one would type it from here."""
+    """A path as it is typed from here."""
     return os.path.relpath(folder) if folder.is_relative_to(Path.cwd()) else str(folder)
 
 

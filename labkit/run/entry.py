@@ -141,8 +141,8 @@ def when_finished() -> None:
 
 
 listeners: list[Callable[[], Any]] = []
-"""Called after each finished run, when its record stands in results/. `labkit` puts in here that
-PROGRESS.md is refreshed."""
+"""Called after each finished run, when its record is in results/. `labkit` adds the
+refresh of PROGRESS.md."""
 
 
 def entrypoint(week: str) -> Entrypoint[Any]:

@@ -1,7 +1,7 @@
-"""Run folders: which is the newest, which can be resumed, and who holds one.
+"""Run folders: which is the newest, which can be resumed, and which is in use.
 
-A run folder is `runs/<week>/<size>/<time>-<id>/`, in a sweep `...-<job>`. While its run goes on, a
-process holds a lock on it, which the operating system takes back when that process dies.
+A run folder is `runs/<week>/<size>/<time>-<id>/`, in a sweep `...-<job>`. While its run is
+active, a process holds a lock on it, which the operating system releases when that process ends.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from labkit.show.console import say, warn
 
 LOCK = "run.lock"
 CLOCK_SLACK = 60.0
-"""Seconds by which a file may be dated later than now; more, and some clock was wrong."""
+"""Seconds by which a file may be dated later than now; beyond that, a clock was wrong."""
 
 
 @contextlib.contextmanager
@@ -40,16 +40,16 @@ def locked(folder: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout as error:
         raise UsageError(
-            f"{folder} is in use: its run goes on in another process. Wait for it, or stop that "
+            f"{folder} is in use: another process runs it. Wait for its end, or stop that "
             "process first (SIGTERM or Ctrl-C lets it save)."
         ) from error
     except OSError as error:
         raise UsageError(
-            f"{folder} cannot be written to ({error.strerror or error}); a run goes on in its own "
-            "folder. Give leave to write there, or copy the folder and resume the copy."
+            f"{folder} cannot be written to ({error.strerror or error}); a run resumes in its "
+            "own folder. Allow writing there, or copy the folder and resume the copy."
         ) from error
     except NotImplementedError:
-        warn(f"the file system of {folder} knows no locks: do not resume this run twice at once")
+        warn(f"the file system of {folder} has no locks: do not resume this run twice at once")
         yield
         return
     try:
@@ -103,7 +103,7 @@ def natural(name: str) -> list[Any]:
 def newest_first(folders: Sequence[Path]) -> list[Path]:
     """Run folders, the one that wrote last first.
 
-    Times of files count, not names: a name holds what the clock said when the run began. Runs dated
+    Times of files count, not names: a name holds the time when the run began. Runs dated
     in the future come last, since their clock was wrong; equal times are ordered by name.
     """
     now = time.time() + CLOCK_SLACK
@@ -116,7 +116,7 @@ def newest_first(folders: Sequence[Path]) -> list[Path]:
 
 
 def saved_folder(week: str, where: str) -> Path:
-    """The run folder of that path. Raises UsageError when it is none."""
+    """The run folder of that path. Raises UsageError when it is not a run folder."""
     folder = paths.typed(where)
     try:
         if (folder / ".hydra" / "config.yaml").is_file():
@@ -128,8 +128,8 @@ def saved_folder(week: str, where: str) -> Path:
 
 
 def latest(week: str, size: str | None = None) -> Path:
-    """The newest run of a week (of one size, if given) that can be resumed; says which, and what it
-    passed over. Raises UsageError when there is none.
+    """The newest run of a week (of one size, if given) that can be resumed; says which, and which
+    newer ones it skipped. Raises UsageError when there is none.
 
     That is: it did not finish, and no process is running it. One that has no checkpoint yet begins
     again at step 0, in its own folder and with its own config.
@@ -148,15 +148,15 @@ def latest(week: str, size: str | None = None) -> Path:
         else:
             written = last_written(folder)
             at = datetime.fromtimestamp(written).strftime("%Y-%m-%d %H:%M:%S")
-            over = f"; passed over, as newer ones: {_some(passed)}" if passed else ""
+            over = f"; newer ones were skipped: {_some(passed)}" if passed else ""
             if written > time.time() + CLOCK_SLACK:
-                at += ", which is in the future: some clock was wrong"
+                at += ", which is in the future: a clock was wrong"
             say(f"latest is {folder}, last written {at}{over}")
             return folder
     of_size = f" at size {size}" if size else ""
     if passed:
         raise UsageError(
-            f"no run of {week}{of_size} is left to resume: {_some(passed)}.\n"
+            f"no run of {week}{of_size} can be resumed: {_some(passed)}.\n"
             f"Start a new one: python -m {week}.train +size={size or 'tiny'}"
         )
     raise UsageError(

@@ -1,7 +1,7 @@
-"""How long training will take here, said after a few steps; and what would make it shorter.
+"""How long training will take here, printed after a few steps; and what would make it shorter.
 
 Estimates rest on this run's own speed, comparisons on records of the same run on another machine:
-nothing is said of a processor that nobody has measured.
+there is no estimate for a processor that was not measured.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from labkit.show.console import say
 from labkit.text import duration
 
 WARM_STEPS = 2
-"""First steps, which load, allocate and often evaluate: they say nothing of the later ones."""
+"""First steps, which load, allocate and often evaluate: they are no measure of the later ones."""
 MEASURED_STEPS = 3
 MEASURED_SECONDS = 4.0
 WORTH_SAYING = 60.0
-"""Seconds of training below which nobody asks."""
+"""Seconds of training below which nothing is printed."""
 COMFORTABLE = 300.0
 """Seconds of training that are short enough to wait for; what the suggestion aims at."""
 FASTER = 0.8
-"""A record is worth naming when it took at most this share of the estimate."""
+"""A record is mentioned when it took at most this share of the estimate."""
 
 LENGTHS = ("steps", "epochs", "epochs_embedded", "teraflops", "env_steps", "episodes")
 """Settings that a run's length is proportional to."""
@@ -36,12 +36,12 @@ NOT_IN_SPEED = {
 
 
 class Forecast:
-    """Watches the first steps of a run and speaks once."""
+    """Watches the first steps of a run and prints once."""
 
     def __init__(
         self, week: str, size: str, config: Mapping[str, Any], data: str | None, first: int
     ) -> None:
-        """`first` is the step that the run begins or goes on with."""
+        """`first` is the step at which the run begins or resumes."""
         self._about = (week, size, config, data)
         self._first = first
         self._mark = 0.0
@@ -95,7 +95,7 @@ def words(
 
 
 def shorter(size: str, config: Mapping[str, Any], seconds: float) -> list[str]:
-    """What to type for a shorter run, as far as the settings tell."""
+    """What to type for a shorter run, where the settings allow one."""
     lines = [] if size == "smoke" else ["  shorter: size=smoke, to see it work in seconds"]
     for name in LENGTHS:
         value = config.get(name)

@@ -1,4 +1,4 @@
-"""New runs: handed over to hydra.main, whose sweepers and launchers then work as everywhere."""
+"""New runs: started by hydra.main, so that its sweepers and launchers work as usual."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def launch(
 
     # Hydra would parse a path given as an override, and interpolate `${...}` in it; and it has one
     # folder for all jobs of a sweep. So run folders are made and filled here, and it gets the
-    # sweep's own, which it reads from the environment as it stands there.
+    # sweep's own, which it reads from the environment unchanged.
     with tempfile.TemporaryDirectory() as scratch:
         place = str(paths.runs() / program.week / "sweeps" / name) if multirun else scratch
         places = ["hydra.run.dir=${oc.env:LAB_HYDRA}", "hydra.sweep.dir=${oc.env:LAB_HYDRA}"]
@@ -98,7 +98,7 @@ def _hydra_yaml(settings: Any, folder: Path) -> str:
 
 @contextmanager
 def _environment(**values: str) -> Iterator[None]:
-    """Environment variables for a while."""
+    """Context with these environment variables."""
     before = {key: os.environ.get(key) for key in values}
     os.environ.update(values)
     try:

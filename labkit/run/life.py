@@ -1,4 +1,4 @@
-"""The life of one run: what may stop it before it starts, how it ends, what it leaves behind."""
+"""The life of one run: what may prevent its start, how it ends, what it writes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from labkit.run.run import Run
 from labkit.show.console import fail, say, warn
 
 Told = Callable[[], None]
-"""What is called when a run has finished and its record stands in results/."""
+"""What is called when a run has finished and its record is in results/."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Start:
 def execute(program: Program, start: Start, told: Told) -> tuple[int, float | None]:
     """One run from first to last: exit code, and the headline metric if it finished.
 
-    The folder is locked for as long as the run lasts. A run's own faults are told to the person and
-    recorded, never raised. Raises ProbeDone when an observer has seen enough.
+    The folder is locked for as long as the run lasts. A run's own errors are printed and recorded,
+    never raised. Raises ProbeDone when an observer has seen enough.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -78,7 +78,7 @@ def _execute(program: Program, start: Start, told: Told) -> tuple[int, float | N
     run, headline = None, None
     command = ending.resume_command(program.week, start.folder)
     ended, code = "failed", 1
-    with terminate_like_interrupt():  # the step loop has a gentler way
+    with terminate_like_interrupt():  # the step loop handles it itself, and saves
         try:
             run = _start(program, start)
             _train(program, start, run)
@@ -94,17 +94,17 @@ def _execute(program: Program, start: Start, told: Told) -> tuple[int, float | N
         except RunFailed as error:
             fail(str(error))
         except Interrupted as error:
-            fail(f"{error}. Go on with:\n  {command}")
+            fail(f"{error}. Resume with:\n  {command}")
             ended, code = "interrupted", 130
         except KeyboardInterrupt:
             fail(
-                f"interrupted. Go on from the last checkpoint, if there is one, with:\n  {command}"
+                f"interrupted. Resume from the last checkpoint, if there is one, with:\n  {command}"
             )
             ended, code = "interrupted", 130
         except OSError as error:
             fail(
                 f"{advice(error) or f'{type(error).__name__}: {error}.'}\n"
-                f"Earlier results and checkpoints are untouched; go on with:\n  {command}"
+                f"Earlier results and checkpoints are untouched. Resume with:\n  {command}"
             )
         except Exception:
             import traceback
@@ -172,8 +172,8 @@ def _refuse_without_accelerator(week: str) -> None:
 def _write_record(run: Run, ended: str, told: Told) -> bool:
     """Write the record, into results/ first if the run finished. On failure: message, False.
 
-    What was published goes to its place with the record. That who is told then fails, for whatever
-    reason, is no fault of this run.
+    What was published goes to its place with the record. An error of a listener is a warning and
+    does not fail the run.
     """
     record = run.record(ended)
     finished = ended == "finished"

@@ -12,7 +12,7 @@ from labkit.records import store, versions
 from labkit.run.steps import Steps
 
 NOT_KEPT = ("resume", "logger", "checkpoint_seconds")
-"""Settings that say nothing of the result."""
+"""Settings that do not affect the result."""
 
 
 def made(run: Steps, metrics: dict[str, float], ended: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Is this curve normal? A run's curves beside those of recorded runs of the same size.
 
-A broken run is held against the runs that are not broken.
+A broken run is compared with the runs that are not broken.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from labkit.show.console import say
 FREE = NOT_IN_SPEED | {"detect_anomaly", "log_every", "bug"}
 """Settings in which two runs may differ and should still have the same curves."""
 OUTSIDE = 2
-"""Bins in a row that must be outside before it is said."""
+"""Bins in a row that must be outside before a message is printed."""
 
 
 class Reference:
@@ -50,7 +50,7 @@ class Reference:
             self._bins[key] = (current, total + value, count + 1)
 
     def _over(self, key: str, corridor: Corridor, place: int, mean: float) -> None:
-        """A bin is over; say so, once for each metric, when several in a row were outside."""
+        """A bin is over; print, once for each metric, that several in a row were outside."""
         outside = 0 if corridor.holds(place, mean) else self._outside.get(key, 0) + 1
         self._outside[key] = outside
         if outside < OUTSIDE:

@@ -18,7 +18,7 @@ from labkit.run.program import Program
 def resumed(program: Program, where: str, words: Sequence[str]) -> Start:
     """The run that `where` means, started again as it was.
 
-    Raises UsageError when there is none, when the words ask for other settings than it has (but
+    Raises UsageError when there is none, when the words ask for other settings than it has (except
     those of RESUMABLE_CHANGES), and when it was made by code with other settings.
     """
     folder = find(program.week, where, words)
@@ -48,8 +48,8 @@ def resumed(program: Program, where: str, words: Sequence[str]) -> Start:
         )
     if unknown := sorted(set(values) ^ names):
         raise UsageError(
-            f"{folder} was made by other code: the settings {', '.join(unknown)} exist either "
-            "there or here. Start a new run without resume=."
+            f"{folder} was made by other code: the settings {', '.join(unknown)} exist only "
+            "there or only here. Start a new run without resume=."
         )
     return Start(schema.instantiate(program.config, nest(values)), folder, choices, resumed=True)
 

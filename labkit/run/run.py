@@ -33,7 +33,7 @@ class Run(Steps):
 
         The first set asked for is the one that the bands are about; further ones are listed under
         its `also`. `kind` is ImageData, TextData or TableData. Raises UsageError for a set of
-        another kind, DataError when it cannot be had.
+        another kind, DataError when it is not available.
         """
         from labkit import data
 
@@ -47,7 +47,7 @@ class Run(Steps):
         return loaded
 
     def environment(self, name: str) -> None:
-        """Name the environment that stands in the place of a dataset, for the record."""
+        """Name the environment that is used instead of a dataset, for the record."""
         self._made("gymnasium", name, {}, None)
 
     def generated(self, name: str, splits: dict[str, int], sha256: str) -> None:

@@ -122,7 +122,7 @@ class Steps:
     # --- the loop ---
 
     def track(self, **things: Any) -> None:
-        """Name what a resumed run must find again: see `labkit.state.tracked` for what may be
+        """Name what a resumed run must restore: see `labkit.state.tracked` for what may be
         tracked.
         """
         self._tracked |= things
@@ -211,15 +211,15 @@ class Steps:
 
     @contextlib.contextmanager
     def _catching_signals(self) -> Iterator[None]:
-        """SIGTERM and the first Ctrl-C end the current step in peace; a second Ctrl-C ends it at
-        once.
+        """After SIGTERM or the first Ctrl-C the current step is completed; a second Ctrl-C ends it
+        at once.
         """
 
         def note(number: int, frame: FrameType | None) -> None:
             if self._signal is not None:
                 if number == signal.SIGINT:
                     raise KeyboardInterrupt
-                return  # whoever ends a group of processes may reach this one twice
+                return  # ending a process group may signal this one twice
             self._signal = number
             say("\nstopping after this step ...")
 

@@ -3,10 +3,10 @@
     trainer = SFTTrainer(..., train_dataset=stream(run, rows_of_step))
     train_joined(trainer, run)
 
-A Trainer keeps its own step count, its own checkpoints and its own way to stop. Here the run's own
-rule: `run.steps` is advanced from the Trainer's callbacks, so the checkpoints are labkit's, written
-on its cadence and on SIGTERM, and `resume=` goes on with equal bits. What the Trainer is not to do
-is left to its settings: `save_strategy="no"`, `report_to="none"`, and `logging_steps=1` if the
+A Trainer keeps its own step count, its own checkpoints and its own way to stop. Here those of the
+run are used: `run.steps` is advanced from the Trainer's callbacks, so the checkpoints are labkit's,
+written on its cadence and on SIGTERM, and `resume=` is bit-identical. The Trainer's own parts are
+switched off in its settings: `save_strategy="no"`, `report_to="none"`, and `logging_steps=1` if the
 curve of a resumed run is to be that of an uninterrupted one (it averages over that interval).
 """
 
@@ -19,13 +19,13 @@ from labkit.run.run import Run
 from labkit.state import rng
 
 NAMES = {"learning_rate": "lr"}
-"""Keys of the Trainer that the lab calls otherwise."""
+"""Keys of the Trainer that have another name in the lab."""
 LEFT_OUT = {"epoch", "num_tokens", "total_flos", "train_loss", "step_time"}
-"""What a Trainer counts from where it was started, and a resumed run could not continue."""
+"""What a Trainer counts from its start, so that a resumed run could not continue it."""
 
 
 class NoMoreSteps(Exception):
-    """The run has no further step: thrown through the Trainer to leave it at once."""
+    """The run has no further step: raised to leave the Trainer at once."""
 
 
 class RunCallback(TrainerCallback):
@@ -82,7 +82,7 @@ class RunCallback(TrainerCallback):
 def train_joined(trainer: Any, run: Run) -> None:
     """`trainer.train()` under the run: from its checkpoint when it was resumed, else from step 0.
 
-    Raises Interrupted (which the entrypoint handles) when the run was told to stop.
+    Raises Interrupted (which the entrypoint handles) when a signal stopped the run.
     """
     for noisy in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(noisy)
@@ -97,7 +97,7 @@ def train_joined(trainer: Any, run: Run) -> None:
 
 
 def stream(run: Run, rows_of_step: Callable[[int], Sequence[dict[str, Any]]]) -> Any:
-    """A dataset of the rows of step after step, beginning where the run stands when it is read.
+    """A dataset of the rows of step after step, from the run's current step when it is read.
 
     Args:
         rows_of_step: the rows of one optimiser step (as many as the Trainer takes for it), a

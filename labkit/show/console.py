@@ -24,7 +24,7 @@ def warn(text: str) -> None:
 
 
 def fail(text: str) -> None:
-    """The one-screen message with which a command gives up."""
+    """The one-screen message with which a command fails."""
     _marked("error:", "31", text, all_bold=False)
 
 
@@ -42,12 +42,12 @@ def _marked(word: str, colour: str, text: str, all_bold: bool) -> None:
 def _first() -> bool:
     try:
         return rank() == 0
-    except UsageError:  # RANK is no number: the message that says so must get out
+    except UsageError:  # RANK is not a number: the message about that must be printed
         return True
 
 
 class Outliving:
-    """A text stream that may lose its other end. What is written after that goes nowhere."""
+    """A text stream whose reader may close. What is written after that is discarded."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -56,7 +56,7 @@ class Outliving:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Like the stream's own, but never fails for want of a reader."""
+        """Like the stream's own, but does not fail without a reader."""
         try:
             written: int = self._stream.write(text)
         except UnicodeEncodeError:
@@ -84,8 +84,8 @@ class Outliving:
             return False
 
     def _let_go(self) -> None:
-        """Point the descriptor at nothing, so that what is still buffered, and what libraries write
-        past this stream, has a place to go.
+        """Point the descriptor at os.devnull: for what is still buffered, and for what libraries
+        write without this stream.
         """
         with contextlib.suppress(OSError, ValueError, AttributeError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -95,8 +95,8 @@ class Outliving:
 
 @contextlib.contextmanager
 def outlived() -> Iterator[None]:
-    """In here stdout and stderr may go away (`| head -1`, a dead `tee`, a closed terminal) without
-    ending the run that writes to them.
+    """Context: when stdout or stderr closes (`| head -1`, a killed `tee`, a closed terminal), the
+    run that writes to it continues.
     """
     before = sys.stdout, sys.stderr
     nowhere = None
@@ -109,7 +109,7 @@ def outlived() -> Iterator[None]:
     finally:
         for stream in mine:
             stream.flush()
-        # What a library put in place of ours stays; ours does not.
+        # A library's own replacement stays; ours is removed.
         sys.stdout = before[0] if sys.stdout is mine[0] else sys.stdout  # type: ignore[assignment]
         sys.stderr = before[1] if sys.stderr is mine[1] else sys.stderr  # type: ignore[assignment]
         if nowhere is not None:

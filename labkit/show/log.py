@@ -1,6 +1,6 @@
-"""What a loop logs: remembered at once, and written about once a second.
+"""What a loop logs: kept in memory, and written about once a second.
 
-So logging forces no device sync in the loop, and metrics.jsonl is never written in the midst of a
+So logging forces no device sync in the loop, and metrics.jsonl is never written within a
 step.
 """
 
@@ -28,7 +28,7 @@ class Log:
     ) -> None:
         """
         Args:
-            file: metrics.jsonl, of which `keep_bytes` stay; None writes nothing, but losses are
+            file: metrics.jsonl, of which `keep_bytes` are kept; None writes nothing, but losses are
                 checked all the same.
             extra: makes further trackers, once the file holds only what stays.
         """
@@ -82,5 +82,5 @@ class Log:
             self.flush()
         if self._jsonl is not None:
             for tracker in (self._jsonl, *self._extra):
-                with contextlib.suppress(OSError):  # a full disk was told of when it was found
+                with contextlib.suppress(OSError):  # a full disk was reported when it was found
                     tracker.close()

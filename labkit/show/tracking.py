@@ -31,14 +31,14 @@ class JsonLines:
     """metrics.jsonl: one object a line, `{"step": 10, "train/loss": 0.3}`."""
 
     def __init__(self, path: Path, keep_bytes: int = 0) -> None:
-        """Opens `path`; what lies beyond `keep_bytes` was logged after the checkpoint and goes.
+        """Opens `path`; what is beyond `keep_bytes` was logged after the checkpoint and is removed.
 
         Raises OSError.
         """
         self.file = path.open("ab", buffering=0)
         size = self.file.seek(0, os.SEEK_END)
         if size < keep_bytes:
-            warn(f"{path} has lost its end: {keep_bytes - size:,} bytes were there at the save")
+            warn(f"{path} is cut short by {keep_bytes - size:,} bytes since the checkpoint")
         self.file.truncate(min(keep_bytes, size))
         self.size = self.file.seek(0, os.SEEK_END)
         self.pending = bytearray()
@@ -81,7 +81,7 @@ class TensorBoard:
     """Event files in the run folder: `tensorboard --logdir runs`."""
 
     def __init__(self, folder: Path, resumed: bool) -> None:
-        """A resumed run goes on after the last step that its metrics.jsonl has kept.
+        """A resumed run continues after the last step that its metrics.jsonl has kept.
 
         That need not be a step of the loop: environments count their own.
         """
@@ -151,7 +151,7 @@ def extra(
 
 
 class Progress:
-    """What a person sees while a run goes on: a bar with ETA on a terminal, else a line now and
+    """What a person sees during a run: a bar with ETA on a terminal, else a line now and
     then.
     """
 

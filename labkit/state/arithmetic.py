@@ -1,8 +1,8 @@
-"""What of this machine enters the bits of a run, and must be the same when it is resumed.
+"""What affects a run's bits on this machine, and must be the same when it is resumed.
 
-Sums are split among threads, so another number of them gives other roundings: the seventh digit of
-a loss, and after a thousand steps the third digit of the result. The number is kept where it can
-be, and what cannot be kept is said.
+Sums are split among threads, so another number of threads rounds differently: the seventh digit of
+a loss, and after a thousand steps the third digit of the result. The number is kept where
+possible; otherwise a warning says so.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def state() -> dict[str, Any]:
 def restore(checkpoint: dict[str, Any] | None) -> None:
     """Compute with the threads of a checkpoint (None: nothing is resumed), and say what differs.
 
-    Checkpoints of older versions do not tell; nothing is done then.
+    Checkpoints of older versions do not contain it; nothing is done then.
     """
     if checkpoint is None or "machine" not in checkpoint:
         return
@@ -53,13 +53,13 @@ def restore(checkpoint: dict[str, Any] | None) -> None:
 
 def _say_threads(asked: int, usual: int | None) -> None:
     say(
-        f"computing in {asked} threads, as before the stop, not in {usual} as is usual here: "
+        f"computing with {asked} threads, as before the stop, instead of the usual {usual}: "
         "the numbers stay the same"
     )
 
 
 def _blas_threads() -> int | None:
-    """Threads of the BLAS that NumPy has loaded; None where that cannot be told."""
+    """Threads of the BLAS that NumPy has loaded; None where that is unknown."""
     import threadpoolctl
 
     pools = threadpoolctl.threadpool_info()

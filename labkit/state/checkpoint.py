@@ -112,7 +112,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def load_latest(folder: Path, warn: Any = print) -> dict[str, Any] | None:
-    """The newest checkpoint that reads well; a damaged one is passed over with a warning.
+    """The newest checkpoint that reads well; a damaged one is skipped with a warning.
 
     Returns None when there is no checkpoint at all. Raises RunFailed when every one is damaged.
     """
@@ -134,7 +134,7 @@ def load_latest(folder: Path, warn: Any = print) -> dict[str, Any] | None:
 
 
 def _save_file(tensors: dict[str, Any], path: Path, metadata: dict[str, str]) -> None:
-    """The library's writer; the NumPy one while there is no torch tensor: torch can stay out."""
+    """The library's writer; the NumPy one, without torch, while there is no torch tensor."""
     metadata["crc"] = _crc(tensors, metadata["state"])
     if any(_is_tensor(value) for value in tensors.values()):
         import torch

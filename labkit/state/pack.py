@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 MAPPINGS = (dict, OrderedDict, Counter)
-"""Kinds of dict that come back as what they were; a defaultdict's factory could not."""
+"""Kinds of dict that are restored as the same type; a defaultdict's factory could not be."""
 
 
 def pack(value: Any, tensors: dict[str, Any], path: str = "state") -> Any:
     """Split nested state into JSON (returned) and tensors (put into `tensors` under their path).
 
-    What comes back is of the same types and bits. Raises TypeError, naming the place, for anything
-    of which that cannot be said.
+    What is restored has the same types and bits. Raises TypeError, naming the place, for anything
+    else.
     """
     kind = type(value)
     if value is None or kind in (bool, int, float, str):

@@ -139,7 +139,7 @@ def test_what_cannot_be_relied_on_is_trained_anew_and_said(
     assert commands == [["-m", "pytorch_mastery.train", "+size=tiny", "data=mnist", *more]]
     message = capsys.readouterr().err
     assert why in message
-    assert "trained anew" in message
+    assert "trained again" in message
     assert artifacts.obtain("pytorch_mastery", "mnist") == folder
     assert len(commands) == 1, "the new one will do"
 

@@ -68,7 +68,7 @@ def refused(name: str, fallback: str, capsys: pytest.CaptureFixture[str]) -> str
     assert data.load(name, fallback=fallback).name == fallback
     warning = capsys.readouterr().err
     assert "WARNING" in warning
-    assert f"Going on with '{fallback}'" in warning
+    assert f"Using '{fallback}' instead" in warning
     assert not data.here(name)
     assert data.available()[name] is None
     return str(caught.value)
@@ -134,7 +134,7 @@ GARBAGE: dict[str, Callable[[bytes], bytes]] = {
     "not gzip": lambda raw: b"<html>404</html>",
     "damaged": lambda raw: raw[:12] + bytes([raw[12] ^ 0x55, raw[13] ^ 0x55]) + raw[14:],
     "not UTF-8": lambda raw: gzip.compress(b"line\nMoli\xe8re\n"),
-    "half a character": lambda raw: gzip.compress(b"line\n\xed\xa0\x80\n"),
+    "an unpaired surrogate": lambda raw: gzip.compress(b"line\n\xed\xa0\x80\n"),
 }
 
 
@@ -153,7 +153,7 @@ def test_damaged_gzip_files(
     put(folder / file, GARBAGE[fault]((folder / file).read_bytes()))
     message = refused(name, fallback, capsys)
     assert str(folder / file) in message
-    if fault in ("not UTF-8", "half a character"):
+    if fault in ("not UTF-8", "an unpaired surrogate"):
         assert "line 2" in message
 
 
@@ -164,9 +164,9 @@ WRONG_ROWS: dict[str, tuple[Any, str]] = {
     "a list": (ROW | {"instruction": ["Do."]}, "'instruction' is a list"),
     "an object": (ROW | {"output": {}}, "'output' is an object"),
     "true": (ROW | {"output": True}, "'output' is true or false"),
-    "half a character": (
+    "an unpaired surrogate": (
         ROW | {"output": "ab\ud800c"},
-        r"'output' holds half a character ('\ud800')",
+        r"'output' holds an unpaired surrogate ('\ud800')",
     ),
     "row is a list": ([], "is a list and not an object"),
     "row is null": (None, "is null and not an object"),
@@ -303,6 +303,7 @@ def test_images_are_checked_whatever_their_reader(x: tuple, y: list[int], said: 
     assert said in str(caught.value)
 
 
-def test_text_is_checked_for_half_characters() -> None:
-    with pytest.raises(data.DataError, match="line 2 of its valid split holds half a character"):
+def test_text_is_checked_for_unpaired_surrogates() -> None:
+    message = "line 2 of its valid split holds an unpaired surrogate"
+    with pytest.raises(data.DataError, match=message):
         data.TextData("mine", "LAB_DATA", "a", "b\n\udc80", "").check()

@@ -21,7 +21,9 @@ ANSWERS = {  # what a learner wrote, and a piece of what check must say of it
     "xfails": ("import pytest\n    pytest.xfail('later')", "failed", "by pytest.xfail, which is"),
     "exits": ("raise SystemExit(0)", "failed", "leaves the test by sys.exit or exit"),
     "quits": ("import pytest\n    pytest.exit('', 0)", "failed", "leaves the test by pytest.exit"),
-    "interrupts": ("raise KeyboardInterrupt", "failed", "by KeyboardInterrupt, which is no answer"),
+    "interrupts": (
+        "raise KeyboardInterrupt", "failed", "by KeyboardInterrupt, which is not an answer",
+    ),
     "dies": ("import os\n    os._exit(0)", "failed", "the process died in test_dies"),
     "raises": ("raise ValueError(7)", "failed", "ValueError: 7  (workspace/odd/odd.py:"),
     "wrong": ("return 3 * x", "failed", "0 of 2 tests"),

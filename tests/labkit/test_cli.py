@@ -70,7 +70,7 @@ def test_run_is_the_weeks_own_command_and_ends_as_it_ends(lab_run: Any) -> None:
 
 
 def test_sigterm_to_lab_run_reaches_the_run(lab_run: Any, tmp_path: Path) -> None:
-    """It saves, says how to go on and leaves no process; the folder is the caller's."""
+    """It saves, says how to resume and leaves no process; the folder is the caller's."""
     process = lab_run.start("-m", "labkit.cli", "run", "2", "+size=smoke", "epochs=100000")
     while not [f for f in tmp_path.glob("runs/*/*/*/metrics.jsonl") if f.stat().st_size]:
         time.sleep(0.05)

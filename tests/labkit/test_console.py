@@ -131,7 +131,7 @@ def test_rank_that_is_no_number_is_said(
     for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.setenv(name, "two")
         assert toy.main(["+size=smoke"]) == 2
-        assert f"{name}=two is no whole number" in capsys.readouterr().err
+        assert f"{name}=two is not a whole number" in capsys.readouterr().err
         monkeypatch.delenv(name)
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert toy.main(["+size=smoke"]) == 2

@@ -259,9 +259,9 @@ def changed(tmp_path: Path, change: Any) -> str:
             "week 2 (neural_networks): unknown key 'focuss'; did you mean focus?",
         ),
         (lambda w: w[1].pop("task"), "week 2 (neural_networks): task: Field required"),
-        (lambda w: w[1].update(number=3), "week 3 (neural_networks) stands in the wrong place"),
+        (lambda w: w[1].update(number=3), "week 3 (neural_networks) is in the wrong place"),
         (lambda w: w[1].update(focus=7), "focus: Input should be a valid string, got 7"),
-        (lambda w: w[1].update(prerequisites=["attention"]), "'attention' is no earlier week"),
+        (lambda w: w[1].update(prerequisites=["attention"]), "'attention' is not an earlier week"),
         (lambda w: w[1]["bands"][0].pop("at_least"), "give either at_least or at_most"),
         (lambda w: w[1]["bands"][0].update(at_most=1), "give either at_least or at_most"),
         (

@@ -85,7 +85,7 @@ def test_a_run_holds_its_folder_from_the_first_moment_to_the_last(
     assert week(train).main(MAKE) == 0
     assert seen == [2, 2]
     said = capsys.readouterr().err
-    assert "is in use: its run goes on in another process" in said
+    assert "is in use: another process runs it" in said
     assert "is still running" in said
     (folder,) = run_folders(tmp_path)
     assert not folders.in_use(folder)
@@ -128,7 +128,7 @@ def test_any_folder_name_will_do_and_the_printed_command_finds_it(
     }  # fmt: skip
     assert (folder / "metrics.jsonl").is_file()
     assert list(tmp_path.iterdir()) == [home], "the run is in one place"
-    command = capsys.readouterr().err.partition("Go on with:\n  ")[2].rstrip("\n")
+    command = capsys.readouterr().err.partition("Resume with:\n  ")[2].rstrip("\n")
     words = shlex.split(command)
     assert words[:3] == ["python", "-m", "toy.train"]
     assert words[3:] == [f"resume={folder}"]
@@ -343,7 +343,7 @@ def test_metrics_that_lost_their_end_are_not_padded(
     (folder,) = run_folders(tmp_path)
     (folder / "metrics.jsonl").write_bytes(b"")
     assert week(quick).main([f"resume={folder}"]) == 0
-    assert "has lost its end" in capsys.readouterr().err
+    assert "is cut short by" in capsys.readouterr().err
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == list(range(6, 30))
 
@@ -398,7 +398,7 @@ def test_a_resumed_run_computes_in_the_threads_it_began_with(
         torch.set_num_threads(1)
         arithmetic.restore({"machine": saved})
         assert torch.get_num_threads() == 2
-        assert "computing in 2 threads, as before the stop" in capsys.readouterr().err
+        assert "computing with 2 threads, as before the stop" in capsys.readouterr().err
         arithmetic.restore({"machine": saved})
         arithmetic.restore({})  # of an older version
         assert capsys.readouterr().err == ""

@@ -154,10 +154,10 @@ def test_mutants_names_what_survives_and_excuses_what_is_equivalent(
     assert mutants(["toy"], root=toy.root) == 0
     second = capsys.readouterr().out
     assert "100.0 %" in second
-    assert "known from before" in second
+    assert "from the cache" in second
     toy.edit("toy/stats.py", "return total / len(x)", "return (total) / len(x)")
     assert mutants(["toy"], "mean", root=toy.root) == 1
-    assert "FAULT equivalent.yaml excuses what is no mutant" in capsys.readouterr().out
+    assert "FAULT equivalent.yaml lists what is not a mutant" in capsys.readouterr().out
 
 
 def test_mutants_that_only_the_time_limit_ends_are_told_apart(

@@ -90,7 +90,7 @@ def test_a_size_is_kept_to_and_nothing_left_is_said(make_run: MakeRun) -> None:
     make_run("a", 30, size="smoke")
     make_run("b", 20, result=finished())
     assert folders.latest("toy", "smoke").name == "a"
-    with pytest.raises(UsageError, match="left to resume: tiny/b has finished"):
+    with pytest.raises(UsageError, match="can be resumed: tiny/b has finished"):
         folders.latest("toy", "tiny")
     with pytest.raises(UsageError, match="there is no run of other"):
         folders.latest("other")

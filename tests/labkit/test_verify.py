@@ -68,7 +68,7 @@ FAULTS = {  # what is wrong: file, text, text put in its place, what verify says
         BUGS_OF_TOY, "with: total\n", "with: (total / len(x))\n", "changes nothing",
     ),
     "a bug that is no Python": (
-        BUGS_OF_TOY, "with: total\n", "with: total /\n", "it is no Python",
+        BUGS_OF_TOY, "with: total\n", "with: total /\n", "it is not Python",
     ),
     "a bug that cannot run": (
         BUGS_OF_TOY, "with: total\n", "with: tootal\n", "cannot run: NameError",
@@ -94,7 +94,7 @@ FAULTS = {  # what is wrong: file, text, text put in its place, what verify says
         "test_running_mean_is_the_mean broke outside the test",
     ),
     "a body that is no Python": (
-        BUGS_OF_TOY, BUG_2 + "    with: total\n", "    body: return total +\n", "it is no Python",
+        BUGS_OF_TOY, BUG_2 + "    with: total\n", "    body: return total +\n", "it is not Python",
     ),
     "a body that is the solution's": (
         BUGS_OF_TOY, BUG_2 + "    with: total\n",
@@ -147,7 +147,7 @@ def test_verify_reports_a_bug_caught_only_by_the_time_limit_and_does_not_keep_th
     assert toy.verify() == 0
     assert "bug 2 (forgets to divide) was only caught by the time limit" in capsys.readouterr().out
     toy.verify()
-    assert "(9 of them known from before)" in capsys.readouterr().out
+    assert "(9 of them from the cache)" in capsys.readouterr().out
     toy.verify(fresh=True)
     assert "known" not in capsys.readouterr().out
 
@@ -162,7 +162,7 @@ def test_a_bug_that_is_no_exercises_belongs_to_an_experiment(
     toy.write("tests/toy/bugs.yaml", bugs)
     assert toy.verify() == 1
     said = "stats.Running.__init__: one too many"
-    assert f"{said}: it is neither an exercise's nor an experiment's" in capsys.readouterr().out
+    assert f"{said}: it belongs to no exercise and no experiment" in capsys.readouterr().out
     toy.write("configs/toy/experiment/broken_x.yaml", f'# @package _global_\nbug: "{said}"\n')
     assert toy.verify() == 0
     toy.write("tests/toy/bugs.yaml", bugs.replace("replace: 0, 0", "replace: 7, 7"))

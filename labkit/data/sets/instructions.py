@@ -1,4 +1,4 @@
-"""Instructions with answers: Alpaca, and commands whose answers can be checked to the letter."""
+"""Instructions with answers: Alpaca, and commands whose answers can be checked exactly."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def read_alpaca(folder: Path) -> InstructionData | None:
     """Alpaca (Taori et al. 2023), CC BY-NC 4.0: alpaca/alpaca_52k.json.gz, or the published random
     part of 9,229 rows in alpaca/random_9k.json.gz, which is then named alpaca_9k.
 
-    Rows with an empty output teach nothing but to stop at once, and are left out.
+    Rows with an empty output teach only to stop at once, and are left out.
     """
     full, part = (folder / "alpaca" / f"{name}.json.gz" for name in ("alpaca_52k", "random_9k"))
     if full.is_file():
@@ -93,12 +93,12 @@ COMMAND_FORMS: tuple[Command, ...] = (
     ("Count the words.", lambda words: str(len(words))),
     ("Join the words with commas.", ", ".join),
 )
-"""What `commands` asks for, and what answers it. The words are the row's input."""
+"""The instructions of `commands`, and the answer as a function of the row's input, the words."""
 
 
 def commands() -> InstructionData:
-    """Eight instructions on two to five words. Each list of words occurs once, so no input that is
-    tested was ever trained on, under any instruction.
+    """Eight instructions on two to five words. Each list of words occurs once, so no test
+    input occurs in training, under any instruction.
     """
     rng = np.random.default_rng(0)
     seen: set[tuple[str, ...]] = set()

@@ -1,7 +1,7 @@
 """Sentence pairs: Multi30k in German and English, and two sets that need no download.
 
-`dates` and `numbers` are made here, from a fixed seed. Every source is in one split only, and so is
-everything that says the same: a date is held out in all of its forms.
+`dates` and `numbers` are made here, from a fixed seed. Every source is in one split only, and a
+date is held out in all of its forms.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def ordinal(number: int) -> str:
 
 
 def _month(day: date) -> str:
-    """Its English name, whatever the locale."""
+    """Its English name, in any locale."""
     return MONTHS[day.month - 1]
 
 
@@ -143,7 +143,7 @@ def _generated(
     things: int,
     pair: Callable[[int, np.random.Generator], tuple[str, str]],
 ) -> ParallelData:
-    """Every thing that is drawn is drawn once, and so is in one split."""
+    """Each example is drawn once, and so is in one split only."""
     rng = np.random.default_rng(0)
     drawn = rng.permutation(things)[: sum(GENERATED.values())]
     pairs = [pair(int(index), rng) for index in drawn]

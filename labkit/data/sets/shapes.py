@@ -1,6 +1,6 @@
 """Colour images made by formula: one of ten shapes anywhere, at any angle, size and colour.
 
-Class is carried by form alone. Position, rotation, scale, both colours (either may be the lighter
+Only form determines the class. Position, rotation, scale, both colours (either may be the lighter
 one) and a striped background are drawn at random, so no pixel by itself says anything about the
 class: a linear model on pixels stays near guessing, while a small convolutional network learns it.
 """
@@ -55,7 +55,7 @@ def _render(y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _distances(u: np.ndarray, v: np.ndarray) -> list[np.ndarray]:
-    """Approximate signed distance to each shape of CLASSES, in shape units; of about equal ink."""
+    """Approximate signed distance to each shape of CLASSES, in shape units; similar areas."""
     radius, r_max = np.hypot(u, v), np.maximum(np.abs(u), np.abs(v))
     corners = [np.cos(a) * u + np.sin(a) * v for a in np.pi / 2 + np.arange(3) * 2 * np.pi / 3]
     spikes = 0.72 + 0.3 * np.cos(5 * np.arctan2(v, u))

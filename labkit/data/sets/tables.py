@@ -23,8 +23,8 @@ TEST_SHARE = 0.25
 def _split(
     name: str, source: str, x: np.ndarray, y: np.ndarray, features: list[str], target: str
 ) -> TableData:
-    """Shuffled once and for all, a quarter kept for testing. Columns are as published: scaling them
-    is the learner's business, with the training rows' own mean and deviation.
+    """Shuffled once, a quarter kept for testing. Columns are as published: scaling them, with
+    the mean and deviation of the training rows, is left to the week.
     """
     order = np.random.default_rng(0).permutation(len(x))
     test, train = np.split(order, [round(TEST_SHARE * len(x))])

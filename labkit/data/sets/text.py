@@ -17,7 +17,7 @@ WIKITEXT_URL = "https://huggingface.co/datasets/Salesforce/wikitext"
 SHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/6f9487a6fe5b/data/tinyshakespeare/input.txt"
 SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 WIKITEXT_WORDS = {"train": 2_051_910, "valid": 213_886, "test": 241_211}
-"""Words without the end-of-line token, from which a cut or altered copy is known."""
+"""Words without the end-of-line token; another count shows a cut or altered copy."""
 
 
 def read_wikitext2(folder: Path) -> TextData | None:
@@ -71,7 +71,7 @@ def pydoc() -> TextData:
     megabyte.
 
     Whole topics go to one split (every tenth to validation, the one after it to test), so that no
-    sentence is in two. The text differs between Python versions; the record's SHA-256 tells which
+    sentence is in two. The text differs between Python versions; the record's SHA-256 shows which
     it was.
     """
     from pydoc_data.topics import topics

@@ -89,9 +89,11 @@ def _prepare(week: str, only: str | None, root: Path) -> list[_Report]:
         report.equivalent = [m for m in report.mutants if excused(m, mine)]
         for entry in mine:
             if not any(excused(m, [entry]) for m in every):
-                report.faults.append(f"equivalent.yaml excuses what is no mutant: {entry}")
+                report.faults.append(f"equivalent.yaml lists what is not a mutant: {entry}")
         report.faults += [
-            f"equivalent.yaml names {name}, which is no exercise" for name in strays if not reports
+            f"equivalent.yaml names {name}, which is not an exercise"
+            for name in strays
+            if not reports
         ]
         reports.append(report)
     return reports
@@ -132,7 +134,7 @@ def _try(week: str, reports: list[_Report], root: Path, fresh: bool) -> int:
         f"{week}: {killed} of {total} mutants killed, {percent:.1f} %"
         + (f", {faults} faults" if faults else "")
         + f" ({time.monotonic() - begun:.0f} s"
-        + (f", {taken} known from before)" if taken else ")")
+        + (f", {taken} from the cache)" if taken else ")")
     )
     return 1 if faults or percent < ENOUGH else 0
 

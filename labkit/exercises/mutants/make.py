@@ -1,13 +1,13 @@
-"""Mutants: do the tests of an exercise notice small mistakes that nobody planted?
+"""Mutants: do the tests of an exercise notice small mistakes that are made automatically?
 
     lab exercise mutants attention                       all exercises of the week
     lab exercise mutants attention causal_mask           one
     lab exercise mutants attention --list                show them, run nothing
 
 Each exercise's syntax tree is changed in one place (see operators.py) and the tests that are
-marked for the exercise run on the result; a mutant is killed when one of them fails. What survives
-is either a test that is missing or a mutant that computes the same. The second kind is reviewed by
-a person and stands in tests/<week>/equivalent.yaml, each with its reason:
+marked for the exercise run on the result; a mutant is killed when one of them fails. A mutant
+survives when a test is missing or when it computes the same. Mutants of the second kind are
+reviewed by a person and listed in tests/<week>/equivalent.yaml, each with its reason:
 
     attention.causal_mask:
       - id: 3f9a2c1b                # as the command prints it
@@ -41,7 +41,7 @@ Entry = dict[str, str]
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change of one exercise. `id` depends on the changed lines, not on where they stand."""
+    """One change of one exercise. `id` depends on the changed lines, not on their position."""
 
     exercise: str
     operator: str
@@ -51,7 +51,7 @@ class Mutant:
     source: str = field(repr=False)
     """The whole text of the file with the change."""
     number: int = 0
-    """Tells apart equal changes of equal lines."""
+    """Distinguishes equal changes of equal lines."""
 
     @property
     def id(self) -> str:
@@ -64,7 +64,7 @@ class Mutant:
 
 
 def generate(source: str, function: str, exercise: str) -> list[Mutant]:
-    """All mutants of `function` that are Python and another program, in the order of the lines."""
+    """All mutants of `function` that are valid and different Python, in the order of the lines."""
     seen, found = {_tree(source, function)}, []
     data, numbers = source.encode(), Counter[tuple[str, str, str]]()
     for operator, start, end, text in Mutator(source, function).edits():
@@ -103,7 +103,7 @@ def sample(mutants: list[Mutant], most: int = MOST) -> list[Mutant]:
 
 
 def excused(mutant: Mutant, entries: Iterable[Entry]) -> Entry | None:
-    """The entry of equivalent.yaml that speaks of this mutant."""
+    """The entry of equivalent.yaml for this mutant."""
     for entry in entries:
         keys = entry.keys() - {"reason"}
         if keys and all(_squeeze(entry[key]) == getattr(mutant, key) for key in keys):
@@ -112,13 +112,13 @@ def excused(mutant: Mutant, entries: Iterable[Entry]) -> Entry | None:
 
 
 def wrong_entry(entry: object) -> str:
-    """Why this is no entry of equivalent.yaml; empty when it is one."""
+    """Why this is not an entry of equivalent.yaml; empty when it is one."""
     if not isinstance(entry, dict) or not all(isinstance(v, str) for v in entry.values()):
         return "it must map keys to text (put an id that looks like a number in quotes)"
     keys = set(entry) - {"reason"}
     if not keys or keys - {"id", "operator", "old", "new"} or "reason" not in entry:
         return "it needs a reason, and id or old and new or operator (or several of them)"
-    return "" if len(entry["reason"].split()) > 2 else "say the reason in words"
+    return "" if len(entry["reason"].split()) > 2 else "give the reason in words"
 
 
 def _difference(source: str, changed: str) -> tuple[int, str, str]:

@@ -1,11 +1,11 @@
-"""Mutation operators: the small mistakes that a syntax tree can be made to make.
+"""Mutation operators: small mistakes made by changing the syntax tree.
 
 `edits(source, function)` yields, for one function, the operator's name and a piece of text to put
-in place of another. Only text is changed, so every other line stays byte for byte. What a message
-says is not graded: whatever stands in a `raise`, an `assert`'s message or a `warnings.warn` is left
-alone. The usual operators (Jia and Harman, "An analysis and survey of the development of mutation
-testing", 2011) stand beside those that array code needs: dimensions, `keepdim`, dtypes, devices,
-in-place arithmetic and detached gradients.
+in place of another. Only text is changed, so every other line stays byte for byte. Messages are not
+graded: a `raise`, an `assert`'s message and a `warnings.warn` are left unchanged. To the usual
+operators (Jia and Harman, "An analysis and survey of the development of mutation testing", 2011)
+come those that array code needs: dimensions, `keepdim`, dtypes, devices, in-place arithmetic and
+detached gradients.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Mutator(Expressions):
         if method := getattr(self, f"_{type(node).__name__}", None):
             yield from method(node)
         if isinstance(node, ast.JoinedStr):
-            return  # before Python 3.12 its parts do not know where they stand
+            return  # before Python 3.12 its parts have no positions
         for name, value in ast.iter_fields(node):
             if name in ("annotation", "returns", "decorator_list") or (
                 isinstance(node, ast.Assert) and name == "msg"

@@ -41,7 +41,7 @@ class Text:
         return self.cut(self.start(node), self.end(node))
 
     def swap(self, left: ast.AST, right: ast.AST, old: str) -> tuple[int, int] | None:
-        """Where the symbol `old` stands between two operands, if it stands there just once."""
+        """The position of the symbol `old` between two operands, if it is there just once."""
         gap = self.cut(self.end(left), self.start(right))
         pattern = r"\s+".join(re.escape(word) for word in old.split())
         found = list(re.finditer(pattern, gap))
