@@ -13,6 +13,7 @@ from labkit import course
 from labkit.config.schema import RESUMABLE_CHANGES
 from labkit.course import SIZES, Band, Metric, Unit
 from labkit.records import store
+from labkit.records.alike import spelt_as_then
 from labkit.records.machines import Record, machine
 
 NOT_IN_NUMBERS = RESUMABLE_CHANGES | {"seed", "fallback", "bug"}
@@ -54,7 +55,7 @@ class Group:
         """
         retired = _retired(str(self.first["week"]))
         return {
-            key.replace(".", "_"): value
+            spelt_as_then(key): value
             for key, value in self.config.items()
             if key not in retired or retired[key] != value
         }

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from labkit.records import store
+from labkit.records.alike import same_settings
 from labkit.records.machines import machine
 from labkit.show.console import say
 from labkit.text import duration
@@ -127,10 +128,6 @@ def fastest(
         and record["ended"] == "finished"
         and record.get("train_seconds")
         and data in (None, (record.get("data") or {}).get("name"))
-        and all(
-            record["config"].get(key, value) == value
-            for key, value in config.items()
-            if key not in NOT_IN_SPEED
-        )
+        and same_settings(record, config, config.keys() - NOT_IN_SPEED)
     ]
     return min(same, key=lambda record: float(record["train_seconds"]), default=None)

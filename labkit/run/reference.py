@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from labkit import paths
+from labkit import course, paths
 from labkit.records import curves, store
+from labkit.records.alike import same_settings
 from labkit.records.curves import BINS, Corridor
 from labkit.run.forecast import NOT_IN_SPEED
 from labkit.show.console import say
@@ -68,23 +69,33 @@ class Reference:
 def found(
     week: str, size: str, experiment: str | None, config: Mapping[str, Any], data: str | None
 ) -> dict[str, Corridor]:
-    """Corridors of the metrics of finished runs of the same work, the latest of each seed."""
+    """Corridors of the metrics of finished runs of the same work, the latest of each seed.
+
+    A broken run differs in what its experiment sets; it is compared with runs that agree in the
+    settings by which the bands tell variants apart (the algorithm, the method).
+    """
     broken = str(experiment or "").startswith("broken_") or config.get("bug") is not None
     wanted = None if broken else experiment
+    compared = _variant(week) if broken else config.keys() - FREE
     alike: dict[int, dict[str, Any]] = {}
     for file, record in store.files_of(paths.results() / week):
         same = (record["week"], record["size"], record.get("experiment"), record["ended"])
         name = (record.get("data") or {}).get("name")
         if same != (week, size, wanted, "finished") or name != data:
             continue
-        if broken or all(
-            record["config"].get(key, value) == value
-            for key, value in config.items()
-            if key not in FREE
-        ):
-            alike[record["seed"]] = curves.read(file.parent / curves.FOLDER / file.name)
+        if record["config"].get("bug") is not None or not same_settings(record, config, compared):
+            continue
+        if curve := curves.read(file.parent / curves.FOLDER / file.name):
+            alike[record["seed"]] = curve
     keys = dict.fromkeys(key for one in alike.values() for key in one)
     joined = {
         key: curves.corridor([one[key] for one in alike.values() if key in one]) for key in keys
     }
     return {key: corridor for key, corridor in joined.items() if corridor is not None}
+
+
+def _variant(week: str) -> set[str]:
+    """The settings that a week's bands name in `where`."""
+    package = course.package_of(week)
+    units = [unit for unit in course.load().units if unit.package == package]
+    return {name for unit in units for band in unit.bands for name in band.where}

@@ -130,3 +130,36 @@ def test_another_size_or_setting_is_nothing_to_compare_with(week: Any, tmp_path:
     assert not found("toy", "smoke", None, config | {"lr": 1e3}, "numbers")
     assert not found("toy", "smoke", None, config, "others")
     assert not found("toy", "smoke", "wide", config, "numbers")
+
+
+def test_older_spellings_and_the_variant_of_a_broken_run(tmp_path: Path) -> None:
+    from labkit.records.alike import same_settings
+
+    record = {"config": {"ppo_lr": 0.1, "algo": "ppo"}}
+    assert same_settings(record, {"ppo.lr": 0.1, "dqn.lr": 3.0}, {"ppo.lr", "dqn.lr"})
+    assert not same_settings(record, {"ppo.lr": 0.2}, {"ppo.lr"})
+    assert same_settings(record, {"ppo.lr": 0.2, "algo": "ppo"}, {"algo"})
+    assert not same_settings(record, {"algo": "dqn"}, {"algo"})
+
+
+def test_a_broken_run_is_compared_with_runs_of_its_algorithm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from labkit.run.reference import found
+
+    monkeypatch.setenv("LAB_HOME", str(tmp_path))
+    folder = tmp_path / "results" / "reinforcement_learning"
+    for number, (algo, bug) in enumerate([("ppo", None), ("dqn", None), ("dqn", "x: y")]):
+        name = f"smoke-{number}.json"
+        record = {
+            "schema": 1, "week": "reinforcement_learning", "size": "smoke", "experiment": None,
+            "config": {"algo": algo, "bug": bug}, "seed": number, "metrics": {"return": 1.0},
+            "ended": "finished", "started": "2026-01-01", "data": {"name": "CartPole-v1"},
+        }  # fmt: skip
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(json.dumps(record))
+        curves.write(folder / "curves" / name, thinned(rows(100, lambda s, n=number: n + s)))
+    config = {"algo": "dqn", "bug": "dqn.td_target: z", "dqn.lr": 9.0}
+    corridors = found("reinforcement_learning", "smoke", "broken_x", config, "CartPole-v1")
+    assert corridors["train/loss"].runs == 1
+    assert corridors["train/loss"].low[0] == pytest.approx(2.0, abs=0.6)
