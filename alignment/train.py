@@ -27,7 +27,8 @@ class Config(LabConfig):
     data: str = "alpaca"
     """alpaca, or commands (embedded)."""
     commands: Share = 0.2
-    """Share of the training rows that are commands, whose answers can be checked."""
+    """Share of the training rows that are commands, whose answers can be checked; fewer, with a
+    message, when there are not so many."""
     base: str = "gpt2"
     """Model to tune: lab://pretraining/tiny, a folder, or a name on the hub."""
     method: Literal["lora", "full", "compare", "trl"] = "lora"
