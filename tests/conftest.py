@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 # Test processes share the cores: with one thread each they do not wait for each other.
@@ -200,3 +201,21 @@ def resume_check(lab_run: Lab) -> Iterator[Callable[..., None]]:
             assert same(ends[0][part], ends[1][part]), f"{part} differ after resume"
 
     return check
+
+
+@pytest.fixture
+def planted(request: pytest.FixtureRequest) -> Callable[[str], ModuleType]:
+    """planted("module.function: name of the bug") is that module of the test's own week with the
+    bug in it, not imported: what broken experiments train on.
+    """
+    week = request.path.parent.name
+
+    def load(said: str) -> ModuleType:
+        from labkit import bugs
+
+        file, text = bugs.planted(week, said)
+        module = ModuleType(f"{week}.{file.stem}")
+        exec(compile(text, file, "exec"), module.__dict__)
+        return module
+
+    return load

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from labkit import bugs, paths, surgery
+from labkit.config.fields import flatten
+from labkit.config.values import typed
 from labkit.run.program import Program
 
 FOLDER = "code"
@@ -65,11 +67,25 @@ def trained_by_copy(program: Program, folder: Path) -> Iterator[Callable[[Any, A
         sys.modules.update(before)
 
 
-def where(folder: Path, week: str) -> str:
-    """What a person reads of the copy at the end of the run."""
+def where(folder: Path, week: str, experiment: str | None) -> str:
+    """What a person reads of the copy at the end of the run; what else the experiment sets is
+    typed again, since the bug may only show with it.
+    """
+    words = " ".join(["+size=smoke", *_settings(week, experiment)])
     code = paths.week_folder(folder / FOLDER, package_of(week))
     return (
         f"this run is broken on purpose: it trained with the code in {code}.\n"
         f"  To fix it there and try again:\n"
-        f"  cd {folder / FOLDER}; python -m {week}.train +size=smoke"
+        f"  cd {folder / FOLDER}; python -m {week}.train {words}"
     )
+
+
+def _settings(week: str, experiment: str | None) -> list[str]:
+    """The words for an experiment's settings other than its bug."""
+    import yaml
+
+    file = paths.CONFIGS / week / "experiment" / f"{experiment}.yaml"
+    if not file.is_file():
+        return []
+    found = flatten(yaml.safe_load(file.read_text(encoding="utf-8")) or {})
+    return [f"{name}={typed(value)}" for name, value in found.items() if name != "bug"]

@@ -130,7 +130,7 @@ def _train(program: Program, start: Start, run: Run) -> None:
         return
     with broken.trained_by_copy(program, start.folder) as train:
         train(start.cfg, run)
-    say(broken.where(start.folder, program.week))
+    say(broken.where(start.folder, program.week, start.choices.get("experiment")))
 
 
 def _start(program: Program, start: Start) -> Run:

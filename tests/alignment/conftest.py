@@ -1,13 +1,10 @@
-"""A GPT-2 small enough for a test, without dropout; and modules of the week with bugs in them."""
+"""A GPT-2 small enough for a test, without dropout."""
 
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
-
-from labkit import bugs
 
 
 @pytest.fixture
@@ -38,16 +35,3 @@ def tokenizer() -> Any:
     found.chat_template = CHAT_TEMPLATE
     assert found.pad_token_id == found.eos_token_id
     return found
-
-
-@pytest.fixture
-def planted() -> Callable[[str], ModuleType]:
-    """planted("module.function: name of the bug") -> the module with that bug, not imported."""
-
-    def load(said: str) -> ModuleType:
-        file, text = bugs.planted("alignment", said)
-        module = ModuleType(f"alignment.{file.stem}")
-        exec(compile(text, file, "exec"), module.__dict__)
-        return module
-
-    return load

@@ -68,7 +68,7 @@ def lab_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "configs/wee/config.yaml": "defaults: [wee_schema, _self_]\n",
         "configs/wee/size/smoke.yaml": "# @package _global_\n",
         "configs/wee/experiment/broken_double.yaml": (
-            '# @package _global_\nbug: "maths.double: three times"\n'
+            '# @package _global_\nbug: "maths.double: three times"\nx: 1.0\n'
         ),
     }.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +102,7 @@ def test_a_broken_run_has_the_bug_and_leaves_its_code(
     assert (folder / "code/wee/maths.py").read_text() == "def double(x):\n    return 3 * x\n"
     assert not (folder / "code/wee/hints.yaml").exists()
     said = capsys.readouterr().err
-    assert f"cd {folder / 'code'}; python -m wee.train +size=smoke" in said
+    assert f"cd {folder / 'code'}; python -m wee.train +size=smoke x=1.0" in said
     assert (lab_root / "wee/maths.py").read_text() == "def double(x):\n    return 2 * x\n"
     assert run(lab_root, "+size=smoke")[2] == 2.0, "the week itself is as it was"
     assert str(folder) not in sys.path
