@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -361,10 +362,17 @@ def test_little_room_is_said_once_while_there_is_time(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_that_comes_twice_still_saves(
-    week: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], number: int
+    week: Any,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    number: int,
+    request: pytest.FixtureRequest,
 ) -> None:
-    """As when a whole group of processes is ended, and the parent passes it on as well."""
+    """As when a whole group of processes is ended, and the parent passes it on too. (Under nohup
+    SIGHUP is ignored, and a run ignores it too.)
+    """
     twice = stopped_at(5, number)
+    request.addfinalizer(partial(signal.signal, number, signal.signal(number, signal.SIG_DFL)))
 
     def train(cfg: Any, run: Run) -> None:
         original = run._log.flush

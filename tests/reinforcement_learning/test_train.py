@@ -114,7 +114,7 @@ def test_frozen_lake_is_held_against_value_iteration(lab_run: Any) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["gamma=1.5"], "gamma must be above 0 and up to below 1"),
+        (["gamma=1.5"], "gamma must be above 0 and below 1"),
         (["ppo.envs=0"], "ppo.envs must be > 0"),
         (["ppo_envs=4"], "it is called ppo.envs now"),
         (["precision=bf16"], "fp32"),
