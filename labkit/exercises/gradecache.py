@@ -15,7 +15,6 @@ import json
 import os
 import platform
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
@@ -24,7 +23,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from labkit import surgery
+from labkit import files, surgery
 from labkit.exercises.grader import Grade, Job, Outcome, grade
 from labkit.exercises.listing import python_files
 from labkit.paths import week_folder
@@ -183,11 +182,5 @@ def _read(root: Path, week: str) -> Entries:
 
 
 def _write(root: Path, week: str, entries: Entries) -> None:
-    file = _file(root, week)
-    file.parent.mkdir(parents=True, exist_ok=True)
     rows = {key: [day, asdict(result)] for key, (day, result) in entries.items()}
-    with tempfile.NamedTemporaryFile(
-        "w", dir=file.parent, delete=False, encoding="utf-8"
-    ) as partial:
-        json.dump(rows, partial)
-    os.replace(partial.name, file)
+    files.write_text(_file(root, week), json.dumps(rows))

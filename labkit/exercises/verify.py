@@ -90,6 +90,12 @@ def verify(week: str | None = None, *, fresh: bool = False, root: Path = ROOT) -
     grades, taken = grade_cached(jobs, preload, progress(len(variants)), fresh)
     for variant, result in zip(variants, grades, strict=True):
         variant.grade = result
+    # A bug is caught by the first test that fails, unless that one could not run at all.
+    again = [v for v in variants if v.job.first and v.fault()]
+    whole, _ = grade_cached([replace(v.job, first=False) for v in again], preload, silent, fresh)
+    for variant, result in zip(again, whole, strict=True):
+        variant.grade = result
+    for variant in variants:
         if fault := variant.fault():
             faults[f"{variant.job.week}.{variant.exercise.name}"].append(fault)
     for name in weeks:
@@ -104,6 +110,10 @@ def verify(week: str | None = None, *, fresh: bool = False, root: Path = ROOT) -
     seconds = time.monotonic() - begun
     print(f"{len(variants)} copies graded in {seconds:.0f} s{known}: {verdict}")
     return 1 if count else 0
+
+
+def silent(done: int) -> None:
+    """Says nothing of how many jobs are done."""
 
 
 def _print_row(e: Exercise, variants: list[_Variant], faults: list[str]) -> None:
@@ -150,7 +160,10 @@ def _variants(week: str, root: Path, faults: dict[str, list[str]]) -> list[_Vari
         if len(edits) - 2 < BUGS_PER_EXERCISE:
             fault.append(f"usable bugs: {len(edits) - 2}; plant {BUGS_PER_EXERCISE} or more")
         job = job_of(e, week, week_folder(root, week), tests, root, VERIFY_SECONDS)
-        variants += [_Variant(e, kind, replace(job, edits=each)) for kind, each in edits.items()]
+        variants += [
+            _Variant(e, kind, replace(job, edits=each, first=kind.startswith("bug")))
+            for kind, each in edits.items()
+        ]
         variants.append(_Variant(e, ALONE, _alone(job, e, exercises, week_folder(root, week))))
     return variants
 
