@@ -53,7 +53,10 @@ def test_compiled_training_has_the_losses_of_eager_training() -> None:
         pytest.skip("torch.compile needs a C++ compiler, and there is none here")
     with ProcessPoolExecutor(1, get_context("spawn")) as process:
         eager, fused = process.submit(eager_and_compiled).result(300)
-    assert fused.losses == pytest.approx(eager.losses, rel=1e-5)
+    assert fused.losses[0] == pytest.approx(eager.losses[0], rel=1e-6)
+    # The first steps of AdamW have the size of the learning rate whatever the gradient's, so where a
+    # gradient is nearly 0 rounding decides; a wrong gradient changes these losses by a percent.
+    assert fused.losses == pytest.approx(eager.losses, rel=1e-3)
 
 
 def eager_and_compiled() -> tuple[compare.Measured, compare.Measured]:
