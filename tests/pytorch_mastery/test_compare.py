@@ -54,8 +54,8 @@ def test_compiled_training_has_the_losses_of_eager_training() -> None:
     with ProcessPoolExecutor(1, get_context("spawn")) as process:
         eager, fused = process.submit(eager_and_compiled).result(300)
     assert fused.losses[0] == pytest.approx(eager.losses[0], rel=1e-6)
-    # The first steps of AdamW have the size of the learning rate whatever the gradient's, so where a
-    # gradient is nearly 0 rounding decides; a wrong gradient changes these losses by a percent.
+    # The first steps of AdamW have the size of the learning rate, whatever the gradient's: where a
+    # gradient is nearly 0, rounding decides. A wrong gradient changes these losses by a percent.
     assert fused.losses == pytest.approx(eager.losses, rel=1e-3)
 
 
