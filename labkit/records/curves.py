@@ -18,10 +18,10 @@ from labkit import files
 BINS = 40
 FOLDER = "curves"
 DIGITS = 4
-WIDER = 0.5
-"""A corridor is wider than what was recorded by this share of the difference between runs,"""
+WIDER = 1.0
 OF_CURVE = 0.1
-"""and by this share of the whole curve's height: two or three runs show too little variation."""
+"""A corridor is wider than what was recorded by these shares of the difference between the runs and
+of the whole curve's height: a few runs do not show all that chance does."""
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,12 @@ from labkit.show.console import say
 
 FREE = NOT_IN_SPEED | {"detect_anomaly", "log_every", "bug"}
 """Settings in which two runs may differ and should still have the same curves."""
-OUTSIDE = 2
+OUTSIDE = 3
 """Bins in a row that must be outside before a message is printed."""
+ENOUGH = 3
+"""Recorded runs from which on a message is printed: fewer are only drawn."""
+SAID = ("loss", "nll", "accuracy", "return")
+"""Metrics that a message is about: their names end so."""
 
 
 class Reference:
@@ -41,7 +45,9 @@ class Reference:
         """Numbers that were logged at a step."""
         for key, value in numbers.items():
             corridor = self.corridors.get(key)
-            if corridor is None or key in self._said or key.endswith("/lr"):
+            if corridor is None or corridor.runs < ENOUGH or not key.endswith(SAID):
+                continue
+            if key in self._said:
                 continue
             place = corridor.bin(step)
             current, total, count = self._bins.get(key, (place, 0.0, 0))
@@ -59,10 +65,10 @@ class Reference:
         self._said.add(key)
         low, high = corridor.low[place], corridor.high[place]
         about = f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
-        runs = f"{corridor.runs} recorded runs" if corridor.runs > 1 else "the recorded run"
         say(
             f"not as recorded: {key} is about {mean:.4g} up to step "
-            f"{(place + 1) * corridor.last / BINS:.0f}, where {runs} of this size had {about}"
+            f"{(place + 1) * corridor.last / BINS:.0f}, where {corridor.runs} recorded runs of "
+            f"this size had {about}"
         )
 
 
