@@ -26,7 +26,7 @@ $(VENV)/.done: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "The lab runs on Python 3.11, 3.12 or 3.13, and none is on PATH."; \
 		echo "Install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
 demo: setup
@@ -34,13 +34,13 @@ demo: setup
 	$(BIN)/python -m diffusion.train +size=tiny
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --durations=10
+	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=10
 	$(BIN)/lab exercise verify
 	$(BIN)/python -m labkit.progress --check
 
 test-avx2: setup
 	OPENBLAS_CORETYPE=Haswell ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 \
-		$(BIN)/python -m pytest -n 2 --durations=10
+		$(BIN)/python -m pytest -n 2 --dist worksteal --durations=10
 
 mutants: setup
 	$(BIN)/lab exercise mutants $(WEEKS)
@@ -63,7 +63,7 @@ progress: setup
 	$(BIN)/python -m labkit.progress --sheets
 
 bench: setup
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
 constraints: setup
