@@ -84,7 +84,9 @@ def read(file: Path) -> dict[str, Any]:
         return {
             key: curve
             for key, curve in found.items()
-            if len(curve["means"]) == BINS and float(curve["last"]) > 0
+            if len(curve["means"]) == BINS
+            and float(curve["last"]) > 0
+            and all(v is None or type(v) in (int, float) for v in curve["means"])
         }
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}

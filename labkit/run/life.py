@@ -182,8 +182,8 @@ def _write_record(run: Run, ended: str, told: Told) -> bool:
             artifacts.release(run, record)
             name = f"{run.size}-{run.dir.name}.json"
             folder = paths.results() / run.week
-            curves.write(folder / curves.FOLDER / name, run.curves())
             files.write_json(folder / name, record)
+            _write_curves(run, folder / curves.FOLDER / name)
             _tell(told)
         files.write_json(run.dir / "result.json", record)
     except OSError as error:
@@ -195,6 +195,14 @@ def _write_record(run: Run, ended: str, told: Told) -> bool:
     if finished:
         say(ending.summary(record, run.dir))
     return True
+
+
+def _write_curves(run: Run, file: Path) -> None:
+    """The record stands without its curves: no fault in them fails a run."""
+    try:
+        curves.write(file, run.curves())
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        warn(f"the result is recorded, but its curves are not: {error}")
 
 
 def _tell(told: Told) -> None:

@@ -115,6 +115,7 @@ def test_no_stream_at_all(monkeypatch: pytest.MonkeyPatch, stream: Any) -> None:
     with console.outlived():
         console.warn("nobody reads this")
         print("nor this", file=sys.stderr)
+    assert sys.stderr is (None if stream is None else closed), "what was there is put back"
 
 
 def test_what_a_codec_lacks_is_written_in_ascii(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,8 @@ def test_files_come_back_and_damage_is_no_curve(tmp_path: Path) -> None:
     assert len(file.read_text().splitlines()) == 3
     file.write_text('{"train/loss": {"last": 3}}')
     assert curves.read(file) == {}
+    file.write_text(json.dumps({"train/loss": {"last": 3, "means": ["high"] * BINS}}))
+    assert curves.read(file) == {}
     file.write_text("[")
     assert curves.read(file) == {}
     assert curves.read(tmp_path / "none.json") == {}
@@ -168,3 +170,17 @@ def test_a_broken_run_is_compared_with_runs_of_its_algorithm(
     corridors = found("reinforcement_learning", "smoke", "broken_x", config, "CartPole-v1")
     assert corridors["train/loss"].runs == 1
     assert corridors["train/loss"].low[0] == pytest.approx(2.0, abs=0.6)
+
+
+def test_a_damaged_metrics_file_costs_the_curves_and_not_the_record(
+    week: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def damaged(cfg: Any, run: Run) -> None:
+        train(1.0)(cfg, run)
+        file = run.dir / "metrics.jsonl"
+        file.write_bytes(file.read_bytes().replace(b"{", b"", 1))
+
+    assert week(damaged).main(MAKE) == 0
+    assert "its curves are not" in capsys.readouterr().err
+    assert len(list(tmp_path.glob("results/toy/*.json"))) == 1
+    assert not list(tmp_path.glob("results/toy/curves/*"))
