@@ -7,7 +7,6 @@ __getattr__, __dir__, __all__ = lazy.attach(
     submod_attrs={
         "ddpm": ["DDPM"],
         "ema": ["EMA"],
-        "evaluate": ["FeatureDistance"],
         "flow": ["RectifiedFlow"],
         "guidance": ["guided"],
         "model": ["UNet"],

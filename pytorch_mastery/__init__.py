@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "augment": ["random_shift"],
         "autograd": ["Value"],
         "batch_norm": ["BatchNorm"],
+        "distance": ["FeatureDistance", "judge"],
         "evaluate": ["accuracy"],
         "functions": ["clip_gradient", "reverse_gradient", "round_through", "sign_through"],
         "hooks": ["activation_statistics", "extract", "gradient_norms", "outputs_of"],

@@ -216,8 +216,8 @@ def test_week_sevens_own_loader(fault: str, language_model: Path, tmp_path: Path
 def test_a_classifier_of_other_pictures_does_not_judge(
     classifier: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from diffusion.evaluate import judge
     from labkit import data
+    from pytorch_mastery.distance import judge
 
     class ArtifactRun(FakeRun):
         def artifact(self, week: str, data: str) -> Path:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffusion.evaluate import FeatureDistance
+from pytorch_mastery.distance import FeatureDistance
 
 
 class Pixels:
