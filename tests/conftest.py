@@ -27,7 +27,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from filelock import FileLock  # noqa: E402
 
-from tests.forkserver import ForkServer  # noqa: E402
+from tests.forkserver import Forked, ForkServer  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 TOY = str(ROOT / "tests" / "labkit" / "toy" / "week.py")
@@ -80,16 +80,23 @@ class Lab:
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
 
+    def begin(self, *command: str, other: bool = False, **env: str) -> Forked:
+        """As `start`, but in a fork with the libraries loaded."""
+        environment = {**self.env, "PYTHONPATH": str(ROOT), **env}
+        return fork_server(other).begin(list(command), self.home, environment)
+
     def __call__(
         self,
         week: str,
         *words: str,
         kill: tuple[int, int] | None = None,
         fresh: bool = False,
+        other: bool = False,
         **env: str,
     ) -> Finished:
         """`week` is a package name, or a file. kill=(S, K) saves before step S and dies before step
-        K. `fresh` starts a new interpreter instead of a fork with the libraries loaded.
+        K. `fresh` starts a new interpreter instead of a fork with the libraries loaded, `other` a
+        fork of another process than the other runs, which hashes strings by another seed.
         """
         before = set(self.folders())
         if kill:
@@ -108,9 +115,7 @@ class Lab:
             output, _ = process.communicate(timeout=300)
             code = process.returncode
         else:
-            code, output = fork_server().run(
-                command, self.home, {**self.env, "PYTHONPATH": str(ROOT), **env}, seconds=300
-            )
+            code, output = self.begin(*command, other=other, **env).wait(300)
         new = sorted(set(self.folders()) - before)
         return Finished(code, output, new[-1] if new else None)
 
@@ -133,8 +138,8 @@ class Lab:
 
 
 @cache
-def fork_server() -> ForkServer:
-    """The one of this test process, started when it is first needed; it ends with its stdin."""
+def fork_server(other: bool = False) -> ForkServer:
+    """One of the two of this test process, started when first needed; it ends with its stdin."""
     server = ForkServer()
     atexit.register(server.close)
     return server
@@ -187,7 +192,7 @@ def resume_check(lab_run: Lab) -> Iterator[Callable[..., None]]:
         assert cut.returncode == -9, cut.output
         assert cut.dir is not None
         assert cut.record is None, "a killed run cannot have a result"
-        resumed = lab_run(week, f"resume={cut.dir}", fresh=True)
+        resumed = lab_run(week, f"resume={cut.dir}", other=True)
         assert resumed.returncode == 0, resumed.output
         assert f"resumed after step {save_at}" in resumed.output
         assert cut.record is not None

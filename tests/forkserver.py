@@ -2,15 +2,15 @@
 
 Importing torch, its compiler and matplotlib costs more than most `smoke` runs. So one process per
 test worker loads them once, and every command is a fork of it: a process of its own, with its own
-environment, folder and exit code. It loads nothing of the lab. What a fork shares with its siblings
-that fresh processes would not (the seed of string hashes) the resume check sees all the same, since
-it resumes in a fresh process.
+environment, folder and exit code. It loads nothing of the lab. All forks of one server hash strings
+by the same seed; so the resume check, where that could matter, resumes in a fork of another one.
 
     python tests/forkserver.py      a request a line on stdin, an answer a line on stdout
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import json
@@ -21,8 +21,10 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,20 +53,19 @@ class ForkServer:
 
         Raises TimeoutError, after killing it, when it takes longer than `seconds`.
         """
-        assert self._process.stdin is not None
+        return self.begin(command, folder, env).wait(seconds)
+
+    def begin(self, command: list[str], folder: Path, env: dict[str, str]) -> Forked:
+        """Start `python *command` in `folder`, and do not wait; others can be started beside it."""
         output = folder / f".output-{time.monotonic_ns()}"
         request = {"command": command, "folder": str(folder), "env": env, "output": str(output)}
+        return Forked(self, self.ask(request, 60), output)
+
+    def ask(self, request: dict[str, Any], seconds: float) -> int:
+        """The answer, a number. Raises TimeoutError when there is none within `seconds`."""
+        assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(request) + "\n")
-        pid = self._answer(60)
-        try:
-            code = self._answer(seconds)
-        except TimeoutError:
-            os.kill(pid, signal.SIGKILL)
-            self._answer(60)
-            raise
-        text = output.read_text(errors="replace")
-        output.unlink()
-        return code, text
+        return self._answer(seconds)
 
     def _answer(self, seconds: float) -> int:
         assert self._process.stdout is not None
@@ -80,6 +81,31 @@ class ForkServer:
         self._process.wait(10)
 
 
+@dataclass
+class Forked:
+    """A command at work in a fork."""
+
+    server: ForkServer
+    pid: int
+    output: Path
+    """The file that it prints into."""
+
+    def wait(self, seconds: float) -> tuple[int, str]:
+        """Exit code (negative for a signal) and output.
+
+        Raises TimeoutError, after killing it, when it takes longer than `seconds`.
+        """
+        try:
+            code = self.server.ask({"wait": self.pid}, seconds)
+        except TimeoutError:
+            os.kill(self.pid, signal.SIGKILL)
+            self.server._answer(60)
+            raise
+        text = self.output.read_text(errors="replace")
+        self.output.unlink()
+        return code, text
+
+
 def serve() -> dict[str, Any] | None:
     """Answer requests until stdin ends (None); in a fork, return the request that it is to run."""
     for module in PRELOAD:
@@ -87,12 +113,14 @@ def serve() -> dict[str, Any] | None:
     gc.freeze()  # the forks' collectors leave alone what they all share
     while line := sys.stdin.readline():
         request: dict[str, Any] = json.loads(line)
+        if "wait" in request:
+            _, status = os.waitpid(request["wait"], 0)
+            print(os.waitstatus_to_exitcode(status), flush=True)
+            continue
         pid = os.fork()
         if pid == 0:
             return request
         print(pid, flush=True)
-        _, status = os.waitpid(pid, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
     return None
 
 
@@ -121,11 +149,30 @@ def main() -> None:
     request = serve()
     if request is None:
         return
+    code: Any = 0
     try:
         become(request)
-    except Exception:
+    except SystemExit as left:
+        code = left.code
+    except BaseException:
         traceback.print_exc()
-        sys.exit(1)
+        code = 1
+    end(code)
+
+
+def end(code: Any) -> None:
+    """Leave as the interpreter would, without taking apart all that the server had loaded: that
+    takes half a second, and shows nothing of the command.
+    """
+    if isinstance(code, str):
+        print(code, file=sys.stderr)
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 if __name__ == "__main__":

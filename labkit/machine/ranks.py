@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from labkit.errors import UsageError
-
-if TYPE_CHECKING:
-    pass
 
 
 def rank() -> int:

@@ -20,6 +20,7 @@ from labkit.errors import UsageError
 from labkit.machine import device
 from labkit.run import folders
 from labkit.run.run import Run
+from tests.conftest import fork_server
 
 ROOT = Path(__file__).resolve().parents[2]
 TOY = str(ROOT / "tests" / "labkit" / "toy" / "week.py")
@@ -190,14 +191,10 @@ def test_output_does_not_follow_the_working_directory(
     lab_run: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     elsewhere = tmp_path_factory.mktemp("elsewhere")
-    done = subprocess.run(
-        [sys.executable, TOY, "+size=smoke", "max_steps=1"],
-        cwd=elsewhere,
-        env={**lab_run.env, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    words = [TOY, "+size=smoke", "max_steps=1"]
+    process = fork_server().begin(words, elsewhere, {**lab_run.env, "PYTHONPATH": str(ROOT)})
+    code, output = process.wait(100)
+    assert code == 0, output
     assert list(elsewhere.iterdir()) == []
     assert len(lab_run.folders()) == 1
 

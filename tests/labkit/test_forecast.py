@@ -1,5 +1,7 @@
 """What a run says of its own length: from its speed here, and from records of the same work."""
 
+import os
+import signal
 import time
 from typing import Any
 
@@ -126,9 +128,12 @@ def test_the_setting_that_decides_the_length_is_named(
 
 def test_a_run_speaks_while_it_goes_on(lab_run: Lab) -> None:
     """The toy week with steps that would last for minutes; it is stopped when it has spoken."""
-    process = lab_run.start(TOY, "+size=smoke", "steps=100000", "sleep=0.3")
-    assert process.stdout is not None
-    found = next((line for line in process.stdout if "at this speed training takes" in line), "")
-    process.terminate()
-    process.communicate(timeout=60)
+    process = lab_run.begin(TOY, "+size=smoke", "steps=100000", "sleep=0.3")
+    found = ""
+    while not found:
+        time.sleep(0.1)
+        lines = process.output.read_text().splitlines() if process.output.exists() else []
+        found = next((line for line in lines if "at this speed training takes" in line), "")
+    os.kill(process.pid, signal.SIGTERM)
+    process.wait(60)
     assert "100,000 steps" in found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 import time
@@ -27,19 +28,15 @@ def test_killed_run_resumes_to_the_last_bit(resume_check: Any) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_saves_and_says_how_to_go_on(lab_run: Any, number: int) -> None:
-    whole = lab_run(TOY, "+size=smoke")
-    process = lab_run.start(TOY, "+size=smoke", "sleep=0.2")
+    whole = lab_run.once(TOY, "+size=smoke")
+    process = lab_run.begin(TOY, "+size=smoke", "sleep=0.1")
     while not (
-        files := [
-            f
-            for f in lab_run.home.glob("runs/toy/smoke/*/metrics.jsonl")
-            if f.parent != whole.dir and f.stat().st_size
-        ]
+        files := [f for f in lab_run.home.glob("runs/toy/*/*/metrics.jsonl") if f.stat().st_size]
     ):
         time.sleep(0.05)
-    process.send_signal(number)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, output
+    os.kill(process.pid, number)
+    code, output = process.wait(60)
+    assert code == 130, output
     folder = files[0].parent
     assert f"resume={folder.relative_to(lab_run.home)}" in output
     import json

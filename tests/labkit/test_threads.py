@@ -4,12 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from labkit import course
 from labkit.machine import processor, threads
-from tests.conftest import ROOT, TOY, Lab
+from tests.conftest import ROOT, TOY
 
 OURS = (*threads.OWN, "OMP_NUM_THREADS")
 
@@ -35,12 +36,15 @@ def test_a_persons_own_policy_stays(name: str, value: str) -> None:
     assert environment == {name: value, "OMP_NUM_THREADS": "7"}
 
 
-def displayed(lab_run: Lab, **env: str) -> str:
-    """What libgomp itself says that it read, in a run of the toy week; the run's own output too."""
-    lab_run.env = {k: v for k, v in lab_run.env.items() if k not in OURS}
-    done = lab_run(TOY, "+size=smoke", "max_steps=2", fresh=True, OMP_DISPLAY_ENV="VERBOSE", **env)
-    assert done.returncode == 0, done.output
-    return done.output
+def displayed(command: list[str], **env: str) -> str:
+    """What libgomp itself says that it read as it was loaded, and the command's own output."""
+    kept = {k: v for k, v in os.environ.items() if k not in OURS and not k.startswith("LAB_")}
+    environment = {**kept, "PYTHONPATH": str(ROOT), "OMP_DISPLAY_ENV": "VERBOSE", **env}
+    done = subprocess.run(
+        [sys.executable, *command], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="libgomp is Linux's")
@@ -52,10 +56,27 @@ def displayed(lab_run: Lab, **env: str) -> str:
         ({"GOMP_SPINCOUNT": "77"}, "77"),
     ],
 )
-def test_openmp_has_read_it(lab_run: Lab, env: dict[str, str], spins: str) -> None:
-    said = displayed(lab_run, OMP_NUM_THREADS="1", **env)
+def test_openmp_reads_what_was_chosen(env: dict[str, str], spins: str) -> None:
+    """PyTorch's own libgomp, loaded without the rest of it."""
+    code = (
+        "import ctypes, importlib.util, pathlib\n"
+        "from labkit.machine import threads\n"
+        "threads.choose()\n"
+        "torch = pathlib.Path(importlib.util.find_spec('torch').origin).parent\n"
+        "(library,) = torch.glob('lib/libgomp*.so*')\n"
+        "ctypes.CDLL(str(library))"
+    )
+    said = displayed(["-c", code], OMP_NUM_THREADS="1", **env)
     assert f"GOMP_SPINCOUNT = '{spins}'" in said
     assert "OMP_NUM_THREADS = '1'" in said
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="libgomp is Linux's")
+def test_a_run_chooses_before_openmp_is_loaded(tmp_path: Path) -> None:
+    home = {"LAB_HOME": str(tmp_path), "LAB_OFFLINE": "1"}
+    said = displayed([TOY, "+size=smoke", "max_steps=2"], OMP_NUM_THREADS="1", **home)
+    assert f"GOMP_SPINCOUNT = '{threads.SPINS}'" in said
+    assert list(tmp_path.glob("runs/toy/smoke/*"))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -1,8 +1,7 @@
 """Two processes, or micro-batches, must train the model that one process and one batch train."""
 
 import json
-import subprocess
-import sys
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import pytest
 
 from tests.conftest import Lab
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 WORDS = (
     "+size=smoke", "steps=8", "batch_size=8", "log_every=1", "evaluations=1", "eval_tokens=500",
     "sample_length=4", "prompts=[the]",
@@ -66,13 +64,16 @@ def test_gradient_accumulation_is_the_full_batch(alone: Outcome, lab_run: Lab) -
 
 def test_two_processes_train_the_model_of_one(alone: Outcome, lab_run: Any) -> None:
     """With micro-batches in each, so that gradients are exchanged once a step and not more."""
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
-         "-m", "pretraining.train", *WORDS, "micro_batch=2"],
-        env={**lab_run.env, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, cwd=lab_run.home,
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    # The variables that torchrun sets; tests/labkit/test_app.py starts ranks by torchrun itself.
+    meet = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    command = ["-m", "pretraining.train", *WORDS, "micro_batch=2"]
+    ranks = [lab_run.begin(*command, RANK=str(r), LOCAL_RANK=str(r), **meet) for r in range(2)]
+    for process in ranks:
+        code, output = process.wait(300)
+        assert code == 0, output
     both = Outcome(lab_run.home)
     assert both.record["processes"] == 2
     assert alone.record["processes"] == 1
