@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from labkit.exercises.verify import verify
 from tests.labkit.exercise_lab import BUGS, Lab
@@ -117,18 +118,24 @@ FAULTS = {  # what is wrong: file, text, text put in its place, what verify says
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def verdicts(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
-    """What one call of verify says of a week for each fault."""
-    root = tmp_path_factory.mktemp("faults").resolve()
+@pytest.fixture
+def verdicts(shared: Path) -> Callable[[str], str]:
+    """What one call of verify, made once for all test processes, says of a week for each fault."""
+    root = (shared / "faults").resolve()
+    root.mkdir(exist_ok=True)
     weeks = {fault: f"week{number}" for number, fault in enumerate(FAULTS)}
-    for fault, week in weeks.items():
-        file, old, new, _ = (text.replace("WEEK", week) for text in FAULTS[fault])
-        Lab(root, week).edit(file, old, new)
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        assert verify(root=root) == 1
-    sections = re.split(r"^(week\d+) .*\n", printed.getvalue(), flags=re.MULTILINE)
+    with FileLock(root.with_suffix(".lock")):
+        kept = root / "printed.txt"
+        if not kept.exists():
+            for fault, week in weeks.items():
+                file, old, new, _ = (text.replace("WEEK", week) for text in FAULTS[fault])
+                Lab(root, week).edit(file, old, new)
+            printed = io.StringIO()
+            with contextlib.redirect_stdout(printed):
+                assert verify(root=root) == 1
+            kept.write_text(printed.getvalue())
+        text = kept.read_text()
+    sections = re.split(r"^(week\d+) .*\n", text, flags=re.MULTILINE)
     said = dict(zip(sections[1::2], sections[2::2], strict=True))
     return lambda fault: said[weeks[fault]].replace(weeks[fault], "WEEK")
 
