@@ -37,7 +37,33 @@ app.add_typer(exercise, name="exercise")
 Mistake: Any = typer.BadParameter.__base__
 """What Typer raises for a command line that it cannot read (in it, `ctx` is the command)."""
 
-Week = Annotated[str, typer.Argument(metavar="WEEK", help="number, name or beginning of a name")]
+
+def _week_names(incomplete: str) -> list[str]:
+    """What the shell offers for a week."""
+    names = (name for unit in course.load().units if unit.built for name in unit.programs)
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def _exercise_names(context: typer.Context, incomplete: str) -> list[str]:
+    """What the shell offers for an exercise of the week that is already typed."""
+    from labkit.exercises.listing import exercises_of
+
+    try:
+        names = [e.name for e in exercises_of(_week(context.params["week"]), paths.ROOT)]
+    except (KeyError, UsageError):
+        return []
+    short = [name.rpartition(".")[2] for name in names] if incomplete else []
+    return [name for name in (*names, *short) if name.startswith(incomplete)]
+
+
+Week = Annotated[
+    str,
+    typer.Argument(
+        metavar="WEEK",
+        help="number, name or beginning of a name",
+        autocompletion=_week_names,
+    ),
+]
 Fresh = Annotated[bool, typer.Option("--fresh", help="grade again, without cached grades")]
 
 
@@ -99,7 +125,7 @@ def list_weeks(
 
 @app.command(
     context_settings={**PASSED_ON, "help_option_names": []}, add_help_option=False,
-    options_metavar="", short_help="Run a week: the same as python -m WEEK.train [overrides].",
+    options_metavar="", short_help="Run a week, as python -m WEEK.train does.",
 )  # fmt: skip
 def run(context: typer.Context, week: Week) -> int:
     """Run a week: the same as python -m WEEK.train [overrides], whose own --help this shows.
@@ -127,7 +153,7 @@ def progress(
     check: Annotated[bool, typer.Option("--check", help="exit 1 when something is stale")] = False,
     sheets: Annotated[bool, typer.Option("--sheets", help="also the READMEs' tables")] = False,
 ) -> int:
-    """Regenerate PROGRESS.md from results/, with --sheets also the tables in the READMEs."""
+    """Write PROGRESS.md anew from results/."""
     from labkit.report import pages
 
     root = paths.home()
@@ -142,7 +168,10 @@ def progress(
 
 @app.command(context_settings=PASSED_ON)
 def plan(context: typer.Context, week: Week) -> int:
-    """Parameters, memory, time and cost of a run, here and on rented GPUs. Takes overrides."""
+    """What a run needs: memory, time, cost.
+
+    Parameters, memory, time and cost, here and on rented GPUs. Takes overrides, as a run does.
+    """
     from labkit.plan import show
 
     return show.plan(_built(week), context.args)
@@ -150,7 +179,7 @@ def plan(context: typer.Context, week: Week) -> int:
 
 @app.command()
 def doctor() -> int:
-    """Is this machine ready, and does it compute correctly?"""
+    """Is this machine fit to run the lab?"""
     from labkit import doctor
 
     return doctor.doctor()
@@ -161,7 +190,10 @@ def start(
     week: Week,
     force: Annotated[bool, typer.Option("--force", help="move your earlier files aside")] = False,
 ) -> int:
-    """Copy a week into workspace/ with the bodies of its exercises removed."""
+    """Copy a week, its exercises blank.
+
+    The copy is workspace/WEEK, with the bodies of the exercises removed.
+    """
     from labkit.exercises import start
 
     return start.start(_week(week), force=force)
@@ -170,7 +202,10 @@ def start(
 @exercise.command()
 def check(
     week: Week,
-    exercise: Annotated[str | None, typer.Argument(help="one exercise (default: all)")] = None,
+    exercise: Annotated[
+        str | None,
+        typer.Argument(help="one exercise (default: all)", autocompletion=_exercise_names),
+    ] = None,
 ) -> int:
     """Grade what is in workspace/."""
     from labkit.exercises import check
@@ -182,7 +217,8 @@ def check(
 def hint(
     week: Week,
     exercise: Annotated[
-        str | None, typer.Argument(help="one exercise (default: list them)")
+        str | None,
+        typer.Argument(help="one exercise (default: list them)", autocompletion=_exercise_names),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="all hints at once")] = False,
 ) -> int:
@@ -195,7 +231,7 @@ def hint(
 @exercise.command()
 def diff(
     week: Week,
-    exercise: Annotated[str, typer.Argument(help="one exercise")],
+    exercise: Annotated[str, typer.Argument(help="one exercise", autocompletion=_exercise_names)],
     give_up: Annotated[bool, typer.Option("--give-up", help="even if it does not pass")] = False,
 ) -> int:
     """Your function beside the solution, once it passes."""
@@ -206,10 +242,15 @@ def diff(
 
 @exercise.command()
 def verify(
-    week: Annotated[str | None, typer.Argument(help="one week (default: all)")] = None,
+    week: Annotated[
+        str | None, typer.Argument(help="one week (default: all)", autocompletion=_week_names)
+    ] = None,
     fresh: Fresh = False,
 ) -> int:
-    """Check the tests: solutions pass, blanks and planted bugs fail."""
+    """Do the tests find all planted bugs?
+
+    Solutions must pass; blanks and planted bugs must fail.
+    """
     from labkit.exercises import verify
 
     return verify.verify(_week(week) if week else None, fresh=fresh)
@@ -217,11 +258,17 @@ def verify(
 
 @exercise.command()
 def mutants(
-    weeks: Annotated[list[str] | None, typer.Argument(help="weeks; or a week, exercise")] = None,
+    weeks: Annotated[
+        list[str] | None,
+        typer.Argument(help="weeks; or a week, exercise", autocompletion=_week_names),
+    ] = None,
     listed: Annotated[bool, typer.Option("--list", help="show each mutant")] = False,
     fresh: Fresh = False,
 ) -> int:
-    """Do the tests notice mistakes that are made automatically?"""
+    """Do the tests find automatic mistakes?
+
+    Small changes are made to each exercise's code; the tests should fail for each.
+    """
     from labkit.exercises.mutants import command
 
     chosen, only = _weeks_or_exercise(weeks or [])

@@ -69,6 +69,22 @@ def test_run_is_the_weeks_own_command_and_ends_as_it_ends(lab_run: Any) -> None:
     assert lab("run", "2", "+stepz=3", **lab_run.env).returncode == 2
 
 
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("lab exercise hint neu", ["neural_networks"]),
+        ("lab run pretraining", ["pretraining", "pretraining.scaling"]),
+        ("lab exercise check 2 losses.", ["losses.cross_entropy"]),
+        ("lab exercise diff 2 cro", ["cross_entropy"]),
+        ("lab exercise diff nowhere x", []),
+    ],
+)
+def test_the_shell_is_offered_weeks_and_exercises(typed: str, offered: list[str]) -> None:
+    place = str(len(typed.split()) - 1)
+    completing = {"_LAB_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": place}
+    assert lab(**completing).stdout.split() == offered
+
+
 def test_sigterm_to_lab_run_reaches_the_run(lab_run: Any, tmp_path: Path) -> None:
     """It saves, says how to resume and leaves no process; the folder is the caller's."""
     process = lab_run.start("-m", "labkit.cli", "run", "2", "+size=smoke", "epochs=100000")
