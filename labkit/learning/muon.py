@@ -46,6 +46,7 @@ class Muon(torch.optim.Muon):
         """
         super().__init__(params, lr, **settings)
         self.precision, self.orthogonalize = precision, orthogonalize
+        self._types: dict[tuple[str, torch.dtype], torch.dtype] = {}
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -83,9 +84,15 @@ class Muon(torch.optim.Muon):
         torch._foreach_add_(params, list(updates.to(params[0].dtype)), alpha=-rate)
 
     def _dtype(self, param: Tensor) -> torch.dtype:
-        if self.precision != "fp32" and has_native_bf16(param.device):
-            return torch.bfloat16
-        return torch.promote_types(param.dtype, torch.float32)
+        """The type to compute in; found once, since to ask the processor takes as long as a product
+        of small matrices.
+        """
+        kind = (str(param.device), param.dtype)
+        if kind not in self._types:
+            fast = self.precision != "fp32" and has_native_bf16(param.device)
+            wide = torch.promote_types(param.dtype, torch.float32)
+            self._types[kind] = torch.bfloat16 if fast else wide
+        return self._types[kind]
 
 
 def msign(
