@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from generative_models import Generator
+from generative_models import Autoencoder, Generator
 from generative_models.train import train
 from tests.conftest import Lab
 
@@ -24,7 +24,7 @@ PICTURES = {
 
 @pytest.mark.parametrize("method", METRICS)
 def test_smoke_trains_measures_and_draws(lab_run: Lab, method: str) -> None:
-    words = [] if method == "vae" else [f"+experiment={method}"]
+    words = {"vae": [], "gan": ["method=gan"]}.get(method, [f"+experiment={method}", "steps=30"])
     done = lab_run.once("generative_models", "+size=smoke", *words)
     assert done.returncode == 0, done.output
     assert done.record is not None
@@ -34,12 +34,15 @@ def test_smoke_trains_measures_and_draws(lab_run: Lab, method: str) -> None:
     assert metrics["fid_ratio"] == pytest.approx(metrics["fid"] / metrics["fid_real"])
     common = {"samples.png", "interpolations.png", "learning.gif", "training.png"}
     assert common | PICTURES[method] <= {p.name for p in (done.dir / "samples").iterdir()}
-    artifact = "smoke-digits" + (f"-{method}" if method != "vae" else "")
-    published = Generator.load(done.home / "artifacts" / "generative_models" / artifact)
-    assert published.draw(2).shape == (2, 1, 8, 8)
+    assert Generator.load(done.dir / "model").draw(2).shape == (2, 1, 8, 8)
     if method == "vae":
+        published = done.home / "artifacts" / "generative_models" / "smoke-digits"
+        assert Autoencoder.load(published).latent == (8, 1, 1)
         assert metrics["neg_elbo"] == pytest.approx(metrics["kl"] + metrics["reconstruction"])
-        assert metrics["importance_bound"] < metrics["neg_elbo"] < 35
+        assert metrics["gap"] > 0.05
+        assert metrics["neg_elbo"] < 30
+    if method == "gan":
+        assert metrics["class_perplexity"] > 5
 
 
 def test_resumes_to_the_same_bits(resume_check) -> None:
@@ -55,11 +58,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["test"])
 
 
-@pytest.mark.parametrize("method", ["vae", "gan", "vqvae"])
+@pytest.mark.parametrize("method", ["vae", "gan"])
 def test_colour_pictures_and_a_validation_split(
     here: None, method: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["data=shapes", "levels=3", "width=4", "steps=2", "batch_size=8", "samples=100"]
+    words = ["data=shapes", "levels=3", "width=4", "steps=2", "batch_size=8", "samples=50"]
     more = ["validation=0.05", f"method={method}", "vae.likelihood=gaussian", "vae.spatial=true"]
     more += ["gan.augment=[color,cutout]", "gan.r1=0.1", "gan.loss=non_saturating"]
     assert train.main(["+size=smoke", *words, *more]) == 0, capfd.readouterr()
