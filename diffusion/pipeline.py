@@ -14,12 +14,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffusion import latent
 from diffusion.ddpm import DDPM, Trace
 from diffusion.flow import RectifiedFlow
 from diffusion.guidance import guided
+from diffusion.latent import Autoencoder
 from diffusion.model import UNet
+from diffusion.peers import DiffusersUNet
 from labkit.learning.weights import check_finite, opening
 
+NETWORKS = {"ours": UNet, "diffusers": DiffusersUNet}
+SHAPES = ("image", "latent")
+"""Settings that JSON makes lists of."""
+Network = UNet | DiffusersUNet
+AUTOENCODER = "autoencoder"
+"""Folder, inside a model's own, of the autoencoder that it needs."""
 Autocast = Callable[[], contextlib.AbstractContextManager[Any]]
 
 
@@ -47,22 +56,53 @@ class Settings:
     guidance: float
     image: tuple[int, int, int]
     """(C, H, W)"""
+    network: str = "ours"
+    latent: tuple[int, int, int] | None = None
+    """(c, h, w) where the diffusion is in an autoencoder's latents; None in pixels."""
+    scale: float = 1.0
+    """What latents are multiplied by, see `latent.scale_factor`."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of what the network sees, without the batch."""
+        return self.latent or self.image
 
     def process(self) -> DDPM | RectifiedFlow:
-        """The process from noise to pictures: rectified flow, or DDPM for any other objective."""
+        """The process from noise to pictures: rectified flow, or DDPM for any other objective.
+
+        Predicted pictures are clipped to the range of pictures. Latents have no such range.
+        """
+        clip = self.latent is None
         if self.objective == "flow":
-            return RectifiedFlow(self.time_mean, self.time_deviation)
-        return DDPM(self.objective, self.schedule, self.timesteps)  # type: ignore[arg-type]
+            return RectifiedFlow(self.time_mean, self.time_deviation, clip)
+        return DDPM(self.objective, self.schedule, self.timesteps, clip)  # type: ignore[arg-type]
 
 
 class Pipeline:
     """Draws pictures of given classes."""
 
     def __init__(
-        self, network: UNet, settings: Settings, autocast: Autocast = contextlib.nullcontext
+        self,
+        network: Network,
+        settings: Settings,
+        autocast: Autocast = contextlib.nullcontext,
+        autoencoder: Autoencoder | None = None,
     ) -> None:
+        """`autoencoder` is the one whose latents `settings.latent` is about."""
         self.network, self.settings, self.autocast = network, settings, autocast
-        self.process = settings.process()
+        self.autoencoder, self.process = autoencoder, settings.process()
+
+    def encode(self, pictures: Tensor) -> Tensor:
+        """Pictures, uint8 (N, C, H, W), as the network sees them: pixels or scaled latents."""
+        if self.autoencoder is None:
+            return from_pictures(pictures)
+        return latent.encode(self.autoencoder, pictures, self.settings.scale)
+
+    def decode(self, x: Tensor) -> Tensor:
+        """The pictures, uint8 (N, C, H, W), of what the network made: undoes `encode`."""
+        if self.autoencoder is None:
+            return to_pictures(x)
+        return latent.decode(self.autoencoder, x, self.settings.scale)
 
     @torch.no_grad()
     def __call__(
@@ -88,7 +128,7 @@ class Pipeline:
         generator = torch.Generator().manual_seed(seed)
         drawn = []
         for y in labels.to(device).split(batch_size):
-            noise = torch.randn(len(y), *self.settings.image, generator=generator).to(device)
+            noise = torch.randn(len(y), *self.settings.shape, generator=generator).to(device)
             denoise = guided(self.network, y, guidance, self.network.null)
             with self.autocast():
                 x = self.process.sample(
@@ -99,11 +139,13 @@ class Pipeline:
                     generator,
                     trace,
                 )
-            drawn.append(to_pictures(x))
+            drawn.append(self.decode(x))
         return torch.cat(drawn)
 
     def save(self, folder: Path) -> None:
-        """Write `model.safetensors` and `config.json` into `folder`, which is made if need be."""
+        """Write `model.safetensors` and `config.json` into `folder`, which is made if need be; the
+        autoencoder, if there is one, into its subfolder `autoencoder`.
+        """
         from safetensors.torch import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -111,6 +153,8 @@ class Pipeline:
         save_file(weights, folder / "model.safetensors")
         config = {"network": self.network.shape, "settings": asdict(self.settings)}
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        if self.autoencoder is not None:
+            self.autoencoder.save(folder / AUTOENCODER)
 
     @classmethod
     def load(cls, folder: Path | str, device: torch.device | str = "cpu") -> "Pipeline":
@@ -121,9 +165,13 @@ class Pipeline:
 
         with opening(folder, "diffusion model", "Train one: python -m diffusion.train +size=tiny"):
             config = json.loads(Path(folder, "config.json").read_text(encoding="utf-8"))
-            network = UNet(**config["network"])
+            stated = {k: tuple(v) if k in SHAPES and v else v for k, v in config["settings"].items()}
+            settings = Settings(**stated)
+            network = NETWORKS[settings.network](**config["network"])
             network.load_state_dict(load_file(Path(folder, "model.safetensors")))
-            image = tuple(config["settings"]["image"])
-            settings = Settings(**{**config["settings"], "image": image})
+            found = None
+            if settings.latent is not None:
+                found = latent.load(Path(folder, AUTOENCODER), settings.image[0], device)
         check_finite(network, folder)
-        return cls(network.to(device).eval().requires_grad_(False), settings)
+        network.to(device).eval().requires_grad_(False)
+        return cls(network, settings, autoencoder=found)
