@@ -58,27 +58,29 @@ def scale_factor(latents: Tensor) -> float:
 
 
 @exercise(minutes=10)
-@torch.no_grad()
 def encode(
     autoencoder: Autoencoder, pictures: Tensor, scale: float, batch_size: int = 500
 ) -> Tensor:
     """scale E(x) for pictures uint8 (N, C, H, W): float32 (N, c, h, w), without gradients.
 
-    Encoded `batch_size` pictures at a time (the last batch may be smaller): all of a training set
-    at once would not fit into memory.
+    `autoencoder.encode` gets `batch_size` pictures at a time (the last time what is left): a whole
+    training set at once would not fit into memory.
     """
-    return torch.cat([scale * autoencoder.encode(x).float() for x in pictures.split(batch_size)])
+    with torch.no_grad():
+        parts = [scale * autoencoder.encode(x).float() for x in pictures.split(batch_size)]
+    return torch.cat(parts)
 
 
 @exercise(minutes=10)
-@torch.no_grad()
 def decode(autoencoder: Autoencoder, z: Tensor, scale: float, batch_size: int = 500) -> Tensor:
     """D(z / scale) for scaled latents (N, c, h, w): uint8 (N, C, H, W), without gradients.
 
-    Undoes `encode`, `batch_size` latents at a time. The autoencoder gets float32, in whatever type
-    the sampler computed.
+    Undoes `encode`, `batch_size` latents at a time. `autoencoder.decode` gets float32, whatever the
+    type of z.
     """
-    return torch.cat([autoencoder.decode(x.float() / scale) for x in z.split(batch_size)])
+    with torch.no_grad():
+        parts = [autoencoder.decode(x.float() / scale) for x in z.split(batch_size)]
+    return torch.cat(parts)
 
 
 def load(folder: Path, channels: int, device: torch.device | str = "cpu") -> Autoencoder:

@@ -113,8 +113,8 @@ class DiffusersAutoencoder:
     def decode(self, latents: Tensor) -> Tensor:
         """float (N, c, h, w) -> uint8 (N, C, H, W); values outside the range are clipped."""
         x: Tensor = self.vae.decode(latents).sample
-        x = x.unflatten(1, (self.copies, self.channels)).mean(dim=1)
-        return ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+        x = x.clamp(-1, 1).unflatten(1, (self.copies, self.channels)).mean(dim=1)
+        return ((x + 1) * 127.5).round().to(torch.uint8)
 
     def save(self, folder: Path) -> None:
         """Write it into a folder as diffusers does."""
