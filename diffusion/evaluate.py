@@ -6,6 +6,7 @@ from torch import Tensor
 from diffusion.pipeline import Pipeline
 from labkit import Run
 from labkit.data import ImageData, Split, epoch_order
+from labkit.learning.metrics import frechet_distance, gaussian_statistics
 from labkit.run.cadence import Doubling
 from labkit.show.console import say
 from pytorch_mastery import FeatureDistance, accuracy, judge
@@ -28,7 +29,8 @@ def measure(
     `fid_real`; the same pictures, at most as many as `valid` has, are compared with those as well.
     The second takes every class equally often. Where the diffusion is in latents,
     `autoencoder_ratio` is the distance of real training pictures that were only encoded and
-    decoded: no network over these latents can be expected to get below it.
+    decoded: no network over these latents can be expected to get below it. `latent_ratio` is
+    the network's own part: see there.
     """
     x, y = data.train.tensors(run.device)
     x_test, y_test = data.test.tensors(run.device)
@@ -39,7 +41,8 @@ def measure(
     choosing = FeatureDistance(classifier, x, x_valid, fewer)
 
     drawn = torch.tensor(epoch_order(len(y), 0, run.seed)[:count])
-    pictures = pipeline(y[drawn], seed=run.seed)
+    made = pipeline.sample(y[drawn], seed=run.seed)
+    pictures = pipeline.decode(made)
     fid = distance(pictures)
     asked = torch.arange(min(1000, count), device=run.device) % len(data.classes)
     guided = pipeline(asked, guidance=guidance, seed=run.seed + 1)
@@ -52,9 +55,22 @@ def measure(
         "classifier_accuracy": accuracy(classifier, x_test, y_test),
     }
     if pipeline.autoencoder is not None:
-        again = pipeline.decode(pipeline.encode(x[drawn]))
-        metrics["autoencoder_ratio"] = distance(again) / distance.real
+        real, held_out = pipeline.encode(x[drawn]), pipeline.encode(x_test[:count])
+        metrics["autoencoder_ratio"] = distance(pipeline.decode(real)) / distance.real
+        metrics["latent_ratio"] = latent_ratio(made, real, held_out)
     return metrics
+
+
+def latent_ratio(made: Tensor, train: Tensor, test: Tensor) -> float:
+    """Frechet distance of latents `made` from `test`, over that of `train` from `test`.
+
+    All are (N, c, h, w); each number of a latent is standardised with `train` first, as features
+    of pictures are in `FeatureDistance`.
+    """
+    flat = [x.flatten(1).double().cpu().numpy() for x in (made, train, test)]
+    mean, deviation = flat[1].mean(axis=0), flat[1].std(axis=0)
+    ours, theirs, reference = [gaussian_statistics((x - mean) / deviation) for x in flat]
+    return frechet_distance(*ours, *reference) / frechet_distance(*theirs, *reference)
 
 
 class Preview:

@@ -57,7 +57,7 @@ def heun_step(velocity: Denoiser, x: Tensor, t: float, t_next: float) -> Tensor:
 
 
 def ancestral_step(
-    velocity: Denoiser, x: Tensor, t: float, t_next: float, noise: Tensor, clip: bool = True
+    velocity: Denoiser, x: Tensor, t: float, t_next: float, noise: Tensor, limit: float = 1.0
 ) -> Tensor:
     """Predict the picture, then draw x at t_next from the posterior as in DDPM (its eq. 6 and 7).
 
@@ -71,10 +71,9 @@ def ancestral_step(
     Args:
         x, noise: (B, C, H, W).
         t, t_next: 0 <= t_next < t <= 1.
-        clip: whether x0 is clipped to [-1, 1], the range of pictures; latents have none.
+        limit: x0 is clipped to [-limit, limit].
     """
-    x0 = x - t * velocity(x, t)
-    x0 = x0.clamp(-1, 1) if clip else x0
+    x0 = (x - t * velocity(x, t)).clamp(-limit, limit)
     eps = (x - (1 - t) * x0) / t
     new = t_next**2 * (1 - ((1 - t) * t_next / ((1 - t_next) * t)) ** 2)
     out: Tensor = (1 - t_next) * x0 + (t_next**2 - new) ** 0.5 * eps + new**0.5 * noise
@@ -86,11 +85,11 @@ class RectifiedFlow:
 
     samplers = ("ancestral", "heun", "euler")
 
-    def __init__(self, mean: float = 0.0, deviation: float = 1.0, clip: bool = True) -> None:
-        """`mean` and `deviation` of the logit of the training times. With `clip`, the ancestral
-        sampler clips predicted pictures to [-1, 1].
+    def __init__(self, mean: float = 0.0, deviation: float = 1.0, limit: float = 1.0) -> None:
+        """`mean` and `deviation` of the logit of the training times. The ancestral sampler clips
+        predicted pictures to [-limit, limit].
         """
-        self.mean, self.deviation, self.clip = mean, deviation, clip
+        self.mean, self.deviation, self.limit = mean, deviation, limit
 
     def loss(self, model: nn.Module, x0: Tensor, labels: Tensor) -> Tensor:
         """Squared error of the velocity for x0 (B, C, H, W) in [-1, 1], each at a random time."""
@@ -121,7 +120,7 @@ class RectifiedFlow:
 
         def ancestral(denoise: Denoiser, x: Tensor, t: float, t_next: float) -> Tensor:
             noise = torch.randn(x.shape, generator=generator).to(x.device)
-            return ancestral_step(denoise, x, t, t_next, noise, self.clip)
+            return ancestral_step(denoise, x, t, t_next, noise, self.limit)
 
         step: Callable[[Denoiser, Tensor, float, float], Tensor]
         step = {"ancestral": ancestral, "euler": euler_step, "heun": heun_step}[sampler]

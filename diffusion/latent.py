@@ -109,13 +109,16 @@ def obtain(name: str, run: Run, data: ImageData) -> Autoencoder:
     if name != "lab":
         found = DiffusersAutoencoder.load(name, blank.shape[1], run.device)
     else:
+        from generative_models import VAE
         from generative_models import Autoencoder as LabAutoencoder
 
         folder = run.artifact("generative_models", data.name, experiment="autoencoder")
-        if folder is None:
-            found = LabAutoencoder.untrained(tuple(blank.shape[1:])).to(run.device)
-        else:
+        if folder is not None:
             found = LabAutoencoder.load(folder, run.device)
+        else:
+            image = (blank.shape[1], blank.shape[2], blank.shape[3])
+            untrained = VAE(image, width=16, levels=2, latent=4, spatial=True)
+            found = LabAutoencoder(untrained.to(run.device).eval())
     returned = found.decode(found.encode(blank)).shape
     if returned != blank.shape:
         raise UsageError(

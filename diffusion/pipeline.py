@@ -61,6 +61,8 @@ class Settings:
     """(c, h, w) where the diffusion is in an autoencoder's latents; None in pixels."""
     scale: float = 1.0
     """What latents are multiplied by, see `latent.scale_factor`."""
+    limit: float = 1.0
+    """Largest absolute value that the network is to make: 1 for pixels, measured for latents."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -68,14 +70,11 @@ class Settings:
         return self.latent or self.image
 
     def process(self) -> DDPM | RectifiedFlow:
-        """The process from noise to pictures: rectified flow, or DDPM for any other objective.
-
-        Predicted pictures are clipped to the range of pictures. Latents have no such range.
-        """
-        clip = self.latent is None
+        """The process from noise to pictures: rectified flow, or DDPM for any other objective."""
         if self.objective == "flow":
-            return RectifiedFlow(self.time_mean, self.time_deviation, clip)
-        return DDPM(self.objective, self.schedule, self.timesteps, clip)  # type: ignore[arg-type]
+            return RectifiedFlow(self.time_mean, self.time_deviation, self.limit)
+        args = (self.objective, self.schedule, self.timesteps, self.limit)
+        return DDPM(*args)  # type: ignore[arg-type]
 
 
 class Pipeline:
@@ -104,8 +103,15 @@ class Pipeline:
             return to_pictures(x)
         return latent.decode(self.autoencoder, x, self.settings.scale)
 
+    def __call__(self, labels: Tensor, **options: Any) -> Tensor:
+        """One picture per label: int64 (N,) -> uint8 (N, C, H, W), on the device of the network.
+
+        The options and errors are those of `sample`.
+        """
+        return self.decode(self.sample(labels, **options))
+
     @torch.no_grad()
-    def __call__(
+    def sample(
         self,
         labels: Tensor,
         *,
@@ -116,7 +122,7 @@ class Pipeline:
         batch_size: int = 500,
         trace: Trace | None = None,
     ) -> Tensor:
-        """One picture per label: int64 (N,) -> uint8 (N, C, H, W), on the device of the network.
+        """What the network makes for each label, float (N, *settings.shape): `decode` takes it.
 
         The label `network.null` stands for any class. Sampler and steps are those of the settings
         unless given. The same seed and batch size draw the same pictures. `trace` is called at
@@ -139,7 +145,7 @@ class Pipeline:
                     generator,
                     trace,
                 )
-            drawn.append(self.decode(x))
+            drawn.append(x)
         return torch.cat(drawn)
 
     def save(self, folder: Path) -> None:

@@ -103,12 +103,13 @@ def train(cfg: Config, run: Run) -> None:
     data, valid = hold_out(run.data(cfg.data, ImageData), cfg.validation)
     check_batch_size(len(data.train), cfg.batch_size)
     x, y = data.train.tensors(run.device)
-    image, autoencoder, scale = x.shape[1:], None, 1.0
+    image, autoencoder, scale, limit = x.shape[1:], None, 1.0, 1.0
     if cfg.autoencoder != "none":
         autoencoder = latent.obtain(cfg.autoencoder, run, data)
         x = latent.encode(autoencoder, x, 1.0)  # once: every step would encode the same pictures
         scale = latent.scale_factor(x)
         x *= scale
+        limit = float(x.abs().max())
     if any(side % 2 ** (len(cfg.multipliers) - 1) for side in x.shape[2:]):
         raise UsageError(
             f"{data.name} {'pictures' if autoencoder is None else 'latents'} are {x.shape[2]} x "
@@ -133,6 +134,7 @@ def train(cfg: Config, run: Run) -> None:
         image=tuple(image),
         latent=None if autoencoder is None else tuple(x.shape[1:]),
         scale=scale,
+        limit=limit,
     )
     process = settings.process()
     pipeline = Pipeline(ema.average, settings, run.autocast, autoencoder)

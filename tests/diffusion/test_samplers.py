@@ -3,6 +3,8 @@
 from typing import Literal
 
 import numpy as np
+import math
+
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, FlowMatchEulerDiscreteScheduler
@@ -173,7 +175,7 @@ def gaussian_guess(x: Tensor, signal: float, noise_level: float) -> Tensor:
 def test_ddpm_with_the_best_denoiser_draws_the_gaussian(
     sampler: str, steps: int, prediction: Prediction
 ) -> None:
-    process = ddpm.DDPM(prediction, "cosine", clip=False)
+    process = ddpm.DDPM(prediction, "cosine", limit=math.inf)
 
     def denoise(x: Tensor, t: float) -> Tensor:
         a = process.alpha_bar[round(t * 1000)].double()
