@@ -30,9 +30,6 @@ from labkit.data import ImageData
 class Autoencoder(Protocol):
     """What is needed of an autoencoder; week 9's and diffusers' both have it."""
 
-    latent: tuple[int, int, int]
-    """(c, h, w)"""
-
     def encode(self, pictures: Tensor) -> Tensor:
         """uint8 (N, C, H, W) -> float (N, c, h, w)."""
 

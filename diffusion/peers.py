@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -80,7 +81,7 @@ class DiffusersAutoencoder:
     grey picture three times, and the mean of its answer counts.
     """
 
-    def __init__(self, vae: nn.Module, channels: int) -> None:
+    def __init__(self, vae: Any, channels: int) -> None:
         """`channels` of the pictures; raises UsageError when they are not those of the network."""
         self.vae, self.channels = vae.eval().requires_grad_(False), channels
         its = int(vae.config.in_channels)

@@ -23,13 +23,15 @@ from diffusion.model import UNet
 from diffusion.peers import DiffusersUNet
 from labkit.learning.weights import check_finite, opening
 
-NETWORKS = {"ours": UNet, "diffusers": DiffusersUNet}
-SHAPES = ("image", "latent")
-"""Settings that JSON makes lists of."""
 Network = UNet | DiffusersUNet
 AUTOENCODER = "autoencoder"
 """Folder, inside a model's own, of the autoencoder that it needs."""
 Autocast = Callable[[], contextlib.AbstractContextManager[Any]]
+
+
+def network_of(kind: str, **shape: Any) -> Network:
+    """A new network: `ours`, or `diffusers`, with the arguments of `UNet`."""
+    return DiffusersUNet(**shape) if kind == "diffusers" else UNet(**shape)
 
 
 def to_pictures(x: Tensor) -> Tensor:
@@ -171,9 +173,10 @@ class Pipeline:
 
         with opening(folder, "diffusion model", "Train one: python -m diffusion.train +size=tiny"):
             config = json.loads(Path(folder, "config.json").read_text(encoding="utf-8"))
-            stated = {k: tuple(v) if k in SHAPES and v else v for k, v in config["settings"].items()}
-            settings = Settings(**stated)
-            network = NETWORKS[settings.network](**config["network"])
+            stated: dict[str, Any] = config["settings"]
+            shapes = {k: tuple(stated[k]) for k in ("image", "latent") if stated.get(k)}
+            settings = Settings(**{**stated, **shapes})
+            network = network_of(settings.network, **config["network"])
             network.load_state_dict(load_file(Path(folder, "model.safetensors")))
             found = None
             if settings.latent is not None:

@@ -95,7 +95,7 @@ def train(cfg: Config, run: Run) -> None:
     from diffusion.ema import EMA
     from diffusion.evaluate import Preview, measure, pictures
     from diffusion.guidance import drop_labels
-    from diffusion.pipeline import NETWORKS, Pipeline, Settings, from_pictures
+    from diffusion.pipeline import Pipeline, Settings, from_pictures, network_of
     from labkit.data import ImageData, batch_indices, check_batch_size
     from labkit.learning.muon import Muon, others
     from pytorch_mastery import one_cycle
@@ -103,7 +103,8 @@ def train(cfg: Config, run: Run) -> None:
     data, valid = hold_out(run.data(cfg.data, ImageData), cfg.validation)
     check_batch_size(len(data.train), cfg.batch_size)
     x, y = data.train.tensors(run.device)
-    image, autoencoder, scale, limit = x.shape[1:], None, 1.0, 1.0
+    image = (x.shape[1], x.shape[2], x.shape[3])
+    autoencoder, scale, limit = None, 1.0, 1.0
     if cfg.autoencoder != "none":
         autoencoder = latent.obtain(cfg.autoencoder, run, data)
         x = latent.encode(autoencoder, x, 1.0)  # once: every step would encode the same pictures
@@ -116,8 +117,10 @@ def train(cfg: Config, run: Run) -> None:
             f"{x.shape[3]}, which cannot be halved {len(cfg.multipliers) - 1} times; try "
             f"multipliers={'[1,2]' if autoencoder is None else '[4]'}"
         )
-    network = NETWORKS[cfg.network]
-    model = network(x.shape[1], len(data.classes), cfg.width, cfg.multipliers, cfg.blocks)
+    model = network_of(
+        cfg.network, channels=x.shape[1], classes=len(data.classes), width=cfg.width,
+        multipliers=cfg.multipliers, blocks=cfg.blocks,
+    )  # fmt: skip
     model.to(run.device)
     ema = EMA(model, cfg.ema_decay)
     matrices, decay = model.matrices(), cfg.weight_decay
@@ -131,8 +134,8 @@ def train(cfg: Config, run: Run) -> None:
     run.track(model=model, ema=ema, adamw=adamw, muon=muon)
     settings = Settings(
         **{k: v for k, v in vars(cfg).items() if k in Settings.__annotations__},
-        image=tuple(image),
-        latent=None if autoencoder is None else tuple(x.shape[1:]),
+        image=image,
+        latent=None if autoencoder is None else (x.shape[1], x.shape[2], x.shape[3]),
         scale=scale,
         limit=limit,
     )

@@ -46,10 +46,10 @@ def test_scale_factor_keeps_its_digits() -> None:
 
 
 @pytest.mark.exercise("latent.scale_factor")
-@pytest.mark.parametrize("value", [3.0, math.nan, math.inf])
+@pytest.mark.parametrize("value", [1.0, math.nan, math.inf])
 def test_latents_without_a_scale_are_refused(value: float) -> None:
     z = torch.ones(2, 1, 2, 2)
-    z[1] = value if not value == 3.0 else 1.0
+    z[1] = value
     with pytest.raises(ValueError):
         latent.scale_factor(z)
 
@@ -135,7 +135,8 @@ def test_pictures_come_back_through_the_pipeline() -> None:
     x = pictures(5, 1, 8, 8)
     draw = pipeline()
     assert torch.equal(draw.decode(draw.encode(x)), x)
-    pixels = Pipeline(draw.network, Settings("eps", "cosine", 9, 0.0, 1.0, "ddim", 1, 1.0, (1, 8, 8)))
+    settings = Settings("eps", "cosine", 9, 0.0, 1.0, "ddim", 1, 1.0, (1, 8, 8))
+    pixels = Pipeline(draw.network, settings)
     assert torch.equal(pixels.decode(pixels.encode(x)), x)
 
 

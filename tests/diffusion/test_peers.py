@@ -48,7 +48,7 @@ def test_their_network_has_the_face_of_ours(
         again.load_state_dict(network.state_dict())
         assert torch.equal(again.eval()(x, t, y), out)
     assert isinstance(network.unet, UNet2DModel)
-    levels = [channel for block in network.unet.down_blocks for channel in [block.resnets[0].out_channels]]
+    levels = [block.resnets[0].out_channels for block in network.unet.down_blocks]
     assert levels == [width * m for m in multipliers]
     assert network.null == 5
 
@@ -71,8 +71,8 @@ def test_their_network_learns_with_both_optimisers() -> None:
     assert all(p.ndim == 2 for p in matrices)
     rest = others(network, matrices)
     assert len(matrices) + len(rest) == len(list(network.parameters()))
-    embeddings = {id(p) for m in (network.unet.time_embedding, network.unet.class_embedding) for p in m.parameters()}
-    assert not embeddings & {id(p) for p in matrices}
+    for embedding in (network.unet.time_embedding, network.unet.class_embedding):
+        assert not {id(p) for p in embedding.parameters()} & {id(p) for p in matrices}
     optimizers = [torch.optim.AdamW(rest, 2e-3), Muon(matrices, 2e-3)]
     x, y, losses = torch.rand(16, 1, 8, 8) * 0.1 + 0.5, torch.arange(16) % 3, []
     for _ in range(12):

@@ -1,10 +1,9 @@
 """Whole samplers: step by step against diffusers', and in law where it is known."""
 
+import math
 from typing import Literal
 
 import numpy as np
-import math
-
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, FlowMatchEulerDiscreteScheduler
