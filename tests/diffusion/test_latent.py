@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffusion import Pipeline, Settings, UNet, latent
+from diffusion import Pipeline, Settings, UNet, evaluate, latent
 from diffusion.model import Conv
 from tests.diffusion.toy import Toy
 
@@ -168,3 +168,28 @@ def test_an_autoencoder_of_another_shape_is_refused(monkeypatch: pytest.MonkeyPa
     run: Any = SimpleNamespace(device=torch.device("cpu"))
     with pytest.raises(latent.UsageError, match=r"makes pictures \(1, 8, 5\) of set's \(1, 8, 6\)"):
         latent.obtain("folder", run, data)
+
+
+def test_latent_ratio_of_one_number_by_its_closed_form() -> None:
+    """In one dimension the distance is (m1 - m2)^2 + (s1 - s2)^2, in deviations of the first."""
+    generator = torch.Generator().manual_seed(0)
+    sets = [
+        a + b * torch.randn(50, 1, 1, 1, generator=generator) for a, b in ((7, 3), (5, 2), (4, 4))
+    ]
+    made, train, test = (x.flatten().double().numpy() for x in sets)
+
+    def apart(a: np.ndarray, b: np.ndarray) -> float:
+        return float((a.mean() - b.mean()) ** 2 + (a.std(ddof=1) - b.std(ddof=1)) ** 2)
+
+    found = evaluate.latent_ratio(*sets)
+    assert found == pytest.approx(apart(made, test) / apart(train, test))
+
+
+def test_latent_ratio_counts_each_number_of_a_latent_alike() -> None:
+    generator = torch.Generator().manual_seed(0)
+    made, train, test = (torch.randn(90, 2, 1, 3, generator=generator) for _ in range(3))
+    assert evaluate.latent_ratio(train, train, test) == pytest.approx(1)
+    units = torch.tensor([1.0, 50.0]).view(2, 1, 1)
+    found = evaluate.latent_ratio(units * made, units * train, units * test)
+    assert found == pytest.approx(evaluate.latent_ratio(made, train, test))
+    assert evaluate.latent_ratio(made + 3, train, test) > 5 * found
