@@ -120,7 +120,7 @@ class VQLearner:
 
     def __init__(self, network: VQVAE, settings: VQSettings, autocast: Autocast) -> None:
         self.network, self.settings, self.autocast = network, settings, autocast
-        self.generator = network
+        self.generator, self.lr = network, settings.lr
         self.optimizer = torch.optim.AdamW(
             network.parameters(), settings.lr, (0.9, 0.99), weight_decay=0.0, fused=True
         )
