@@ -173,9 +173,8 @@ def test_an_autoencoder_of_another_shape_is_refused(monkeypatch: pytest.MonkeyPa
 def test_latent_ratio_of_one_number_by_its_closed_form() -> None:
     """In one dimension the distance is (m1 - m2)^2 + (s1 - s2)^2, in deviations of the first."""
     generator = torch.Generator().manual_seed(0)
-    sets = [
-        a + b * torch.randn(50, 1, 1, 1, generator=generator) for a, b in ((7, 3), (5, 2), (4, 4))
-    ]
+    normal = torch.randn(3, 50, 1, 1, 1, generator=generator)
+    sets = [7 + 3 * normal[0], 5 + 2 * normal[1], 4 + 4 * normal[2]]
     made, train, test = (x.flatten().double().numpy() for x in sets)
 
     def apart(a: np.ndarray, b: np.ndarray) -> float:
