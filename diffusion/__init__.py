@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "ema": ["EMA"],
         "flow": ["RectifiedFlow"],
         "guidance": ["guided"],
+        "latent": ["scale_factor"],
         "model": ["UNet"],
         "pipeline": ["Pipeline", "Settings", "from_pictures", "to_pictures"],
         "schedule": ["cosine_betas", "linear_betas"],

@@ -117,10 +117,12 @@ class DDPM:
         prediction: Prediction = "eps",
         schedule: ScheduleName = "cosine",
         timesteps: int = 1000,
-        clip: bool = True,
+        limit: float = 1.0,
     ) -> None:
-        """With `clip`, predicted pictures are clipped to [-1, 1] in sampling, as in the paper."""
-        self.prediction, self.timesteps, self.clip = prediction, timesteps, clip
+        """In sampling, predicted pictures are clipped to [-limit, limit]: 1 for pixels, as in the
+        paper; infinity clips nothing.
+        """
+        self.prediction, self.timesteps, self.limit = prediction, timesteps, limit
         self.alpha_bar = alpha_bars(schedule, timesteps)
 
     def loss(self, model: nn.Module, x0: Tensor, labels: Tensor) -> Tensor:
@@ -132,10 +134,10 @@ class DDPM:
         return (output - target(self.prediction, x0, noise, alpha_bar)).square().mean()
 
     def guess(self, denoise: Denoiser, x_t: Tensor, t: int) -> Tensor:
-        """The picture x0 that the network predicts from x_t, clipped if this process clips."""
+        """The picture x0 that the network predicts from x_t, clipped to the limit."""
         output = denoise(x_t, t / self.timesteps)
         x0 = predicted_x0(self.prediction, output, x_t, self.alpha_bar[t])
-        return x0.clamp(-1, 1) if self.clip else x0
+        return x0.clamp(-self.limit, self.limit)
 
     def sample(
         self,

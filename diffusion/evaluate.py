@@ -5,7 +5,8 @@ from torch import Tensor
 
 from diffusion.pipeline import Pipeline
 from labkit import Run
-from labkit.data import ImageData, epoch_order
+from labkit.data import ImageData, Split, epoch_order
+from labkit.learning.metrics import frechet_distance, gaussian_statistics
 from labkit.run.cadence import Doubling
 from labkit.show.console import say
 from pytorch_mastery import FeatureDistance, accuracy, judge
@@ -19,31 +20,57 @@ PREVIEW_STEPS = 15
 
 
 def measure(
-    run: Run, pipeline: Pipeline, data: ImageData, samples: int, guidance: float
+    run: Run, pipeline: Pipeline, data: ImageData, valid: Split, samples: int, guidance: float
 ) -> dict[str, float]:
     """The headline metrics: distance of `samples` pictures (at most as many as there are test
     pictures) from real ones, and accuracy under guidance.
 
     The first takes the classes of random training pictures, so that a perfect model would reach
-    `fid_real`. The second takes every class equally often.
+    `fid_real`; the same pictures, at most as many as `valid` has, are compared with those as well.
+    The second takes every class equally often. Where the diffusion is in latents,
+    `autoencoder_ratio` is the distance of real training pictures that were only encoded and
+    decoded: no network over these latents can be expected to get below it. `latent_ratio` is
+    the network's own part: see there.
     """
     x, y = data.train.tensors(run.device)
     x_test, y_test = data.test.tensors(run.device)
+    x_valid, _ = valid.tensors(run.device)
     classifier = judge(run, data)
-    count = min(samples, len(x_test))
+    count, fewer = min(samples, len(x_test)), min(samples, len(x_valid))
     distance = FeatureDistance(classifier, x, x_test, count)
+    choosing = FeatureDistance(classifier, x, x_valid, fewer)
 
-    labels = y[torch.tensor(epoch_order(len(y), 0, run.seed)[:count])]
-    fid = distance(pipeline(labels, seed=run.seed))
+    drawn = torch.tensor(epoch_order(len(y), 0, run.seed)[:count])
+    made = pipeline.sample(y[drawn], seed=run.seed)
+    pictures = pipeline.decode(made)
+    fid = distance(pictures)
     asked = torch.arange(min(1000, count), device=run.device) % len(data.classes)
     guided = pipeline(asked, guidance=guidance, seed=run.seed + 1)
-    return {
+    metrics = {
         "fid_ratio": fid / distance.real,
+        "valid_fid_ratio": choosing(pictures[:fewer]) / choosing.real,
         "fid": fid,
         "fid_real": distance.real,
         "guided_accuracy": accuracy(classifier, guided, asked),
         "classifier_accuracy": accuracy(classifier, x_test, y_test),
     }
+    if pipeline.autoencoder is not None:
+        real, held_out = pipeline.encode(x[drawn]), pipeline.encode(x_test[:count])
+        metrics["autoencoder_ratio"] = distance(pipeline.decode(real)) / distance.real
+        metrics["latent_ratio"] = latent_ratio(made, real, held_out)
+    return metrics
+
+
+def latent_ratio(made: Tensor, train: Tensor, test: Tensor) -> float:
+    """Frechet distance of latents `made` from `test`, over that of `train` from `test`.
+
+    All are (N, c, h, w); each number of a latent is standardised with `train` first, as features
+    of pictures are in `FeatureDistance`.
+    """
+    flat = [x.flatten(1).double().cpu().numpy() for x in (made, train, test)]
+    mean, deviation = flat[1].mean(axis=0), flat[1].std(axis=0)
+    ours, theirs, reference = [gaussian_statistics((x - mean) / deviation) for x in flat]
+    return frechet_distance(*ours, *reference) / frechet_distance(*theirs, *reference)
 
 
 class Preview:
@@ -79,7 +106,8 @@ class Preview:
 def pictures(run: Run, pipeline: Pipeline, guidance: float, columns: int = 10) -> None:
     """Draw sample grids (a row for each class), and a strip from noise to picture.
 
-    In the strip each of three classes has two rows: x_t, and the picture predicted from it.
+    In the strip each of three classes has two rows: x_t, and the picture predicted from it. Latents
+    are decoded first, the noisy ones too.
     """
     classes = torch.arange(pipeline.network.null).repeat_interleave(columns)
     run.grid("samples", pipeline(classes, seed=run.seed), columns)
@@ -93,4 +121,4 @@ def pictures(run: Run, pipeline: Pipeline, guidance: float, columns: int = 10) -
     pipeline(classes[::columns], guidance=guidance, seed=run.seed, trace=keep)
     moments = [frames[round(i * (len(frames) - 1) / (columns - 1))] for i in range(columns)]
     rows = [moment[kind][c] for c in (0, 3, 7) for kind in (0, 1) for moment in moments]
-    run.grid("denoising", (torch.stack(rows).clamp(-1, 1) + 1) / 2, columns)
+    run.grid("denoising", pipeline.decode(torch.stack(rows)), columns)

@@ -56,7 +56,9 @@ def heun_step(velocity: Denoiser, x: Tensor, t: float, t_next: float) -> Tensor:
     return x + (t_next - t) * (slope + velocity(ahead, t_next)) / 2
 
 
-def ancestral_step(velocity: Denoiser, x: Tensor, t: float, t_next: float, noise: Tensor) -> Tensor:
+def ancestral_step(
+    velocity: Denoiser, x: Tensor, t: float, t_next: float, noise: Tensor, limit: float = 1.0
+) -> Tensor:
     """Predict the picture, then draw x at t_next from the posterior as in DDPM (its eq. 6 and 7).
 
     A straight line is a Gaussian diffusion like any other, with signal 1 - t and noise t:
@@ -69,8 +71,9 @@ def ancestral_step(velocity: Denoiser, x: Tensor, t: float, t_next: float, noise
     Args:
         x, noise: (B, C, H, W).
         t, t_next: 0 <= t_next < t <= 1.
+        limit: x0 is clipped to [-limit, limit].
     """
-    x0 = (x - t * velocity(x, t)).clamp(-1, 1)
+    x0 = (x - t * velocity(x, t)).clamp(-limit, limit)
     eps = (x - (1 - t) * x0) / t
     new = t_next**2 * (1 - ((1 - t) * t_next / ((1 - t_next) * t)) ** 2)
     out: Tensor = (1 - t_next) * x0 + (t_next**2 - new) ** 0.5 * eps + new**0.5 * noise
@@ -82,9 +85,11 @@ class RectifiedFlow:
 
     samplers = ("ancestral", "heun", "euler")
 
-    def __init__(self, mean: float = 0.0, deviation: float = 1.0) -> None:
-        """`mean` and `deviation` of the logit of the training times."""
-        self.mean, self.deviation = mean, deviation
+    def __init__(self, mean: float = 0.0, deviation: float = 1.0, limit: float = 1.0) -> None:
+        """`mean` and `deviation` of the logit of the training times. The ancestral sampler clips
+        predicted pictures to [-limit, limit].
+        """
+        self.mean, self.deviation, self.limit = mean, deviation, limit
 
     def loss(self, model: nn.Module, x0: Tensor, labels: Tensor) -> Tensor:
         """Squared error of the velocity for x0 (B, C, H, W) in [-1, 1], each at a random time."""
@@ -115,7 +120,7 @@ class RectifiedFlow:
 
         def ancestral(denoise: Denoiser, x: Tensor, t: float, t_next: float) -> Tensor:
             noise = torch.randn(x.shape, generator=generator).to(x.device)
-            return ancestral_step(denoise, x, t, t_next, noise)
+            return ancestral_step(denoise, x, t, t_next, noise, self.limit)
 
         step: Callable[[Denoiser, Tensor, float, float], Tensor]
         step = {"ancestral": ancestral, "euler": euler_step, "heun": heun_step}[sampler]

@@ -14,13 +14,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffusion import latent
 from diffusion.ddpm import DDPM, Trace
 from diffusion.flow import RectifiedFlow
 from diffusion.guidance import guided
+from diffusion.latent import Autoencoder
 from diffusion.model import UNet
+from diffusion.peers import DiffusersUNet
 from labkit.learning.weights import check_finite, opening
 
+Network = UNet | DiffusersUNet
+AUTOENCODER = "autoencoder"
+"""Folder, inside a model's own, of the autoencoder that it needs."""
 Autocast = Callable[[], contextlib.AbstractContextManager[Any]]
+
+
+def network_of(kind: str, **shape: Any) -> Network:
+    """A new network: `ours`, or `diffusers`, with the arguments of `UNet`."""
+    return DiffusersUNet(**shape) if kind == "diffusers" else UNet(**shape)
 
 
 def to_pictures(x: Tensor) -> Tensor:
@@ -47,25 +58,62 @@ class Settings:
     guidance: float
     image: tuple[int, int, int]
     """(C, H, W)"""
+    network: str = "ours"
+    latent: tuple[int, int, int] | None = None
+    """(c, h, w) where the diffusion is in an autoencoder's latents; None in pixels."""
+    scale: float = 1.0
+    """What latents are multiplied by, see `latent.scale_factor`."""
+    limit: float = 1.0
+    """Largest absolute value that the network is to make: 1 for pixels, measured for latents."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of what the network sees, without the batch."""
+        return self.latent or self.image
 
     def process(self) -> DDPM | RectifiedFlow:
         """The process from noise to pictures: rectified flow, or DDPM for any other objective."""
         if self.objective == "flow":
-            return RectifiedFlow(self.time_mean, self.time_deviation)
-        return DDPM(self.objective, self.schedule, self.timesteps)  # type: ignore[arg-type]
+            return RectifiedFlow(self.time_mean, self.time_deviation, self.limit)
+        args = (self.objective, self.schedule, self.timesteps, self.limit)
+        return DDPM(*args)  # type: ignore[arg-type]
 
 
 class Pipeline:
     """Draws pictures of given classes."""
 
     def __init__(
-        self, network: UNet, settings: Settings, autocast: Autocast = contextlib.nullcontext
+        self,
+        network: Network,
+        settings: Settings,
+        autocast: Autocast = contextlib.nullcontext,
+        autoencoder: Autoencoder | None = None,
     ) -> None:
+        """`autoencoder` is the one whose latents `settings.latent` is about."""
         self.network, self.settings, self.autocast = network, settings, autocast
-        self.process = settings.process()
+        self.autoencoder, self.process = autoencoder, settings.process()
+
+    def encode(self, pictures: Tensor) -> Tensor:
+        """Pictures, uint8 (N, C, H, W), as the network sees them: pixels or scaled latents."""
+        if self.autoencoder is None:
+            return from_pictures(pictures)
+        return latent.encode(self.autoencoder, pictures, self.settings.scale)
+
+    def decode(self, x: Tensor) -> Tensor:
+        """The pictures, uint8 (N, C, H, W), of what the network made: undoes `encode`."""
+        if self.autoencoder is None:
+            return to_pictures(x)
+        return latent.decode(self.autoencoder, x, self.settings.scale)
+
+    def __call__(self, labels: Tensor, **options: Any) -> Tensor:
+        """One picture per label: int64 (N,) -> uint8 (N, C, H, W), on the device of the network.
+
+        The options and errors are those of `sample`.
+        """
+        return self.decode(self.sample(labels, **options))
 
     @torch.no_grad()
-    def __call__(
+    def sample(
         self,
         labels: Tensor,
         *,
@@ -76,7 +124,7 @@ class Pipeline:
         batch_size: int = 500,
         trace: Trace | None = None,
     ) -> Tensor:
-        """One picture per label: int64 (N,) -> uint8 (N, C, H, W), on the device of the network.
+        """What the network makes for each label, float (N, *settings.shape): `decode` takes it.
 
         The label `network.null` stands for any class. Sampler and steps are those of the settings
         unless given. The same seed and batch size draw the same pictures. `trace` is called at
@@ -88,7 +136,7 @@ class Pipeline:
         generator = torch.Generator().manual_seed(seed)
         drawn = []
         for y in labels.to(device).split(batch_size):
-            noise = torch.randn(len(y), *self.settings.image, generator=generator).to(device)
+            noise = torch.randn(len(y), *self.settings.shape, generator=generator).to(device)
             denoise = guided(self.network, y, guidance, self.network.null)
             with self.autocast():
                 x = self.process.sample(
@@ -99,11 +147,13 @@ class Pipeline:
                     generator,
                     trace,
                 )
-            drawn.append(to_pictures(x))
+            drawn.append(x)
         return torch.cat(drawn)
 
     def save(self, folder: Path) -> None:
-        """Write `model.safetensors` and `config.json` into `folder`, which is made if need be."""
+        """Write `model.safetensors` and `config.json` into `folder`, which is made if need be; the
+        autoencoder, if there is one, into its subfolder `autoencoder`.
+        """
         from safetensors.torch import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -111,6 +161,8 @@ class Pipeline:
         save_file(weights, folder / "model.safetensors")
         config = {"network": self.network.shape, "settings": asdict(self.settings)}
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        if self.autoencoder is not None:
+            self.autoencoder.save(folder / AUTOENCODER)
 
     @classmethod
     def load(cls, folder: Path | str, device: torch.device | str = "cpu") -> "Pipeline":
@@ -121,9 +173,14 @@ class Pipeline:
 
         with opening(folder, "diffusion model", "Train one: python -m diffusion.train +size=tiny"):
             config = json.loads(Path(folder, "config.json").read_text(encoding="utf-8"))
-            network = UNet(**config["network"])
+            stated: dict[str, Any] = config["settings"]
+            shapes = {k: tuple(stated[k]) for k in ("image", "latent") if stated.get(k)}
+            settings = Settings(**{**stated, **shapes})
+            network = network_of(settings.network, **config["network"])
             network.load_state_dict(load_file(Path(folder, "model.safetensors")))
-            image = tuple(config["settings"]["image"])
-            settings = Settings(**{**config["settings"], "image": image})
+            found = None
+            if settings.latent is not None:
+                found = latent.load(Path(folder, AUTOENCODER), settings.image[0], device)
         check_finite(network, folder)
-        return cls(network.to(device).eval().requires_grad_(False), settings)
+        network.to(device).eval().requires_grad_(False)
+        return cls(network, settings, autoencoder=found)

@@ -2,6 +2,7 @@
 
 python -m diffusion.train +size=tiny                     DDPM: predicts the noise
 python -m diffusion.train +size=tiny +experiment=flow    rectified flow
+python -m diffusion.train +size=tiny +experiment=latent  in the latents of week 9's autoencoder
 python -m diffusion.sample run=latest n=64               draw from the run that finished last
 """
 
@@ -18,6 +19,13 @@ class Config(LabConfig):
 
     data: str = "mnist"
     """Training set: an image set of the registry."""
+    validation: Annotated[float, Bounds(above=0, below=1)] = 0.1
+    """Share of the training pictures held out: settings are chosen by the distance to them."""
+    autoencoder: str = "none"
+    """none: diffusion in pixels. lab: in the latents of week 9's autoencoder. Or an AutoencoderKL
+    of diffusers, by folder or by its name on the hub."""
+    network: Literal["ours", "diffusers"] = "ours"
+    """The U-Net: this week's, or UNet2DModel of diffusers with the same widths and blocks."""
     objective: Literal["eps", "v", "x0", "flow"] = "eps"
     """What the network predicts: eps, v or x0 of a DDPM, or the velocity of a rectified flow."""
     schedule: Literal["cosine", "linear"] = "cosine"
@@ -82,24 +90,37 @@ def train(cfg: Config, run: Run) -> None:
     """Train, then draw and measure with the averaged weights."""
     import torch
 
+    from diffusion import latent
+    from diffusion.data import hold_out
     from diffusion.ema import EMA
     from diffusion.evaluate import Preview, measure, pictures
     from diffusion.guidance import drop_labels
-    from diffusion.model import UNet
-    from diffusion.pipeline import Pipeline, Settings, from_pictures
+    from diffusion.pipeline import Pipeline, Settings, from_pictures, network_of
     from labkit.data import ImageData, batch_indices, check_batch_size
     from labkit.learning.muon import Muon, others
     from pytorch_mastery import one_cycle
 
-    data = run.data(cfg.data, ImageData)
+    data, valid = hold_out(run.data(cfg.data, ImageData), cfg.validation)
     check_batch_size(len(data.train), cfg.batch_size)
     x, y = data.train.tensors(run.device)
+    image = (x.shape[1], x.shape[2], x.shape[3])
+    autoencoder, scale, limit = None, 1.0, 1.0
+    if cfg.autoencoder != "none":
+        autoencoder = latent.obtain(cfg.autoencoder, run, data)
+        x = latent.encode(autoencoder, x, 1.0)  # once: every step would encode the same pictures
+        scale = latent.scale_factor(x)
+        x *= scale
+        limit = float(x.abs().max())
     if any(side % 2 ** (len(cfg.multipliers) - 1) for side in x.shape[2:]):
         raise UsageError(
-            f"{data.name} pictures are {x.shape[2]} x {x.shape[3]}, which cannot be halved "
-            f"{len(cfg.multipliers) - 1} times; try multipliers=[1,2]"
+            f"{data.name} {'pictures' if autoencoder is None else 'latents'} are {x.shape[2]} x "
+            f"{x.shape[3]}, which cannot be halved {len(cfg.multipliers) - 1} times; try "
+            f"multipliers={'[1,2]' if autoencoder is None else '[4]'}"
         )
-    model = UNet(x.shape[1], len(data.classes), cfg.width, cfg.multipliers, cfg.blocks)
+    model = network_of(
+        cfg.network, channels=x.shape[1], classes=len(data.classes), width=cfg.width,
+        multipliers=cfg.multipliers, blocks=cfg.blocks,
+    )  # fmt: skip
     model.to(run.device)
     ema = EMA(model, cfg.ema_decay)
     matrices, decay = model.matrices(), cfg.weight_decay
@@ -113,10 +134,13 @@ def train(cfg: Config, run: Run) -> None:
     run.track(model=model, ema=ema, adamw=adamw, muon=muon)
     settings = Settings(
         **{k: v for k, v in vars(cfg).items() if k in Settings.__annotations__},
-        image=(x.shape[1], x.shape[2], x.shape[3]),
+        image=image,
+        latent=None if autoencoder is None else (x.shape[1], x.shape[2], x.shape[3]),
+        scale=scale,
+        limit=limit,
     )
     process = settings.process()
-    pipeline = Pipeline(ema.average, settings, run.autocast)
+    pipeline = Pipeline(ema.average, settings, run.autocast, autoencoder)
     preview = Preview(run, pipeline, cfg.guidance)
 
     for step in run.steps(cfg.steps):
@@ -126,8 +150,9 @@ def train(cfg: Config, run: Run) -> None:
         index = torch.tensor(batch_indices(len(x), cfg.batch_size, step, cfg.seed))
         index = index.to(run.device)
         labels = drop_labels(y[index], cfg.label_dropout, model.null)
+        batch = from_pictures(x[index]) if autoencoder is None else x[index]
         with run.autocast():
-            loss = process.loss(model, from_pictures(x[index]), labels)
+            loss = process.loss(model, batch, labels)
         model.zero_grad()
         loss.backward()
         adamw.step()
@@ -143,7 +168,7 @@ def train(cfg: Config, run: Run) -> None:
     run.publish(pipeline.save)
     run.plot("training", "train/loss", logy=True)
     pictures(run, pipeline, cfg.guidance)
-    run.result(measure(run, pipeline, data, cfg.samples, cfg.guidance))
+    run.result(measure(run, pipeline, data, valid, cfg.samples, cfg.guidance))
 
 
 if __name__ == "__main__":

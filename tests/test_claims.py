@@ -17,7 +17,7 @@ from labkit.run.entry import entrypoint
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILT = [unit for unit in course.load().units if unit.built]
-VARIANTS = ("algo", "env", "method", "objective", "sampler")
+VARIANTS = ("algo", "autoencoder", "env", "method", "objective", "sampler")
 """Settings that a broken experiment may share with its healthy counterpart."""
 
 

@@ -1,14 +1,17 @@
 """The week as a person runs it, at size smoke: training, resuming, drawing, bad words."""
 
 import itertools
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from diffusion import DDPM, RectifiedFlow, UNet, sample
+from diffusion import DDPM, Pipeline, RectifiedFlow, UNet, sample
+from diffusion.data import hold_out
 from diffusion.train import train
+from labkit.data import ImageData, load
 from tests.conftest import Lab
 
 
@@ -60,6 +63,27 @@ def test_smoke_trains_measures_and_draws(
     assert "classes go from 0 to 9" in capsys.readouterr().err
 
 
+def test_latents_are_drawn_by_diffusers_network_as_well(lab_run: Lab, here: None) -> None:
+    words = ("network=diffusers", "steps=12", "log_every=1", "samples=40", "sampling_steps=2")
+    done = lab_run("diffusion", "+size=smoke", "+experiment=latent", *words)
+    assert done.returncode == 0, done.output
+    assert done.record is not None
+    assert done.dir is not None
+    assert {"latent_ratio", "autoencoder_ratio", "valid_fid_ratio"} <= done.record["metrics"].keys()
+    assert done.metrics[-1]["train/loss"] < done.metrics[0]["train/loss"]
+    settings = json.loads((done.dir / "model" / "config.json").read_text())["settings"]
+    data, _ = hold_out(load("digits", kind=ImageData), 0.1)
+    pipeline = Pipeline.load(done.dir / "model")
+    z = pipeline.encode(data.train.tensors()[0])
+    assert z.double().std(correction=0).item() == pytest.approx(1, rel=1e-2)  # encoded in bf16
+    assert z.abs().max().item() == pytest.approx(settings["limit"], rel=1e-2)
+    assert settings["scale"] != 1
+    assert tuple(settings["latent"]) == z.shape[1:] == (4, 2, 2)
+    out = lab_run.home / "latent.png"
+    assert sample.main([f"run={done.dir}", "n=4", "steps=1", f"out={out}"]) == 0
+    assert out.is_file()
+
+
 def test_resumes_to_the_same_bits(resume_check) -> None:
     resume_check("diffusion", "+size=smoke", "steps=16", "samples=100")
 
@@ -91,13 +115,20 @@ def test_a_process_keeps_no_state_between_steps(kind: type[DDPM] | type[Rectifie
         ("multipliers=[1,0]", "multipliers must be > 0, got 0"),
         ("width=30", "width must be a multiple of 4"),
         ("multipliers=[1,2,2,2,2]", "cannot be halved 4 times; try multipliers=[1,2]"),
+        (
+            "autoencoder=lab multipliers=[1,2,2]",
+            "digits latents are 2 x 2, which cannot be halved 2 times; try multipliers=[4]",
+        ),
         ("label_dropout=1", "label_dropout must be from 0 to below 1, got 1"),
+        ("validation=0", "validation must be above 0 and below 1, got 0"),
+        ("validation=0.0001", "must leave at least one on either side; try validation=0.1"),
+        ("autoencoder=no/such/folder", "no/such/folder holds no AutoencoderKL"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(
     here: None, word: str, message: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert train.main(["+size=smoke", word]) == 2
+    assert train.main(["+size=smoke", *word.split()]) == 2
     output = capfd.readouterr()
     assert message in output.err
     assert "Traceback" not in output.err + output.out

@@ -1,5 +1,6 @@
 """Whole samplers: step by step against diffusers', and in law where it is known."""
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -173,7 +174,7 @@ def gaussian_guess(x: Tensor, signal: float, noise_level: float) -> Tensor:
 def test_ddpm_with_the_best_denoiser_draws_the_gaussian(
     sampler: str, steps: int, prediction: Prediction
 ) -> None:
-    process = ddpm.DDPM(prediction, "cosine", clip=False)
+    process = ddpm.DDPM(prediction, "cosine", limit=math.inf)
 
     def denoise(x: Tensor, t: float) -> Tensor:
         a = process.alpha_bar[round(t * 1000)].double()
