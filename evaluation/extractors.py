@@ -151,35 +151,45 @@ def from_hub(kind: str, weights: str | None, device: torch.device | str) -> Extr
     return Extractor(f"{kind} ({place})", dimensions, embed, device)
 
 
-def of_data(run: Run, data: ImageData) -> Extractor:
-    """Week 3's classifier of `data`, trained first if missing; its features are standardised with
-    mean and deviation over the training pictures.
+def standardised(
+    classifier: CNN, data: ImageData, device: torch.device | str, what: str = "trained"
+) -> tuple[Extractor, np.ndarray]:
+    """The classifier as an extractor whose features have mean 0 and deviation 1 over the training
+    pictures; and those pictures' features, (N, D).
+    """
+    features = of_classifier(classifier, "", device)(data.train.tensors()[0]).features
+    mean, std = features.mean(axis=0), features.std(axis=0)
+    name = f"classifier of week 3, {what} on {data.name}"
+    return of_classifier(classifier, name, device, mean, std), (features - mean) / std
+
+
+def of_data(run: Run, data: ImageData) -> tuple[Extractor, np.ndarray]:
+    """Week 3's classifier of `data`, trained first if missing.
 
     At size smoke the network is untrained: random features, which see large differences only.
     """
-    classifier = judge(run, data)
-    plain = of_classifier(classifier, "", run.device)
-    features = plain(torch.from_numpy(data.train.x)).features
-    trained = "untrained" if run.size == "smoke" else f"trained on {data.name}"
-    return of_classifier(
-        classifier, f"classifier of week 3, {trained}", run.device,
-        features.mean(axis=0), features.std(axis=0),
-    )  # fmt: skip
+    what = "not trained" if run.size == "smoke" else "trained"
+    return standardised(judge(run, data), data, run.device, what)
 
 
-def chosen(name: str, weights: str | None, run: Run, data: ImageData) -> Extractor:
-    """The extractor that `extractor=name` means; auto is Inception if it can be had, else the lab's
-    classifier, with a warning. Raises UsageError for one that was named and cannot be had.
+def chosen(
+    name: str, weights: str | None, run: Run, data: ImageData
+) -> tuple[Extractor, np.ndarray]:
+    """The extractor that `extractor=name` means, and the features of the training pictures (N, D).
+
+    auto is Inception if it can be had, else the lab's classifier, with a warning. Raises UsageError
+    for an extractor that was named and cannot be had.
     """
     if name == "classifier":
         return of_data(run, data)
-    if name != "auto":
-        return pretrained(name, weights, run.device)
     try:
-        return inception(weights, run.device)
+        extractor = pretrained("inception" if name == "auto" else name, weights, run.device)
     except UsageError as error:
+        if name != "auto":
+            raise
         warn(f"{error}\n         Using week 3's classifier: the numbers are not published FIDs.")
         return of_data(run, data)
+    return extractor, extractor(data.train.tensors()[0]).features
 
 
 def pretrained(name: str, weights: str | None, device: torch.device | str) -> Extractor:

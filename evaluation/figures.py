@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+NEAR = 20.0
+"""Largest ratio of two distances that one picture shows."""
+
+
 def page(rows: Mapping[str, np.ndarray]) -> "Figure":
     """One row of pictures for each title: uint8 (n, C, H, W), the same n in all."""
     first = next(iter(rows.values()))
@@ -43,19 +47,25 @@ def _framed(image: np.ndarray, gap: int) -> np.ndarray:
 
 
 def bias(
-    curves: Mapping[str, tuple[Sequence[int], Sequence[float]]], infinity: Mapping[str, float]
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], infinity: Mapping[str, float]
 ) -> "Figure":
-    """Distances against 1 / N, by title, with the line that was extrapolated to 1 / N = 0."""
+    """Distances against 1 / N, by title, with the line that was extrapolated to 1 / N = 0.
+
+    Sets that are more than NEAR times as far away as the nearest one would flatten the others, and
+    are left out.
+    """
     figure = new_figure(6.4, 4.4)
     axes = figure.add_subplot()
-    for i, (title, (counts, values)) in enumerate(curves.items()):
+    limit = NEAR * min(values[-1] for _, values in curves.values())
+    near = {title: curve for title, curve in curves.items() if curve[1][-1] <= limit}
+    for i, (title, (counts, values)) in enumerate(near.items()):
         inverse = 1 / np.asarray(counts, dtype=np.float64)
         axes.plot(inverse, values, ".", color=f"C{i}", markersize=4)
         slope = np.polyfit(inverse, values, 1)[0]
         ends = np.array([0, inverse.max()])
         axes.plot(ends, infinity[title] + slope * ends, color=f"C{i}", lw=1, label=title)
         axes.plot([0], [infinity[title]], "o", color=f"C{i}", clip_on=False)
-    axes.set(xlabel="1 / N", ylabel="Fréchet distance", xlim=(0, None), yscale="symlog")
+    axes.set(xlabel="1 / N", ylabel="Fréchet distance", xlim=(0, None))
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     return figure

@@ -81,3 +81,9 @@ def check_pair(real: Tensor, fake: Tensor) -> None:
 def identical(pictures: Tensor) -> bool:
     """Whether all of two or more pictures are the same one."""
     return len(pictures) > 1 and bool((pictures == pictures[:1]).all())
+
+
+def some(pictures: Tensor, count: int, seed: int) -> Tensor:
+    """`count` of the pictures, at random: folders are often sorted by class."""
+    order = np.random.default_rng(seed).permutation(len(pictures))[:count]
+    return pictures[torch.from_numpy(np.sort(order))]

@@ -17,8 +17,8 @@ import numpy as np
 
 from labkit import UsageError, exercise
 
-BLOCK = 1000
-"""Rows of a matrix of distances that are in memory at a time."""
+BLOCK = 2**22
+"""Distances in memory at a time."""
 
 
 def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -27,19 +27,21 @@ def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     By |a|^2 + |b|^2 - 2 a.b, one matrix product. Its rounding errors are a few units in the last
     place of |a|^2 + |b|^2; what is smaller than those is 0, so that a copy has the distance 0.
     """
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    centre = b.mean(axis=0)
+    centre = b.mean(axis=0, dtype=np.float64)
     a, b = a - centre, b - centre  # shorter vectors, smaller rounding errors
-    norms = np.square(a).sum(axis=1)[:, None] + np.square(b).sum(axis=1)
-    distances = norms - 2 * (a @ b.T)
-    distances[distances < 64 * np.finfo(np.float64).eps * norms] = 0
+    a_norms, b_norms = np.square(a).sum(axis=1)[:, None], np.square(b).sum(axis=1)
+    distances = a @ (-2 * b.T)
+    distances += a_norms
+    distances += b_norms
+    distances[distances < 64 * np.finfo(np.float64).eps * (a_norms + b_norms.max())] = 0
     return distances
 
 
 def blocks(a: np.ndarray, b: np.ndarray) -> Iterator[np.ndarray]:
-    """`squared_distances(a, b)`, BLOCK rows at a time."""
-    for start in range(0, len(a), BLOCK):
-        yield squared_distances(a[start : start + BLOCK], b)
+    """`squared_distances(a, b)`, some rows at a time: few enough to fit into memory."""
+    rows = max(1, BLOCK // len(b))
+    for start in range(0, len(a), rows):
+        yield squared_distances(a[start : start + rows], b)
 
 
 def nearest(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,8 +8,8 @@ from scipy.linalg import sqrtm
 from evaluation.bias import bootstrap_interval, distances_at, extrapolate
 from evaluation.extractors import Seen
 from evaluation.frechet import check_features, distance_from, gaussian
-from evaluation.inception_score import inception_score
-from evaluation.kid import kid
+from evaluation.inception import inception_score
+from evaluation.kernel import kid
 from evaluation.manifold import density_coverage, nearest, precision_recall
 from evaluation.memorisation import copied_share, copying_z
 from evaluation.settings import Measures

@@ -70,12 +70,11 @@ def train(cfg: Config, run: Run) -> None:
     draws |= {name: known[name] for name in cfg.controls}
     titles = {name: models.title(name) for name in cfg.models} | controls.TITLES
 
-    extractor = extractors.chosen(cfg.extractor, cfg.weights, run, data)
+    extractor, seen = extractors.chosen(cfg.extractor, cfg.weights, run, data)
     check_count(count, extractor.dimensions, cfg.allow_few)
     chosen = epoch_order(len(data.test), 0, seed=0)[:count]  # no first N of a sorted set
     reference = data.test.x[chosen]
     real = extractor(torch.from_numpy(reference)).features
-    seen = extractor(torch.from_numpy(data.train.x)).features
     held_out = nearest(real, seen)[0]
 
     comparison = report.Comparison()

@@ -15,8 +15,8 @@ from labkit import UsageError, exercise
 
 def kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """The cubic kernel of (N, D) and (M, D): (N, M)."""
-    values: np.ndarray = (x @ y.T / x.shape[1] + 1) ** 3
-    return values
+    base: np.ndarray = x @ y.T / x.shape[1] + 1
+    return base * base * base  # ** 3 calls pow, ten times slower
 
 
 @exercise(minutes=20)
