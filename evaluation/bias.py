@@ -25,8 +25,7 @@ def extrapolate(counts: Sequence[float], values: Sequence[float]) -> float:
     """
     if len(set(counts)) < 2:
         raise ValueError(f"two different counts are needed to extrapolate, not {list(counts)}")
-    inverse = 1 / np.asarray(counts, dtype=np.float64)
-    _, intercept = np.polyfit(inverse, np.asarray(values, dtype=np.float64), deg=1)
+    _, intercept = np.polyfit(1 / np.array(counts), values, deg=1)
     return float(intercept)
 
 

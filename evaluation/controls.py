@@ -1,9 +1,9 @@
 """Samples whose faults are known, beside the models: they show what each metric sees.
 
-    copies     random training pictures: perfect, except that they are copied
-    collapse   training pictures of the first half of the classes: good ones, but no variety
-    blur       training pictures, blurred: variety, but no quality
-    noise      each pixel from a Gaussian with its mean and deviation: the worst that is sensible
+copies     random training pictures: perfect, except that they are copied
+collapse   training pictures of the first half of the classes: good ones, but no variety
+blur       training pictures, blurred: variety, but no quality
+noise      each pixel from a Gaussian with its mean and deviation: the worst that is sensible
 """
 
 from collections.abc import Callable

@@ -20,7 +20,9 @@ def page(rows: Mapping[str, np.ndarray]) -> "Figure":
     first = next(iter(rows.values()))
     count, (height, width) = len(first), first.shape[2:]
     gap = max(1, width // 14)
-    side_by_side = [np.concatenate([_framed(image, gap) for image in row], 1) for row in rows.values()]
+    side_by_side = [
+        np.concatenate([_framed(image, gap) for image in row], 1) for row in rows.values()
+    ]
     sheet = np.concatenate(side_by_side)
     across, down = 0.62 * count, 0.62 * height / width * len(rows)
     figure = new_figure(across + 1.7, down)

@@ -63,9 +63,7 @@ def radii(points: np.ndarray, k: int) -> np.ndarray:
     """
     if len(points) <= k:
         raise UsageError(f"k={k} neighbours need more than {k} images, and there are {len(points)}")
-    return np.concatenate(
-        [np.partition(block, k, axis=1)[:, k] for block in blocks(points, points)]
-    )
+    return np.concatenate([np.partition(block, k)[:, k] for block in blocks(points, points)])
 
 
 @exercise(minutes=25)
@@ -104,7 +102,7 @@ def density_coverage(real: np.ndarray, fake: np.ndarray, k: int = 5) -> tuple[fl
     pairs, covered = 0, np.zeros(len(real), dtype=bool)
     for block in blocks(fake, real):
         inside = block <= limit
-        pairs += int(inside.sum())
+        pairs += np.count_nonzero(inside)
         covered |= inside.any(axis=0)
     return pairs / (k * len(fake)), float(covered.mean())
 

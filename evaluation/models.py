@@ -14,7 +14,7 @@ from torch import Tensor
 from diffusion import Pipeline, Settings, UNet
 from generative_models import Decoder, Generator
 from labkit import Run, UsageError, paths
-from labkit.data import ImageData, epoch_order
+from labkit.data import ImageData
 from labkit.records import store
 from labkit.run import artifacts
 from labkit.show.console import say
@@ -119,16 +119,16 @@ def random_labels(data: ImageData, n: int, seed: int) -> Tensor:
     return torch.from_numpy(data.train.y[index])
 
 
-def opened(
-    week: str, folder: Path | None, objective: str, data: ImageData, run: Run
-) -> Draw:
+def opened(week: str, folder: Path | None, objective: str, data: ImageData, run: Run) -> Draw:
     """The model of that week in `folder`; without one, a small network at random initialisation.
 
     A class-conditional model draws the classes of random training pictures. Raises UsageError when
     the folder holds no such model.
     """
     if week == "diffusion":
-        pipeline = Pipeline.load(folder, run.device) if folder else _random_pipeline(objective, data)
+        pipeline = (
+            Pipeline.load(folder, run.device) if folder else _random_pipeline(objective, data)
+        )
         pipeline.autocast = run.autocast
         return lambda n, seed: pipeline(random_labels(data, n, seed), seed=seed)
     generator = Generator.load(folder, run.device) if folder else _random_generator(data)
@@ -163,9 +163,7 @@ def all_draws(names: list[str], data: ImageData, run: Run) -> dict[str, Draw]:
     for name in names:
         if name in MODELS:
             model = MODELS[name]
-            folder = run.artifact(
-                model.week, data.name, experiment=model.experiment, size=run.size
-            )
+            folder = run.artifact(model.week, data.name, experiment=model.experiment, size=run.size)
             week, objective = model.week, model.name
         else:
             (week, folder), objective = run_folder(name, data.name), ""

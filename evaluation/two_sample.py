@@ -57,8 +57,10 @@ def _shuffled(features: np.ndarray, count: int, generator: torch.Generator) -> t
 
 
 def _trained(x: torch.Tensor, y: torch.Tensor, generator: torch.Generator) -> nn.Sequential:
-    network = nn.Sequential(nn.Linear(x.shape[1], HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 1))
-    for parameter in network.parameters():  # from the test's own generator, not the run's
+    with torch.device("meta"):  # whose weights take no random numbers from the run's generator
+        network = nn.Sequential(nn.Linear(x.shape[1], HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 1))
+    network = network.to_empty(device="cpu")
+    for parameter in network.parameters():
         bound = 1 / math.sqrt(parameter.shape[-1])
         nn.init.uniform_(parameter, -bound, bound, generator=generator)
     optimizer = torch.optim.Adam(network.parameters(), RATE, fused=True)

@@ -142,4 +142,3 @@ def test_intervals_of_a_distance_hold_as_often_as_they_say() -> None:
         low, high = bias.bootstrap_interval(distance, part, 60)
         inside += low <= mean <= high
     assert 0.85 <= inside / len(sets) <= 0.99
-

@@ -108,7 +108,9 @@ def test_lost_variety_costs_recall_and_lost_quality_costs_precision() -> None:
     precision, recall = manifold.precision_recall(modes, cloud(80, seed=2))
     assert precision > 0.8
     assert recall < 0.55
-    noisy = np.concatenate([cloud(120, seed=3), cloud(120, seed=4, shift=40), cloud(240, seed=5, shift=-90)])
+    noisy = np.concatenate(
+        [cloud(120, seed=3), cloud(120, seed=4, shift=40), cloud(240, seed=5, shift=-90)]
+    )
     precision, recall = manifold.precision_recall(modes, noisy)
     assert precision == pytest.approx(0.45, abs=0.06)
     assert recall > 0.8

@@ -8,9 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
-from evaluation import memorisation, two_sample
-from evaluation.inception import inception_score
-from evaluation import inception
+from evaluation import inception, memorisation, two_sample
 from labkit import UsageError
 
 # --- Inception score ---
@@ -45,7 +43,7 @@ def test_torch_fidelity_agrees_on_the_inception_score() -> None:
     theirs: Any = pytest.importorskip("torch_fidelity.metric_isc")
     logits = torch.randn(40, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     found = theirs.isc_features_to_metric(logits, splits=1)["inception_score_mean"]
-    assert inception_score(logits.softmax(dim=1).numpy()) == pytest.approx(found)
+    assert inception.inception_score(logits.softmax(dim=1).numpy()) == pytest.approx(found)
 
 
 # --- two-sample test ---
