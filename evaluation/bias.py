@@ -56,8 +56,8 @@ def bootstrap_interval(
     level: float = 0.95,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """A bootstrap interval for the mean of `statistic` over sets as large as `samples` (after Davison
-    & Hinkley 1997, eq. 5.6).
+    """A bootstrap interval for the mean of `statistic` over sets as large as `samples` (after
+    Davison & Hinkley 1997, eq. 5.6).
 
     Draw `resamples` times as many rows as `samples` has, *with* replacement, and compute the
     statistic of each draw. With t the statistic of the samples themselves, m the mean of the draws,

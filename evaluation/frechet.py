@@ -33,7 +33,9 @@ class Gaussian:
 
     @property
     def covariance(self) -> np.ndarray:
-        """(D, D), unbiased: divided by one less than the count. Raises ValueError for one sample."""
+        """(D, D), unbiased: divided by one less than the count, which must be 2 or more (else
+        ValueError).
+        """
         if self.count < 2:
             raise ValueError(f"a covariance needs 2 samples or more, and there is {self.count}")
         return self.scatter / (self.count - 1)
@@ -57,8 +59,8 @@ def check_count(count: int, dimensions: int, allow_few: bool) -> None:
         raise UsageError(f"{count} image is no distribution; 2 or more are needed")
     if count <= dimensions and not allow_few:
         raise UsageError(
-            f"{count:,} images and {dimensions:,} features: with so few the covariance is singular, "
-            "and a Frechet distance mostly measures how few there are, not how good they are. "
+            f"{count:,} images and {dimensions:,} features: with so few the covariance is "
+            "singular, and a Frechet distance mostly measures how few there are, not how good they are. "
             f"Take {dimensions + 1:,} images or more (ten times as many is usual), read KID "
             "instead, or go on all the same with allow_few=true"
         )

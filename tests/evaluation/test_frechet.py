@@ -174,7 +174,7 @@ def test_distance_of_diagonal_gaussians_has_a_closed_form() -> None:
     b = made(np.array([0.0, 4.0]), np.diag([1.0, 25.0]), count=5)
     assert frechet.frechet_distance(a, b) == pytest.approx(1 + 4 + (2 - 1) ** 2 + (3 - 5) ** 2)
     assert frechet.frechet_distance(a, a) == pytest.approx(0, abs=1e-12)
-    shifted = made(a.mean + [3.0, 0.0], np.diag([4.0, 9.0]))
+    shifted = made(a.mean + np.array([3.0, 0.0]), np.diag([4.0, 9.0]))
     assert frechet.frechet_distance(a, shifted) == pytest.approx(9)
 
 
