@@ -60,8 +60,8 @@ def check_count(count: int, dimensions: int, allow_few: bool) -> None:
     if count <= dimensions and not allow_few:
         raise UsageError(
             f"{count:,} images and {dimensions:,} features: with so few the covariance is "
-            "singular, and a Frechet distance mostly measures how few there are, not how good they are. "
-            f"Take {dimensions + 1:,} images or more (ten times as many is usual), read KID "
+            "singular, and a Frechet distance mostly measures how few there are, not how good they "
+            f"are. Take {dimensions + 1:,} images or more (ten times as many is usual), read KID "
             "instead, or go on all the same with allow_few=true"
         )
 

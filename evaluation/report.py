@@ -1,7 +1,9 @@
 """The table of a comparison, its pictures and its headline metrics."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -9,7 +11,7 @@ from torch import Tensor
 from evaluation import figures
 from evaluation.measures import Measured
 from labkit import Run
-from labkit.files import write_text
+from labkit.files import write_json, write_text
 from labkit.show.console import say
 
 SHOWN = 12
@@ -28,24 +30,35 @@ COLUMNS = (
 
 @dataclass
 class Comparison:
-    """What is known of the sets compared so far, by name; plain containers, so that a resumed run
-    can restore them.
+    """What is known of the sets compared so far, by name; in plain containers, which a resumed run
+    can restore.
     """
 
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    """Of drawing 1,000 pictures; 0 for sets that no model drew."""
     curves: dict[str, list[list[float]]] = field(default_factory=dict)
     shown: dict[str, np.ndarray] = field(default_factory=dict)
     """(SHOWN, C, H, W)"""
     pairs: dict[str, np.ndarray] = field(default_factory=dict)
     """(2 * PAIRS, C, H, W): samples in turn with the training images nearest to them."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Of drawing 1,000 pictures, by model."""
 
-    def add(
-        self, name: str, measured: Measured, seconds: float, pictures: Tensor, train: np.ndarray
-    ) -> None:
+    @property
+    def tracked(self) -> dict[str, Any]:
+        """What a resumed run restores: all but the seconds, which no two runs have in common."""
+        return {name: value for name, value in vars(self).items() if name != "seconds"}
+
+    def keep_seconds(self, run: Run, name: str, seconds: float) -> None:
+        """Add to seconds.json of the run, in which those of a run that was cut short stand."""
+        file = run.dir / "seconds.json"
+        earlier = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        self.seconds |= {**earlier, name: seconds}
+        if run.writes:
+            write_json(file, self.seconds)
+
+    def add(self, name: str, measured: Measured, pictures: Tensor, train: np.ndarray) -> None:
         """`train` are the training pictures, uint8 (N, C, H, W)."""
-        self.scores[name], self.seconds[name] = measured.scores, seconds
+        self.scores[name] = measured.scores
         self.curves[name] = [list(map(float, part)) for part in measured.curve]
         drawn = pictures.cpu().numpy()
         self.shown[name] = drawn[:SHOWN].copy()
@@ -76,7 +89,9 @@ def table(
     """The comparison in markdown, best distance first; `about` says what is equal for all."""
     rows = {"": {**real, "ratio": 1.0}} if "fid" in real else {}
     for name, scores in comparison.scores.items():
-        rows[name] = {**scores, "seconds": comparison.seconds[name]}
+        rows[name] = dict(scores)
+        if name in comparison.seconds:
+            rows[name]["seconds"] = comparison.seconds[name]
         if "fid" in real:
             rows[name]["ratio"] = scores["fid"] / real["fid"]
     columns = [c for c in COLUMNS if any(_cell(row, *c) for row in rows.values())]
@@ -93,7 +108,7 @@ def table(
 def _cell(row: Mapping[str, float], key: str, heading: str, digits: int) -> str:
     if key == "interval":
         return f"{row['fid_low']:.3f} to {row['fid_high']:.3f}" if "fid_low" in row else ""
-    if key not in row or (key == "seconds" and not row[key]):
+    if key not in row:
         return ""
     scale = {"kid": 1000, "two_sample": 100}.get(key, 1)
     return f"{scale * row[key]:,.{digits}f}"

@@ -79,7 +79,7 @@ def train(cfg: Config, run: Run) -> None:
 
     comparison = report.Comparison()
     errors: list[float] = []
-    run.track(**vars(comparison), errors=errors)
+    run.track(**comparison.tracked, errors=errors)
     names = list(draws)
     for step in run.steps(len(names)):
         name = names[step]
@@ -89,9 +89,10 @@ def train(cfg: Config, run: Run) -> None:
         models.check_pictures(pictures, data, titles[name])
         fake = extractor(pictures)
         measured = measure(real, fake, cfg.measure, run.seed, seen, held_out)
-        drawn = name in cfg.models
-        comparison.add(name, measured, seconds if drawn else 0.0, pictures, data.train.x)
-        if extractor.dimensions <= 512 or step == 0:  # the textbook's way is slow
+        comparison.add(name, measured, pictures, data.train.x)
+        if name in cfg.models:
+            comparison.keep_seconds(run, name, seconds)
+        if extractor.dimensions <= 512 or step == 0:  # the textbook is slow
             errors.append(frechet_error(real, fake.features))
         run.log({f"{key}/{name}": value for key, value in measured.scores.items()}, step)
     run.save()

@@ -112,7 +112,7 @@ def test_clip_gives_its_image_embedding(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["dinov2", "clip", "inception"])
 def test_weights_that_cannot_be_had_are_named_with_the_way_out(name: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="extractor=.*classifier"):
+    with pytest.raises(UsageError, match=r"extractor=.*classifier"):
         extractors.pretrained(name, str(tmp_path / "nothing"), "cpu")
 
 

@@ -55,7 +55,7 @@ def test_what_is_no_folder_of_images_is_refused(tmp_path: Path) -> None:
     (place / "002.png").write_bytes(b"\x89PNG but no more")
     with pytest.raises(UsageError, match=r"002\.png cannot be read as an image"):
         images.read_folder(str(place))
-    with pytest.raises(UsageError, match="mode RGBA.*save it as plain 8-bit RGB or grey"):
+    with pytest.raises(UsageError, match=r"mode RGBA.*save it as plain 8-bit RGB or grey"):
         images.read_folder(str(folder(tmp_path / "alpha", mode="RGBA")))
 
 
@@ -73,7 +73,7 @@ def test_mixed_sizes_and_grey_beside_rgb_are_named(tmp_path: Path) -> None:
 def test_two_sets_must_fit_and_real_images_must_differ(tmp_path: Path) -> None:
     colour, grey = torch.randint(256, (4, 3, 5, 6)).byte(), torch.randint(256, (4, 1, 5, 6)).byte()
     images.check_pair(colour, colour[:2])
-    with pytest.raises(UsageError, match="RGB, 6 x 5 and the fake ones grey, 6 x 5.*colour alone"):
+    with pytest.raises(UsageError, match=r"RGB, 6 x 5 and the fake ones grey, 6 x 5.*colour alone"):
         images.check_pair(colour, grey)
     with pytest.raises(UsageError, match="all 4 real images are identical"):
         images.check_pair(colour[:1].expand(4, -1, -1, -1), colour)

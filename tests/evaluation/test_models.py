@@ -45,7 +45,7 @@ def test_a_run_is_opened_from_its_folder(tmp_path: Path, digits: ImageData) -> N
         models.random_labels(digits, 5, 3), seed=3
     ))  # fmt: skip
     models.check_pictures(found, digits, "mine")
-    with pytest.raises(UsageError, match="mine draws .* and digits has bytes"):
+    with pytest.raises(UsageError, match=r"mine draws .* and digits has bytes"):
         models.check_pictures(found[:, :, :4], digits, "mine")
     assert models.title(str(folder)) == "mine"
     assert models.title("flow") == "rectified flow"
