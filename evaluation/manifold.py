@@ -99,7 +99,7 @@ def density_coverage(real: np.ndarray, fake: np.ndarray, k: int = 5) -> tuple[fl
     Args: (N, D) and (M, D); N and M may differ.
     """
     limit = radii(real, k)
-    pairs, covered = 0, np.zeros(len(real), dtype=bool)
+    pairs, covered = 0.0, np.zeros(len(real), dtype=bool)
     for block in blocks(fake, real):
         inside = block <= limit
         pairs += np.count_nonzero(inside)
