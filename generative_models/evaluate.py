@@ -40,6 +40,7 @@ def picture_metrics(
         "fid": fid,
         "fid_real": distance.real,
         "least_class": 100 * shares.min().item(),
+        "class_perplexity": perplexity(classes, len(data.classes)),
     }
 
 

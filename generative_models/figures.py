@@ -25,7 +25,7 @@ def sheet(pictures: Tensor, columns: int = COLUMNS) -> np.ndarray:
     N, C, H, W = pictures.shape
     rows = pictures.cpu().view(N // columns, columns, C, H, W).permute(0, 3, 1, 4, 2)
     array = rows.reshape(N // columns * H, columns * W, C).expand(-1, -1, 3).numpy()
-    scale = max(1, 32 // H)
+    scale = max(1, 64 // H)
     return array.repeat(scale, axis=0).repeat(scale, axis=1)
 
 

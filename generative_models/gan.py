@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from generative_models.model import Decoder, Discriminator, dcgan_weights
-from generative_models.settings import AUGMENTATIONS, GANSettings, Loss
+from generative_models.settings import GANSettings, Loss
 from generative_models.vae import Autocast
 from labkit import exercise
 from labkit.learning.ema import Averaged
@@ -128,7 +128,7 @@ class GAN:
         for module in (generator, discriminator):
             dcgan_weights(module)
         self.ema = Averaged(generator, self._decay)
-        self.generator = self.ema.average
+        self.generator, self.lr = self.ema.average, settings.lr_generator
         rates = settings.lr_generator, settings.lr_discriminator
         self.g_optimizer = _adam(generator, rates[0])
         self.d_optimizer = _adam(discriminator, rates[1])
@@ -156,13 +156,13 @@ class GAN:
             logits: Tensor = D(augmented(x, settings.augment))
             return logits
 
+        with self.autocast():
+            fake = self.network.decode(self.network.prior(len(pictures)))  # for both players
         D.requires_grad_(True)
-        for part in pictures.chunk(settings.discriminator_steps):
-            real = part.float() / 255
+        parts = (x.chunk(settings.discriminator_steps) for x in (pictures.float() / 255, fake))
+        for real, drawn in zip(*parts, strict=True):
             with self.autocast():
-                with torch.no_grad():
-                    fake = self.network.decode(self.network.prior(len(real)))
-                d_loss = discriminator_loss(judged, real, fake, settings.loss)
+                d_loss = discriminator_loss(judged, real, drawn, settings.loss)
             if settings.r1:
                 d_loss = d_loss + settings.r1 / 2 * r1_penalty(judged, real)
             self.d_optimizer.zero_grad()
@@ -171,7 +171,6 @@ class GAN:
 
         D.requires_grad_(False)  # its gradients are not needed here
         with self.autocast():
-            fake = self.network.decode(self.network.prior(len(pictures)))
             g_loss = generator_loss(judged, fake, settings.loss)
         self.g_optimizer.zero_grad()
         g_loss.backward()

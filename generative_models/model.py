@@ -12,7 +12,7 @@ convolution.
 Letters: B batch, C channels, H height, W width of a picture; c, h, w those of the latents.
 """
 
-import math
+import itertools
 
 import torch
 import torch.nn.functional as F
@@ -130,7 +130,7 @@ class Decoder(nn.Module):
             nn.BatchNorm2d(widths[0]),
             nn.ReLU(inplace=True),
         ]
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in itertools.pairwise(widths):
             layers += [nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False)]
             layers += [nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
         layers.append(nn.ConvTranspose2d(widths[-1], image[0], 4, 2, 1))
@@ -188,8 +188,3 @@ def dcgan_weights(module: nn.Module) -> None:
             nn.init.normal_(part.weight, 0.0, 0.02)
         elif isinstance(part, nn.BatchNorm2d):
             nn.init.normal_(part.weight, 1.0, 0.02)
-
-
-def dimensions(shape: Shape) -> int:
-    """Numbers in an array of this shape."""
-    return math.prod(shape)

@@ -9,6 +9,7 @@ read the folder that a run publishes.
 
 import contextlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -153,12 +154,20 @@ class Autoencoder(Saved):
 class Learner(Protocol):
     """What the training loop asks of a method."""
 
-    generator: nn.Module
-    """The network that draws, and is published."""
-    tracked: dict[str, Any]
-    """What a resumed run must restore."""
-    terms: tuple[str, ...]
-    """Names of what `update` returns."""
+    lr: float
+    """Peak learning rate: the generator's of a GAN."""
+
+    @property
+    def generator(self) -> nn.Module:
+        """The network that draws, and is published."""
+
+    @property
+    def tracked(self) -> Mapping[str, Any]:
+        """What a resumed run must restore."""
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """Names of what `update` returns."""
 
     def update(self, pictures: Tensor, rate: float) -> dict[str, Tensor]:
         """One optimiser step; returns the terms of the loss."""

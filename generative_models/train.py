@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from generative_models.settings import GANSettings, VAESettings, VQSettings
+from generative_models.settings import AUGMENTATIONS, GANSettings, VAESettings, VQSettings
 from labkit import LabConfig, Run, UsageError, lab
 from labkit.config.bounds import Bounds, PositiveInt, Share
 
@@ -52,6 +52,11 @@ class Config(LabConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if unknown := set(self.gan.augment) - set(AUGMENTATIONS):
+            raise UsageError(
+                f"gan.augment takes color, translation and cutout, not {', '.join(sorted(unknown))}"
+                "; try gan.augment=[translation], or [] for none"
+            )
         if self.method == "gan" and self.batch_size < 2 * self.gan.discriminator_steps:
             raise UsageError(
                 f"batch_size={self.batch_size} is too small for "
@@ -98,9 +103,10 @@ def train(cfg: Config, run: Run) -> None:
     check_batch_size(len(x), cfg.batch_size)
     image = (x.shape[1], x.shape[2], x.shape[3])
     if any(side % 2**cfg.levels for side in image[1:]):
+        evenly = max(k for k in range(cfg.levels) if not any(s % 2**k for s in image[1:]))
         raise UsageError(
             f"{data.name} pictures are {image[1]} x {image[2]}, which cannot be halved "
-            f"{cfg.levels} times; try levels=2"
+            f"{cfg.levels} times; try levels={evenly}"
         )
     learner = learner_of(cfg, run, image)
     generator = Generator(learner.generator, run.autocast)
@@ -117,7 +123,8 @@ def train(cfg: Config, run: Run) -> None:
             frames.append(figures.sheet(generator.pictures(fixed)))
             run.image("latest", frames[-1])
         if step % cfg.log_every == 0 or step == cfg.steps - 1:
-            run.log({f"train/{name}": value for name, value in terms.items()}, step)
+            named = {f"train/{name}": value for name, value in terms.items()}
+            run.log({"train/lr": rate * learner.lr, **named}, step)
     run.save()
 
     metrics: dict[str, float] = {}

@@ -192,7 +192,7 @@ class VAELearner:
 
     def __init__(self, network: VAE, settings: VAESettings, autocast: Autocast) -> None:
         self.network, self.settings, self.autocast = network, settings, autocast
-        self.generator = network
+        self.generator, self.lr = network, settings.lr
         self.optimizer = torch.optim.AdamW(
             network.parameters(), settings.lr, (0.9, 0.99), weight_decay=0.0, fused=True
         )

@@ -73,7 +73,9 @@ class VQVAE(nn.Module):
         self.encoder = Encoder(image, width, levels, dimension, spatial=True)
         self.decoder = Decoder(image, width, levels, dimension, spatial=True)
         self.image, self.latent = image, self.decoder.latent
-        self.codebook = nn.Parameter(torch.empty(codes, dimension).uniform_(-1 / codes, 1 / codes))
+        # Spread like the first outputs of the encoder: codes far from all of them are never chosen,
+        # and what is never chosen is never trained.
+        self.codebook = nn.Parameter(0.5 * torch.randn(codes, dimension))
         _, h, w = self.latent
         self.register_buffer("places", torch.full((h * w, codes), 1 / codes))
 
@@ -120,7 +122,7 @@ class VQLearner:
 
     def __init__(self, network: VQVAE, settings: VQSettings, autocast: Autocast) -> None:
         self.network, self.settings, self.autocast = network, settings, autocast
-        self.generator = network
+        self.generator, self.lr = network, settings.lr
         self.optimizer = torch.optim.AdamW(
             network.parameters(), settings.lr, (0.9, 0.99), weight_decay=0.0, fused=True
         )
