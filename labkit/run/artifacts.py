@@ -108,6 +108,13 @@ def fault(folder: Path) -> str | None:
     return None
 
 
+def at_hand(week: str, data: str, experiment: str | None = None, size: str = "tiny") -> bool:
+    """Whether `obtain` finds this artifact and starts no run."""
+    name = "-".join(filter(None, (size, data, experiment)))
+    folder = paths.artifacts() / week / name
+    return folder.is_dir() and fault(folder) is None
+
+
 def obtain(
     week: str,
     data: str,
@@ -133,7 +140,7 @@ def obtain(
     found = published(data, None if here(data) else fallback)
     if found is not None and (why := fault(found)) is None:
         return found
-    words = [f"+size={size}", f"data={data}"]
+    words = [*([] if size == "full" else [f"+size={size}"]), f"data={data}"]
     words += [f"fallback={fallback}"] if fallback else []
     words += [f"+experiment={experiment}"] if experiment else []
     if found is not None:
@@ -168,11 +175,16 @@ def _another_seed(folder: Path) -> list[str]:
         return []
 
 
-def _expected(week: str, size: str, data: str, experiment: str | None) -> str:
-    """` (it took 60 s when last recorded)`, from results/; empty without such a record."""
+def recorded_seconds(week: str, size: str, data: str, experiment: str | None) -> float | None:
+    """Wall seconds of the last such run in results/; None without one."""
     for record in reversed(store.read_all()[0]):
         name = (record.get("data") or {}).get("name")
         found = (record["week"], record["size"], name, record.get("experiment"))
         if found == (week, size, data, experiment) and record.get("wall_seconds"):
-            return f" (it took {record['wall_seconds']:.0f} s when last recorded)"
-    return ""
+            return float(record["wall_seconds"])
+    return None
+
+
+def _expected(week: str, size: str, data: str, experiment: str | None) -> str:
+    seconds = recorded_seconds(week, size, data, experiment)
+    return "" if seconds is None else f" (it took {seconds:.0f} s when last recorded)"

@@ -46,5 +46,7 @@ def made(run: Steps, metrics: dict[str, float], ended: str) -> dict[str, Any]:
         import torch
 
         record["peak_device_memory_mb"] = round(torch.cuda.max_memory_allocated() / 2**20)
+    if run.notes is not None:
+        record["notes"] = run.notes
     record["bands"] = course.verdicts(record)
     return record

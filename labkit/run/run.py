@@ -108,6 +108,12 @@ class Run(Steps):
             raise RunFailed(f"headline metrics must be finite: {', '.join(bad)}")
         self.metrics = numbers
 
+    def note(self, **facts: Any) -> None:
+        """Facts for the record's `notes` that are neither settings nor metrics, as JSON has them:
+        what was really used, or seconds, which differ from run to run.
+        """
+        self.notes = (self.notes or {}) | facts
+
     def publish(self, save: Callable[[Path], None]) -> None:
         """Publish the artifact `<week>/<size>-<data>` for later weeks: `save` fills the folder it
         is given. An experiment's is `<week>/<size>-<data>-<experiment>`.
@@ -123,18 +129,23 @@ class Run(Steps):
         artifacts.stage(self, save)
 
     def artifact(
-        self, week: str, data: str, fallback: str | None = None, experiment: str | None = None
+        self,
+        week: str,
+        data: str,
+        fallback: str | None = None,
+        experiment: str | None = None,
+        size: str = "tiny",
     ) -> Path | None:
-        """The folder that `week` published from a run on `data` (or on `fallback` where `data` is
-        not on this machine) with `experiment`; that run is started first if there is none, or if
-        what there is missed its band.
+        """The folder that `week` published from a run of `size` on `data` (or on `fallback` where
+        `data` is not on this machine) with `experiment`; that run is started first if there is
+        none, or if what there is missed its band.
 
         None at size smoke, where weeks make what they need at random initialisation, and in a
         run that is only watched. Raises RunFailed when the run that was started does not finish.
         """
         if self.size == "smoke" or self.observer is not None:
             return None
-        return artifacts.obtain(week, data, fallback, experiment)
+        return artifacts.obtain(week, data, fallback, experiment, size)
 
     def record(self, ended: str) -> dict[str, Any]:
         """The result record as it stands now (see labkit.records)."""

@@ -60,6 +60,7 @@ class Steps:
         self.observer = observer.current()
         self.writes = self.is_main and self.observer is None
         self.data_record: dict[str, Any] | None = None
+        self.notes: dict[str, Any] | None = None
         self.step = 0
         self.train_seconds = 0.0
         self.began_steps = False

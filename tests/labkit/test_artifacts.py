@@ -87,6 +87,25 @@ def test_an_experiment_has_a_folder_of_its_own_and_is_asked_for(root: Path, star
     assert commands[0][-1] == "+experiment=muon"
 
 
+def test_an_artifact_of_another_size_is_asked_for_in_its_own_words(
+    root: Path, started: Any
+) -> None:
+    tiny = publish(root / "pretraining" / "tiny-a")
+    commands = started(lambda: publish(root / "pretraining" / "full-a"))
+    assert not artifacts.at_hand("pretraining", "a", size="full")
+    found = artifacts.obtain("pretraining", "a", size="full")
+    assert found == root / "pretraining" / "full-a"
+    assert commands == [["-m", "pretraining.train", "data=a"]], "the full size has no +size="
+    assert artifacts.at_hand("pretraining", "a", size="full")
+    assert artifacts.obtain("pretraining", "a") == tiny
+    assert not artifacts.at_hand("pretraining", "a", "muon")
+
+
+def test_what_cannot_be_used_is_not_at_hand(root: Path) -> None:
+    publish(root / "pytorch_mastery" / "tiny-mnist", metrics={"test_accuracy": 11.0})
+    assert not artifacts.at_hand("pytorch_mastery", "mnist")
+
+
 def test_fallback_will_not_do_where_the_data_is(
     root: Path, started: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
