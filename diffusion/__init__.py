@@ -9,7 +9,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "ema": ["EMA"],
         "flow": ["RectifiedFlow"],
         "guidance": ["guided"],
-        "model": ["UNet"],
+        "model": ["UNet", "time_embedding"],
         "pipeline": ["Pipeline", "Settings", "from_pictures", "to_pictures"],
         "schedule": ["cosine_betas", "linear_betas"],
     },
