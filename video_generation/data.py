@@ -12,7 +12,7 @@ Letters: N clips, T frames, O objects, C channels, S side of a picture, k side o
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -226,10 +226,10 @@ def _balls(n: int, seed: int) -> Pool:
     return Pool((x * 255).round().astype(np.uint8)[:, None], y)
 
 
-def digest(parts: Iterable[Pool]) -> str:
+def digest(parts: Mapping[str, Pool]) -> str:
     """SHA-256 over the pictures and classes of the pools in order."""
     total = hashlib.sha256()
-    for part in parts:
+    for part in parts.values():
         total.update(np.ascontiguousarray(part.x).data)
         total.update(np.ascontiguousarray(part.y).data)
     return total.hexdigest()

@@ -32,7 +32,6 @@ def given_frames(clips: int, frames: int, stage: str, first: int) -> Tensor:
     return given.expand(clips, frames).clone()
 
 
-@exercise(minutes=10)
 def frame_times(t: Tensor, given: Tensor, level: Tensor) -> Tensor:
     """The noise level of each frame: `level` where it is given, t otherwise.
 
@@ -46,7 +45,6 @@ def frame_times(t: Tensor, given: Tensor, level: Tensor) -> Tensor:
     return torch.where(given, level[:, None], t[:, None])
 
 
-@exercise(minutes=10)
 def mix(x0: Tensor, noise: Tensor, times: Tensor) -> Tensor:
     """The point at its time on the straight line of each frame: (1 - t) x0 + t noise.
 
@@ -81,6 +79,20 @@ def training_noise(x0: Tensor, generator: torch.Generator | None = None) -> Tens
     of torch.randn with `generator`, so that a seed means the same on every device.
     """
     return torch.randn(x0.shape, generator=generator).to(x0)
+
+
+def augmented(low: Tensor, level: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Noise conditioning augmentation (Ho et al. 2022, section 2.4): clips with some noise in them.
+
+    (1 - level) low + level noise, as `mix` has it: one level for all frames of a clip, and
+    noise of its own for every pixel of every frame, from `training_noise` with `generator`.
+
+    Args:
+        low: (B, T, C, H, W), which is not changed.
+        level: (B,) in [0, 1].
+    """
+    times = level[:, None].expand(-1, low.shape[1])
+    return mix(low, training_noise(low, generator), times)
 
 
 @exercise(minutes=20)

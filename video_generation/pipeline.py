@@ -25,7 +25,7 @@ from diffusion import RectifiedFlow, from_pictures, to_pictures
 from labkit import UsageError
 from labkit.learning.weights import check_finite, opening
 from video_generation.data import Motion
-from video_generation.flow import given_frames, mix, predictor
+from video_generation.flow import augmented, given_frames, predictor, training_noise
 from video_generation.model import VideoUNet
 
 Autocast = Callable[[], contextlib.AbstractContextManager[Any]]
@@ -39,6 +39,11 @@ def shrink(x: Tensor) -> Tensor:
 def enlarge(x: Tensor) -> Tensor:
     """Twice the side, each pixel four times: (B, T, C, H, W) -> (B, T, C, 2H, 2W)."""
     return x.repeat_interleave(2, dim=-2).repeat_interleave(2, dim=-1)
+
+
+def halved(clips: Tensor) -> Tensor:
+    """`shrink` of uint8 clips."""
+    return shrink(clips.float()).round().to(torch.uint8)
 
 
 @dataclass(frozen=True)
@@ -55,14 +60,19 @@ class Settings:
     channels: int
 
     @property
-    def motion(self) -> Motion:
-        """Of the clips that this stage makes. A temporal network draws a frame between every two of
+    def level(self) -> float:
+        """Noise put into what a super-resolution network is given: half of the most in training."""
+        return 0.0 if self.stage == "base" else self.augmentation / 2
+
+    def motion(self, objects: int = 1) -> Motion:
+        """How the clips that this stage makes move. A temporal network draws a frame between every two of
         the base network's; a spatial network doubles the side of those.
         """
         fast, large = self.stage != "base", self.stage == "spatial"
         return Motion(
             frames=2 * self.frames - 1 if fast else self.frames,
             side=2 * self.side if large else self.side,
+            objects=objects,
             rate=2 if fast else 1,
         )
 
@@ -105,7 +115,7 @@ class Pipeline:
     def larger(self, clips: Tensor, seed: int = 0) -> Tensor:
         """Clips (N, T, C, S, S) -> (N, T, C, 2 S, 2 S)."""
         s = self.settings
-        self._check(clips, s.motion.frames, s.side)
+        self._check(clips, s.motion().frames, s.side)
         given = given_frames(len(clips), clips.shape[1], "base", 0)
         return self._draw(enlarge(clips), given, seed, low=True)
 
@@ -134,10 +144,9 @@ class Pipeline:
         drawn = []
         for part, where in zip(clips.split(batch_size), given.split(batch_size), strict=True):
             clip, where = from_pictures(part.to(device)), where.to(device)
-            noise, fog = (torch.randn(clip.shape, generator=generator).to(device) for _ in range(2))
-            augmented = 0.0 if s.stage == "base" else s.augmentation / 2
-            level = torch.full((len(clip),), augmented, device=device)
-            foggy = mix(clip, fog, level[:, None].expand(-1, clip.shape[1]))
+            noise = training_noise(clip, generator)
+            level = torch.full((len(clip),), s.level, device=device)
+            foggy = augmented(clip, level, generator)
             also = {"low": foggy, "level": level} if low else {}
             with self.autocast():
                 x = process.sample(
