@@ -8,7 +8,7 @@ in the same proportion. What is different here, and why:
 - Test clips are made of test digits, validation clips of training digits kept apart from the rest.
   Digits shared between the splits would leak their form.
 
-Letters: N clips, T frames, O objects, C channels, S side of a picture, k side of an object.
+Letters: N clips, T frames, J objects, C channels, S side of a picture, k side of an object.
 """
 
 import hashlib
@@ -56,11 +56,11 @@ class Clips:
     """
 
     frames: np.ndarray  # uint8 (N, T, C, S, S)
-    positions: np.ndarray  # float64 (N, T, O, 2)
-    bounces: np.ndarray  # int64 (N, T, O)
-    sprites: np.ndarray  # float32 (N, O, C, k, k) in [0, 1], as drawn at a whole position
-    velocity: np.ndarray  # float64 (N, O, 2) of the first frame, in pixels per frame
-    labels: np.ndarray  # int64 (N, O)
+    positions: np.ndarray  # float64 (N, T, J, 2)
+    bounces: np.ndarray  # int64 (N, T, J)
+    sprites: np.ndarray  # float32 (N, J, C, k, k) in [0, 1], as drawn at a whole position
+    velocity: np.ndarray  # float64 (N, J, 2) of the first frame, in pixels per frame
+    labels: np.ndarray  # int64 (N, J)
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -97,9 +97,9 @@ def coverage(corner: np.ndarray, size: float, cells: int, side: int) -> np.ndarr
     """How much of each pixel is covered by each cell of an object, along one axis.
 
     The object is divided into `cells` equal cells. The first begins at `corner`, the last ends at
-    corner + size. Pixel i reaches from i to i + 1. The entry for pixel i and cell j is the length of
-    their overlap, 0 where there is none. An object X of (cells, cells) is then drawn, every pixel
-    the exact mean over its area, by
+    corner + size. Pixel i reaches from i to i + 1. The entry for pixel i and cell j is the length
+    of their overlap, 0 where there is none. An object X of (cells, cells) is then drawn, every
+    pixel the exact mean over its area, by
 
         coverage(row) @ X @ coverage(column).T
 
@@ -132,30 +132,30 @@ def make(x: np.ndarray, y: np.ndarray, n: int, motion: Motion, seed: int) -> Cli
     pixel is shown.
     """
     rng = np.random.default_rng(seed)
-    size, room, O = motion.sprite, motion.room, motion.objects
-    chosen = rng.integers(len(x), size=(n, O))
-    start = rng.uniform(0, room, (n, O, 2))
-    angle = rng.uniform(0, 2 * np.pi, (n, O))
-    speed = rng.uniform(SLOWEST, FASTEST, (n, O)) * motion.side
+    size, room, J = motion.sprite, motion.room, motion.objects
+    chosen = rng.integers(len(x), size=(n, J))
+    start = rng.uniform(0, room, (n, J, 2))
+    angle = rng.uniform(0, 2 * np.pi, (n, J))
+    speed = rng.uniform(SLOWEST, FASTEST, (n, J)) * motion.side
     velocity = np.stack([np.sin(angle), np.cos(angle)], axis=-1) * speed[..., None]
     times = np.arange(motion.frames) / motion.rate
-    places, hits = bounce(start, velocity, times, room)  # (n, O, 2, T) both
+    places, hits = bounce(start, velocity, times, room)  # (n, J, 2, T) both
     positions = places.transpose(0, 3, 1, 2)
 
     frames = np.empty((n, motion.frames, x.shape[1], motion.side, motion.side), np.uint8)
-    sprites = np.empty((n, O, x.shape[1], size, size), np.float32)
+    sprites = np.empty((n, J, x.shape[1], size, size), np.float32)
     for begin in range(0, n, 500):  # as floating-point numbers they would take much memory
         part = slice(begin, begin + 500)
-        things = x[chosen[part]].astype(np.float32) / 255  # (m, O, C, h, h)
+        things = x[chosen[part]].astype(np.float32) / 255  # (m, J, C, h, h)
         m, corner = len(things), positions[part]
         each = np.broadcast_to(things[:, None], (m, motion.frames, *things.shape[1:]))
         drawn = draw(
             each.reshape(-1, *things.shape[2:]), corner.reshape(-1, 2), size, motion.side
-        ).reshape(m, motion.frames, O, *frames.shape[2:])
+        ).reshape(m, motion.frames, J, *frames.shape[2:])
         frames[part] = (drawn.max(axis=2) * 255).round().clip(0, 255)
-        corners = np.zeros((m * O, 2))
+        corners = np.zeros((m * J, 2))
         sprites[part] = draw(things.reshape(-1, *things.shape[2:]), corners, size, size).reshape(
-            m, O, *sprites.shape[2:]
+            m, J, *sprites.shape[2:]
         )
     return Clips(
         frames, positions, hits.sum(axis=2).swapaxes(1, 2), sprites, velocity / motion.rate,
@@ -218,7 +218,10 @@ def _balls(n: int, seed: int) -> Pool:
     radius = rng.uniform(0.3, 0.48, (n, 1, 1)) * BALL_SIDE
     grey = rng.uniform(0.6, 1.0, (n, 1, 1))
     along = np.arange(BALL_SIDE) + 0.5 - BALL_SIDE / 2
-    round_, square = np.hypot(*np.meshgrid(along, along)), np.maximum(*np.abs(np.meshgrid(along, along)))
+    round_, square = (
+        np.hypot(*np.meshgrid(along, along)),
+        np.maximum(*np.abs(np.meshgrid(along, along))),
+    )
     distance = np.stack(
         [round_ - radius, np.abs(round_ - 0.75 * radius) - 0.25 * radius, square - 0.85 * radius]
     )[y, np.arange(n)]  # (n, h, h), negative inside

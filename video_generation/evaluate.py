@@ -23,7 +23,7 @@ REFERENCE = 4000
 
 
 def drawn_frames(settings: Settings, clips: Clips) -> np.ndarray:
-    """Which frames of a test clip a stage has to draw, bool (N, T, O)."""
+    """Which frames of a test clip a stage has to draw, bool (N, T, J)."""
     drawn = np.ones(clips.bounces.shape, bool)
     if settings.stage == "base":
         drawn[:, : settings.given] = False
@@ -33,8 +33,8 @@ def drawn_frames(settings: Settings, clips: Clips) -> np.ndarray:
 
 
 def guesses(settings: Settings, clips: Clips) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The two simple guesses from the true positions of the given frames, each (N, T, O, 2), and
-    the frames that come after a bounce which no given frame shows, bool (N, T, O).
+    """The two simple guesses from the true positions of the given frames, each (N, T, J, 2), and
+    the frames that come after a bounce which no given frame shows, bool (N, T, J).
 
     At the stage `temporal` a frame is between two given ones: the guesses are the earlier of them,
     and the middle of a straight line; the bounce is between the two.
@@ -131,7 +131,9 @@ def beside(true: Tensor, drawn: Tensor, given: np.ndarray, count: int = 8) -> li
     scale = max(1, 96 // side)
     shown = []
     for t in range(drawn.shape[1]):
-        sheet = np.full((2 * side + 3, count * (side + 1) + 1, 3), 120 if given[t] else 30, np.uint8)
+        sheet = np.full(
+            (2 * side + 3, count * (side + 1) + 1, 3), 120 if given[t] else 30, np.uint8
+        )
         for row, clips in enumerate((true, drawn)):
             for column in range(min(count, len(drawn))):
                 picture = clips[column, t].cpu().numpy().transpose(1, 2, 0)

@@ -12,7 +12,8 @@ of a clip shared either, the network could read the future out of its own input.
 Letters: B clips, T frames, C channels, H height, W width.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -96,18 +97,21 @@ def augmented(low: Tensor, level: Tensor, generator: torch.Generator | None = No
 
 
 @exercise(minutes=20)
-def predictor(network: nn.Module, clip: Tensor, given: Tensor, level: Tensor, **low: Tensor) -> Denoiser:
+def predictor(
+    network: nn.Module, clip: Tensor, given: Tensor, level: Tensor, low: Mapping[str, Tensor]
+) -> Denoiser:
     """The network with its given frames built in: a function of (x, t) for a sampler.
 
     The function puts the frames of `clip` where they are given into x, without changing x, and
-    calls network(x, times, **low) at the times of `frame_times`. It returns the velocity in float32.
+    calls network(x, times, **low) at the times of `frame_times`. It returns the velocity in
+    float32.
 
     Args:
         clip: (B, T, C, H, W); only its given frames are used, and they hold noise of `level`
             already.
         given: bool (B, T).
         level: (B,).
-        low: what else the network is given, the same at every call.
+        low: what else the network takes, by name; the same at every call.
     """
     where = given[:, :, None, None, None]
 
@@ -131,8 +135,8 @@ def clip_loss(
     level: Tensor,
     mean: float,
     deviation: float,
+    low: Mapping[str, Tensor],
     pictures: Tensor | None = None,
-    **low: Tensor,
 ) -> Tensor:
     """The loss of a batch of clips, with pictures of other clips appended to each.
 
@@ -140,17 +144,17 @@ def clip_loss(
         x0: (B, T, C, H, W) in [-1, 1].
         given: bool (B, T); level: (B,), the noise in what is given.
         mean, deviation: of the logit of the training times.
+        low: what else the network takes, by name.
         pictures: (B, M, C, H, W), each with a time of its own.
-        low: what else the network is given.
     """
     times = frame_times(random_times((len(x0),), mean, deviation, x0), given, level)
-    count = 0
+    extra: dict[str, Any] = dict(low)
     if pictures is not None and (count := pictures.shape[1]):
         x0 = torch.cat([x0, pictures], dim=1)
         given = torch.cat([given, given.new_zeros(len(x0), count)], dim=1)
         own = random_times((len(x0), count), mean, deviation, x0)
         times = torch.cat([times, own], dim=1)
-        low = {**low, "pictures": count}  # type: ignore[dict-item]
+        extra["pictures"] = count
     noise = training_noise(x0)
-    velocity: Tensor = network(mix(x0, noise, times), times, **low)
+    velocity: Tensor = network(mix(x0, noise, times), times, **extra)
     return velocity_loss(velocity.float(), x0, noise, given)

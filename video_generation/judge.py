@@ -1,9 +1,9 @@
 """A small classifier of clips, trained here, whose features the Frechet distance of clips is over.
 
 The published distance, FVD (Unterthiner et al. 2018), takes the features of I3D, a network trained
-on 400 kinds of human action in videos of 16 frames and more. Ours knows which objects are in a clip,
-how fast and where they move, and how often they touch a wall. Its distance is named `fvd_lab`: it
-cannot be compared with an FVD.
+on 400 kinds of human action in videos of 16 frames and more. Ours knows which objects are in a
+clip, how fast and where they move, and how often they touch a wall. Its distance is named
+`fvd_lab`: it cannot be compared with an FVD.
 """
 
 from typing import Any
@@ -105,7 +105,9 @@ def train_judge(
 
 
 @torch.inference_mode()
-def skill(model: VideoClassifier, frames: Tensor, clips: Clips, classes: int) -> tuple[float, float]:
+def skill(
+    model: VideoClassifier, frames: Tensor, clips: Clips, classes: int
+) -> tuple[float, float]:
     """How good a judge is: % of clips whose likeliest class is in them, and the mean error of the
     velocity in pixels per frame.
     """

@@ -3,8 +3,8 @@
     clip -> [blocks of each frame by itself; attention of each pixel over time] x levels -> clip
 
 (Ho et al. 2022, "Video Diffusion Models", section 3, and "Imagen Video", section 2.3.) Every layer
-of the image network stays what it is: it sees the frames of all clips as one batch of pictures. What
-is new is a layer between its levels in which a pixel attends to itself at the other times. Its
+of the image network stays what it is: it sees the frames of all clips as one batch of pictures.
+What is new is a layer after each level in which a pixel attends to itself at the other times. Its
 output starts at 0, so a new video network computes, frame by frame, exactly what the image network
 would, and it can be trained on pictures and clips together.
 
@@ -108,9 +108,8 @@ class TemporalAttention(nn.Module):
 class VideoUNet(UNet):
     """Noisy clips and the noise level of each frame -> the velocity in their shape.
 
-    The image network's weights keep their names: `load_state_dict(image.state_dict(), strict=False)`
-    inflates a trained one. Temporal attention is at every level but the first, where there are many
-    pixels and most of them are background.
+    The image network's weights keep their names, so this inflates a trained one:
+    `load_state_dict(image.state_dict(), strict=False)`.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """A trained network ready to draw clips, at one of the three stages of the cascade.
 
-    base       the first frames -> a whole clip; or nothing -> a clip            few, small frames
-    temporal   a clip -> the same with a frame between every two                 twice the rate
-    spatial    a clip -> the same at twice the side                              twice the resolution
+    base       the first frames -> a whole clip; or nothing -> a clip    few, small frames
+    temporal   a clip -> the same with a frame between every two         twice the rate
+    spatial    a clip -> the same at twice the side                      twice the resolution
 
 (Ho et al. 2022, "Imagen Video", section 2.2.) Both super-resolution networks are trained on what is
 given to them with a random amount of noise, and told how much ("noise conditioning augmentation",
@@ -65,8 +65,8 @@ class Settings:
         return 0.0 if self.stage == "base" else self.augmentation / 2
 
     def motion(self, objects: int = 1) -> Motion:
-        """How the clips that this stage makes move. A temporal network draws a frame between every two of
-        the base network's; a spatial network doubles the side of those.
+        """How the clips that this stage makes move. A temporal network draws a frame between every
+        two of the base network's; a spatial network doubles the side of those.
         """
         fast, large = self.stage != "base", self.stage == "spatial"
         return Motion(
@@ -86,8 +86,8 @@ class Pipeline:
         self.network, self.settings, self.autocast = network, settings, autocast
 
     def predict(self, clips: Tensor, seed: int = 0) -> Tensor:
-        """Continue clips, uint8 (N, T', C, S, S): the first `given` frames stay, and what follows is
-        drawn, up to the network's T frames. Later frames of `clips` are not looked at.
+        """Continue clips, uint8 (N, T', C, S, S): the first `given` frames stay, and what follows
+        is drawn, up to the network's T frames. Later frames of `clips` are not looked at.
 
         Raises UsageError when a clip is shorter than the frames needed, or its pictures do not fit.
         """
@@ -150,7 +150,7 @@ class Pipeline:
             also = {"low": foggy, "level": level} if low else {}
             with self.autocast():
                 x = process.sample(
-                    predictor(self.network, foggy, where, level, **also),
+                    predictor(self.network, foggy, where, level, also),
                     noise, s.sampling_steps, s.sampler, generator,
                 )  # fmt: skip
             drawn.append(to_pictures(torch.where(where[:, :, None, None, None], clip, x)))

@@ -1,6 +1,7 @@
-"""What a finished stage reports: measures and pictures of its clips, and the cascade's at its end."""
+"""What a finished stage reports: measures and pictures of its clips; at the end the cascade's."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,9 +48,13 @@ def show(run: Run, name: str, above: Tensor, below: Tensor, given: np.ndarray, f
     run.grid(name, evaluate.strip(above, below), above.shape[1])
 
 
-def cascade(run: Run, spatial: Pipeline, data: str, test: Clips, distances: Distances) -> dict[str, float]:
+def cascade(
+    run: Run, spatial: Pipeline, data: str, test: Clips, distances: Distances
+) -> dict[str, float]:
     """The whole chain, measured at full resolution: from nothing, and from the first frames."""
-    chain = Cascade(_stage(run, spatial, data, "base"), _stage(run, spatial, data, "temporal"), spatial)
+    chain = Cascade(
+        _stage(run, spatial, data, "base"), _stage(run, spatial, data, "temporal"), spatial
+    )
     x = torch.from_numpy(test.frames)
     drawn = chain.predict(halved(x[:, ::2]), run.seed)
     first = 2 * chain.base.settings.given - 1  # true frames that the given ones stand for
@@ -73,7 +78,7 @@ def _stage(run: Run, spatial: Pipeline, data: str, stage: str) -> Pipeline:
     """
     folder = run.artifact(run.week, data, experiment=None if stage == "base" else stage)
     if folder is None:  # size smoke: an untrained network
-        shape = {**spatial.network.shape, "low": False}
+        shape: dict[str, Any] = {**spatial.network.shape, "low": False}
         settings = replace(spatial.settings, stage=stage)
         return Pipeline(VideoUNet(**shape).to(run.device).eval(), settings, run.autocast)
     found = Pipeline.load(folder, run.device)

@@ -4,7 +4,7 @@ Pixels say little about a video: a sharp digit two pixels off is worse, by mean 
 an empty frame. The clips of this week have known dynamics, so the error can be stated in pixels of
 position.
 
-Letters: N clips, T frames, O objects, C channels, S side of a picture, k side of an object.
+Letters: N clips, T frames, J objects, C channels, S side of a picture, k side of an object.
 """
 
 import numpy as np
@@ -41,17 +41,17 @@ def track(frames: Tensor, sprites: Tensor) -> Tensor:
 
     Args:
         frames: uint8 (N, T, C, S, S).
-        sprites: float (N, O, C, k, k).
+        sprites: float (N, J, C, k, k).
     Returns:
-        float32 (N, T, O, 2): row and column of the upper left corner, in pixels, from 0 to S - k.
+        float32 (N, T, J, 2): row and column of the upper left corner, in pixels, from 0 to S - k.
     """
     N, T, C, S = frames.shape[:4]
-    O, k = sprites.shape[1], sprites.shape[-1]
+    J, k = sprites.shape[1], sprites.shape[-1]
     pictures = frames.float().transpose(0, 1).reshape(T, N * C, S, S)
-    scores = F.conv2d(pictures, sprites.float().flatten(0, 1), groups=N)  # (T, N O, M, M)
+    scores = F.conv2d(pictures, sprites.float().flatten(0, 1), groups=N)  # (T, N J, M, M)
     M = S - k + 1
-    scores = scores.view(T, N, O, M, M).transpose(0, 1)
-    best = scores.flatten(-2).argmax(dim=-1)  # (N, T, O)
+    scores = scores.view(T, N, J, M, M).transpose(0, 1)
+    best = scores.flatten(-2).argmax(dim=-1)  # (N, T, J)
     row, column = best // M, best % M
     of_row = scores.gather(-2, row[..., None, None].expand(*row.shape, 1, M)).squeeze(-2)
     of_column = scores.gather(-1, column[..., None, None].expand(*row.shape, M, 1)).squeeze(-1)
@@ -59,7 +59,7 @@ def track(frames: Tensor, sprites: Tensor) -> Tensor:
 
 
 def constant_velocity(positions: np.ndarray, given: int, room: float) -> np.ndarray:
-    """Go on as between the last two given frames, and stop at a wall: (N, T, O, 2) -> the same.
+    """Go on as between the last two given frames, and stop at a wall: (N, T, J, 2) -> the same.
 
     Only positions[:, :given] are used; given >= 2.
     """
@@ -71,14 +71,14 @@ def constant_velocity(positions: np.ndarray, given: int, room: float) -> np.ndar
 
 
 def copy_last(positions: np.ndarray, given: int) -> np.ndarray:
-    """Stay where the last given frame has the object: (N, T, O, 2) -> the same."""
+    """Stay where the last given frame has the object: (N, T, J, 2) -> the same."""
     return np.broadcast_to(positions[:, given - 1 : given], positions.shape)
 
 
 def distance(found: np.ndarray, true: np.ndarray, where: np.ndarray) -> float:
-    """Mean distance in pixels over the frames and objects in `where`, bool (N, T, O).
+    """Mean distance in pixels over the frames and objects in `where`, bool (N, T, J).
 
-    found and true: (N, T, O, 2). NaN when there is nothing in `where`.
+    found and true: (N, T, J, 2). NaN when there is nothing in `where`.
     """
     error = np.linalg.norm(found - true, axis=-1)[where]
     return float(error.mean()) if error.size else float("nan")

@@ -161,7 +161,7 @@ def train(cfg: Config, run: Run) -> None:
         )
         with run.autocast():
             loss = clip_loss(
-                model, x0, given, level, cfg.time_mean, cfg.time_deviation, pictures, **low
+                model, x0, given, level, cfg.time_mean, cfg.time_deviation, low, pictures
             )
         model.zero_grad()
         loss.backward()

@@ -148,7 +148,7 @@ def test_the_predictor_writes_given_frames_in_at_their_own_time() -> None:
     given = torch.tensor([[True, False, True], [False, False, False]])
     level, extra = torch.tensor([0.125, 0.0]), torch.randn(2)
     kept = [v.clone() for v in (clip, x, given, level)]
-    velocity = flow.predictor(network, clip, given, level, hint=extra)
+    velocity = flow.predictor(network, clip, given, level, {"hint": extra})
     for t in (1.0, 0.25):
         found = velocity(x, t)
         seen, times, low = network.calls[-1]
@@ -170,7 +170,7 @@ def test_the_predictor_writes_given_frames_in_at_their_own_time() -> None:
 def test_the_predictor_lets_gradients_through() -> None:
     clip, x = (torch.randn(1, 2, 1, 1, 1, requires_grad=True) for _ in range(2))
     given = torch.tensor([[True, False]])
-    flow.predictor(Watched(), clip, given, torch.zeros(1))(x, 0.5).sum().backward()
+    flow.predictor(Watched(), clip, given, torch.zeros(1), {})(x, 0.5).sum().backward()
     assert clip.grad is not None
     assert x.grad is not None
     assert clip.grad.flatten().tolist() == [2, 0]
@@ -178,7 +178,7 @@ def test_the_predictor_lets_gradients_through() -> None:
 
 
 class Perfect(nn.Module):
-    """The exact velocity for one known clip: x_t = (1 - t) x0 + t eps, so eps - x0 = (x - x0) / t."""
+    """The exact velocity for one known clip: from x = (1 - t) x0 + t eps, it is (x - x0) / t."""
 
     def __init__(self, x0: Tensor) -> None:
         super().__init__()
@@ -195,17 +195,19 @@ def test_a_perfect_network_has_no_loss_and_draws_the_clip() -> None:
     clip, single = torch.rand(3, 4, 1, 2, 3), torch.rand(3, 2, 1, 2, 3)
     given = flow.given_frames(3, 4, "base", 2)
     network, level = Perfect(clip), torch.zeros(3)
-    assert flow.clip_loss(network, clip, given, level, 0.0, 1.0).item() == pytest.approx(0, abs=1e-8)
+    assert flow.clip_loss(network, clip, given, level, 0.0, 1.0, {}).item() == pytest.approx(
+        0, abs=1e-8
+    )
     assert not network.times[:, :2].any()
     assert torch.equal(network.times[:, 2], network.times[:, 3])  # one time for all that is made
     assert len(network.times[:, 3].unique()) == 3
 
     joint = Perfect(torch.cat([clip, single], dim=1))
-    loss = flow.clip_loss(joint, clip, given, level, 0.0, 1.0, single)
+    loss = flow.clip_loss(joint, clip, given, level, 0.0, 1.0, {}, single)
     assert loss.item() == pytest.approx(0, abs=1e-8)
     assert len(joint.times[:, 3:].unique()) == 9  # pictures have times of their own
 
-    denoise = flow.predictor(network, clip, given, level)
+    denoise = flow.predictor(network, clip, given, level, {})
     for sampler in RectifiedFlow.samplers:
         x = RectifiedFlow().sample(denoise, torch.randn_like(clip), 3, sampler)
         torch.testing.assert_close(x[:, 2:], clip[:, 2:])
