@@ -33,8 +33,8 @@ def test_track_finds_whole_positions_exactly() -> None:
 def test_track_is_the_best_of_all_sums_and_the_parabola_through_it() -> None:
     """By loops, on noise: there is no object, but there is a best score."""
     torch.manual_seed(0)
-    frames = torch.randint(256, (2, 3, 2, 7, 7), dtype=torch.uint8)
-    sprites = torch.rand(2, 2, 2, 3, 3)
+    frames = torch.randint(256, (2, 3, 3, 7, 7), dtype=torch.uint8)
+    sprites = torch.rand(2, 2, 3, 3, 3, dtype=torch.float64)
     found = tracking.track(frames, sprites)
     assert found.dtype == torch.float32
     for n, t, o in np.ndindex(2, 3, 2):
