@@ -72,7 +72,7 @@ def velocity_loss(velocity: Tensor, x0: Tensor, noise: Tensor, given: Tensor) ->
     return error[~given].mean()
 
 
-@exercise(minutes=20)
+@exercise(minutes=10)
 def training_noise(x0: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Standard normal noise in the shape, type and device of x0, (B, T, C, H, W).
 

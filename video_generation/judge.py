@@ -17,7 +17,15 @@ from pytorch_mastery import one_cycle
 from video_generation.data import Clips
 
 FEATURES = 32
-STEPS, BATCH, PEAK = 400, 64, 4e-3
+PEAK = 4e-3
+PIXELS = 2**17
+"""Of a batch: 64 clips of 8 frames of 16 x 16."""
+
+
+def _layer(channels_in: int, channels_out: int) -> nn.Sequential:
+    """A 3 x 3 convolution, batch normalisation and ReLU."""
+    conv = nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(channels_out), nn.ReLU())
 
 
 class VideoClassifier(nn.Module):
@@ -28,16 +36,16 @@ class VideoClassifier(nn.Module):
 
     def __init__(self, channels: int, classes: int, width: int = 16) -> None:
         super().__init__()
-        self.frame = nn.Sequential(
-            nn.Conv2d(channels, width, 3, padding=1),
-            nn.ReLU(),
+        self.body = nn.Sequential(
+            _layer(channels, width),
+            _layer(width, 2 * width),
             nn.MaxPool2d(2),
-            nn.Conv2d(width, 2 * width, 3, padding=1),
-            nn.ReLU(),
-            nn.AdaptiveMaxPool2d(4),
-            nn.Flatten(),
-            nn.Linear(32 * width, FEATURES),
+            _layer(2 * width, 4 * width),
         )
+        self.where = nn.Sequential(  # sees the place
+            nn.Conv2d(4 * width, width, 1), nn.AdaptiveMaxPool2d(4), nn.Flatten()
+        )
+        self.frame = nn.Linear(20 * width, FEATURES)
         self.time = nn.Sequential(
             nn.Conv1d(2 * FEATURES, 2 * FEATURES, 3, padding=1),
             nn.ReLU(),
@@ -49,12 +57,14 @@ class VideoClassifier(nn.Module):
 
     def frame_features(self, pictures: Tensor) -> Tensor:
         """(N, C, S, S) in [0, 1] -> (N, 32)."""
-        features: Tensor = self.frame(pictures)
+        h = self.body(pictures)
+        what = h.amax(dim=(2, 3))  # wherever it is
+        features: Tensor = self.frame(torch.cat([self.where(h), what], dim=1))
         return features
 
     def features(self, clips: Tensor) -> Tensor:
         """(B, T, C, S, S) in [0, 1] -> (B, 32), before any ReLU, so that no feature is dead."""
-        f = self.frame(clips.flatten(0, 1)).unflatten(0, clips.shape[:2]).transpose(1, 2)
+        f = self.frame_features(clips.flatten(0, 1)).unflatten(0, clips.shape[:2]).transpose(1, 2)
         moves = F.pad(f.diff(dim=2), (1, 0))
         h = self.time(torch.cat([f, moves], dim=1))  # (B, 64, T)
         embedded: Tensor = self.embed(torch.cat([h.mean(dim=2), h.amax(dim=2)], dim=1))
@@ -79,7 +89,7 @@ def targets(clips: Clips, classes: int, device: torch.device) -> Tensor:
 
 
 def train_judge(
-    frames: Tensor, clips: Clips, classes: int, autocast: Any, steps: int = STEPS
+    frames: Tensor, clips: Clips, classes: int, autocast: Any, steps: int
 ) -> VideoClassifier:
     """A classifier trained on clips and `frames`, their uint8 tensor, always from the same seed:
     runs with different seeds are judged by the same network.
@@ -90,16 +100,17 @@ def train_judge(
     wanted = targets(clips, classes, frames.device)
     scale = wanted[:, classes:].std(dim=0).clamp(min=1e-3)
     optimizer = torch.optim.AdamW(model.parameters(), PEAK, weight_decay=0.01, fused=True)
-    batch = min(BATCH, len(frames))
+    batch = min(max(8, PIXELS // frames[0].numel()), len(frames))
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = one_cycle(step, steps, PEAK, rise=0.2)
         index = torch.from_numpy(batch_indices(len(frames), batch, step, seed=0)).to(frames.device)
         with autocast():
             out = model(frames[index].float() / 255).float()
-        presence = F.binary_cross_entropy_with_logits(out[:, :classes], wanted[index, :classes])
+        present = wanted[index, :classes]
+        presence = F.cross_entropy(out[:, :classes], present / present.sum(dim=1, keepdim=True))
         motion = ((out - wanted[index])[:, classes:] / scale).square().mean()
         optimizer.zero_grad()
-        (10 * presence + motion).backward()
+        (presence + motion).backward()
         optimizer.step()
     return model.eval().requires_grad_(False)
 

@@ -50,7 +50,7 @@ class Config(LabConfig):
     """Base: share of training clips of which no frame is given, so that clips can be generated."""
     augmentation: Share = 0.3
     """Super-resolution: most noise in what the network is given; half of it when drawing."""
-    time_mean: float = 0.0
+    time_mean: float = 0.8
     """Mean of the logit of the training times; higher trains more on noisy clips."""
     time_deviation: NonNegativeFloat = 1.0
     """Standard deviation of the logit of the training times."""
@@ -65,7 +65,7 @@ class Config(LabConfig):
     steps: PositiveInt = 60_000
     """Optimiser steps."""
     batch_size: PositiveInt = 64
-    """Clips a step."""
+    """Clips a step of the base stage; later ones take fewer, since their clips have more pixels."""
     lr: PositiveFloat = 1e-3
     """Peak learning rate of AdamW: biases, norms, embeddings and the outermost layers."""
     muon_lr: PositiveFloat = 4e-3
@@ -121,7 +121,6 @@ def train(cfg: Config, run: Run) -> None:
     from video_generation.model import VideoUNet
     from video_generation.pipeline import Pipeline, Settings
 
-    check_batch_size(cfg.clips, cfg.batch_size)
     if cfg.data == "balls":
         pools = data.ball_pools()
         run.generated("balls", {k: len(pool) for k, pool in pools.items()}, data.digest(pools))
@@ -131,7 +130,11 @@ def train(cfg: Config, run: Run) -> None:
         **{k: v for k, v in vars(cfg).items() if k in Settings.__annotations__},
         channels=pools["train"].x.shape[1],
     )
-    clips = pools["train"].clips(cfg.clips, settings.motion(cfg.objects), seed=1)
+    motion = settings.motion(cfg.objects)
+    larger = motion.frames * motion.side**2 / (cfg.frames * cfg.side**2)
+    batch_size = max(1, round(cfg.batch_size / larger))
+    check_batch_size(cfg.clips, batch_size)
+    clips = pools["train"].clips(cfg.clips, motion, seed=1)
     x = torch.from_numpy(clips.frames).to(run.device)  # (N, T, C, S, S)
     model = VideoUNet(
         settings.channels, cfg.width, cfg.multipliers, cfg.blocks, cfg.patch, cfg.stage == "spatial"
@@ -152,9 +155,9 @@ def train(cfg: Config, run: Run) -> None:
         rate = one_cycle(step, cfg.steps, 1.0, rise=0.05)  # as a share of the peak
         adamw.param_groups[0]["lr"] = rate * cfg.lr
         muon.param_groups[0]["lr"] = rate * cfg.muon_lr
-        index = torch.from_numpy(batch_indices(len(x), cfg.batch_size, step, cfg.seed))
+        index = torch.from_numpy(batch_indices(len(x), batch_size, step, cfg.seed))
         x0 = from_pictures(x[index.to(run.device)])
-        single = torch.randint(len(x), (2, cfg.batch_size, cfg.pictures)).to(run.device)
+        single = torch.randint(len(x), (2, batch_size, cfg.pictures)).to(run.device)
         pictures = from_pictures(x[single[0], single[1] % x.shape[1]])
         given, level, low = cascade.conditions(
             x0, cfg.stage, cfg.given, cfg.unconditional, cfg.augmentation
@@ -176,7 +179,7 @@ def train(cfg: Config, run: Run) -> None:
     pipeline.save(run.dir / "model")
     run.publish(pipeline.save)
     run.plot("training", "train/loss", logy=True)
-    test = pools[cfg.measure_on].clips(cfg.samples, settings.motion(cfg.objects), seed=2)
+    test = pools[cfg.measure_on].clips(cfg.samples, motion, seed=2)
     distances = Distances(run, clips, test, cfg.judge_steps)
     metrics = report.report(run, pipeline, test, distances)
     if cfg.stage == "spatial":
