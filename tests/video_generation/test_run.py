@@ -63,7 +63,7 @@ def test_resumes_to_the_same_bits(resume_check) -> None:
         (["side=4"], "side=4 leaves no room to move; try side=16"),
         (["width=24"], "width must be a multiple of 16"),
         (["multipliers=[]"], "multipliers a list like [1,2]"),
-        (["stage=spatial"], "stage=spatial takes no single pictures; try pictures=0"),
+        (["stage=spatial", "pictures=1"], "stage=spatial takes no single pictures; try pictures=0"),
         (["batch_size=2000"], "batch_size=2000 must be from 1 to the 1000 training examples"),
         (["data=digits", "validation=0.0001"], "of the 1437 training examples is 0"),
         (["augmentation=1"], "augmentation must be from 0 to below 1"),
