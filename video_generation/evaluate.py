@@ -18,8 +18,8 @@ from video_generation.data import Clips
 from video_generation.judge import VideoClassifier
 from video_generation.pipeline import Settings, enlarge, shrink
 
-REFERENCE = 4000
-"""Training clips by whose features the distances are scaled."""
+REFERENCE = 1000
+"""Training clips by whose features the distances are scaled; more if more clips are measured."""
 
 
 def drawn_frames(settings: Settings, clips: Clips) -> np.ndarray:
@@ -83,6 +83,14 @@ def psnr(drawn: Tensor, true: Tensor) -> float:
     return float(10 * torch.log10(255**2 / error))
 
 
+def single(clips: Tensor) -> Tensor:
+    """One frame of each clip, (N, T, C, S, S) -> (N, C, S, S): frame n mod T of clip n. Neighbours
+    in time are too much alike to count as two.
+    """
+    index = torch.arange(len(clips), device=clips.device)
+    return clips[index, index % clips.shape[1]]
+
+
 class _Frames:
     """The judge's features of single frames, as FeatureDistance asks for them."""
 
@@ -98,23 +106,18 @@ class Distances:
         x, y = (torch.from_numpy(clips.frames).to(run.device) for clips in (train, test))
         self.model = judge.train_judge(x, train, classes, run.autocast, steps)
         self.accuracy, self.velocity = judge.skill(self.model, y, test, classes)
-        x = x[:REFERENCE]
+        x = x[: max(REFERENCE, 2 * len(y))]
         # They need nothing of a classifier but its features, of clips as well as of pictures.
         self.clips = FeatureDistance(cast(Any, self.model), x, y, len(y))
         frames = cast(Any, _Frames(self.model))
-        self.frames = FeatureDistance(frames, x.flatten(0, 1), y.flatten(0, 1), len(y))
+        self.frames = FeatureDistance(frames, single(x), single(y), len(y))
 
     def __call__(self, drawn: Tensor) -> dict[str, float]:
-        """fvd_lab and frame_distance of clips, uint8 (N, T, C, S, S), and those of real ones.
-
-        Of each clip one frame counts, another for every clip: neighbours are too much alike.
-        """
-        index = torch.arange(len(drawn), device=drawn.device)
-        single = drawn[index, index % drawn.shape[1]]
+        """fvd_lab and frame_distance of clips, uint8 (N, T, C, S, S), and those of real ones."""
         return {
             "fvd_lab": self.clips(drawn),
             "fvd_lab_real": self.clips.real,
-            "frame_distance": self.frames(single),
+            "frame_distance": self.frames(single(drawn)),
             "frame_distance_real": self.frames.real,
             "judge_accuracy": self.accuracy,
             "judge_velocity_error": self.velocity,

@@ -102,6 +102,12 @@ class Config(LabConfig):
                 f"a video of frames={self.frames} is shorter than the model's window: given="
                 f"{self.given} frames and at least one to predict; try frames={self.given + 5}"
             )
+        if self.samples > self.clips:
+            raise UsageError(
+                f"samples={self.samples} clips cannot be compared with "
+                f"clips={self.clips} real ones; "
+                f"try samples={self.clips}"
+            )
         if self.stage == "spatial" and self.pictures:
             raise UsageError("stage=spatial takes no single pictures; try pictures=0")
 

@@ -113,6 +113,11 @@ def test_the_distance_of_clips_is_that_of_two_gaussians() -> None:
     assert found.real < 0.01
 
 
+def test_one_frame_of_each_clip() -> None:
+    clips = torch.arange(5 * 3).view(5, 3, 1, 1, 1)
+    assert evaluate.single(clips).flatten().tolist() == [0, 4, 8, 9, 13]
+
+
 def test_targets_of_the_judge_by_hand() -> None:
     clips = data.make(
         np.full((3, 1, 4, 4), 255, np.uint8), np.array([0, 2, 2]), 6, Motion(4, 16, 2), seed=0

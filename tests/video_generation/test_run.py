@@ -68,6 +68,7 @@ def test_resumes_to_the_same_bits(resume_check) -> None:
         (["data=digits", "validation=0.0001"], "of the 1437 training examples is 0"),
         (["augmentation=1"], "augmentation must be from 0 to below 1"),
         (["samples=1"], "samples must be 20 or more"),
+        (["samples=2000"], "samples=2000 clips cannot be compared with clips=1000 real ones"),
         (["data=wikitext2"], "wikitext2"),
     ],
 )
