@@ -10,7 +10,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "flow": ["RectifiedFlow"],
         "guidance": ["guided"],
         "latent": ["scale_factor"],
-        "model": ["UNet"],
+        "model": ["UNet", "time_embedding"],
         "pipeline": ["Pipeline", "Settings", "from_pictures", "to_pictures"],
         "schedule": ["cosine_betas", "linear_betas"],
     },
