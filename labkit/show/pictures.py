@@ -21,11 +21,10 @@ def to_uint8(image: Any) -> np.ndarray:
 
     Raises ValueError for any other shape.
     """
-    array = np.asarray(
-        image.detach().cpu().float().numpy()
-        if hasattr(image, "detach") and image.is_floating_point()
-        else image
-    )
+    if hasattr(image, "detach"):  # a tensor, on any device, and maybe in bf16, which NumPy lacks
+        image = image.detach().cpu()
+        image = image.float() if image.is_floating_point() else image
+    array = np.asarray(image)
     if array.dtype != np.uint8:
         array = (np.clip(array.astype(np.float64), 0, 1) * 255).round().astype(np.uint8)
     if array.ndim == 3 and array.shape[0] in (1, 3) and array.shape[2] not in (1, 3):

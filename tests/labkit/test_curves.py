@@ -13,7 +13,7 @@ import pytest
 from labkit import Run
 from labkit.records import curves
 from labkit.records.curves import BINS, Corridor, corridor, thinned
-from labkit.run import folders
+from labkit.run import launch
 from labkit.show import pictures
 
 
@@ -107,7 +107,7 @@ def test_a_run_is_drawn_and_told_beside_the_recorded_ones(
 
     monkeypatch.setattr(pictures, "curve", curve)
     seconds = itertools.count()  # no two runs of one second, whose order would be by chance
-    monkeypatch.setattr(folders, "new_name", lambda: f"20260102-0304{next(seconds):02d}-a")
+    monkeypatch.setattr(launch, "new_name", lambda: f"20260102-0304{next(seconds):02d}-a")
     assert week(train(1.0)).main([*MAKE, "seed=0"]) == 0
     assert drawn[-1] == {}, "there is no record yet"
     assert week(train(1.1)).main([*MAKE, "seed=1"]) == 0

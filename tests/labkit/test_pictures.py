@@ -65,3 +65,27 @@ def test_a_key_that_was_never_logged_is_named_and_has_no_curve(
     assert labels == ["train/loss" if text else "train/loss (never logged)", labels[1]]
     assert labels[1] == "valid/loss (never logged)"
     assert [len(line.get_xdata()) for line in figure.axes[0].lines] == [1 if text else 0, 0]
+
+
+class Elsewhere(torch.Tensor):
+    """Stands for a tensor on a GPU: only its copy on the CPU can become an array."""
+
+    def __array__(self, *_: object, **__: object) -> np.ndarray:
+        raise TypeError("can't convert cuda:0 device type tensor to numpy")
+
+    numpy = __array__
+
+    def cpu(self, *_: object, **__: object) -> torch.Tensor:
+        return self.as_subclass(torch.Tensor)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.bfloat16])
+def test_images_on_a_gpu(tmp_path: Path, dtype: torch.dtype) -> None:
+    values = torch.tensor([[[0, 1, 1], [1, 0, 0]]]).to(dtype)
+    image = values.as_subclass(Elsewhere)
+    with pytest.raises(TypeError):
+        np.asarray(image)
+    pictures.save_png(tmp_path / "a.png", image)
+    pictures.save_grid(tmp_path / "b.png", [image, image])
+    found = np.asarray(Image.open(tmp_path / "a.png"))
+    assert (found / (1 if dtype == torch.uint8 else 255) == values[0].float().numpy()).all()
