@@ -218,6 +218,21 @@ def test_old_records_fit_the_schema() -> None:
     assert len(found) > 30
 
 
+def test_notes_are_in_the_record_and_a_run_without_any_has_none(week: Any, tmp_path: Path) -> None:
+    def noting(cfg: Any, run: Run) -> None:
+        run.note(extractor="classifier", seconds=1.5)
+        run.note(seconds=2.5)
+        quick(cfg, run)
+
+    assert week(noting).main(MAKE) == 0
+    assert week(quick).main(MAKE) == 0
+    records = [json.loads(f.read_text()) for f in tmp_path.glob("results/toy/*.json")]
+    assert [r["notes"] for r in records if "notes" in r] == [
+        {"extractor": "classifier", "seconds": 2.5}
+    ]
+    assert len(records) == 2
+
+
 def test_tables_that_cannot_be_made_fail_no_run(
     week: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
