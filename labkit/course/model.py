@@ -145,8 +145,19 @@ class Unit(Part):
     broken: List[Broken] = ()
     retired: Mapping[str, Any] = Field(default_factory=dict)
     """Settings that only older records have, each with the value that changed nothing."""
+    alternatives: Mapping[str, List[str]] = Field(default_factory=dict)
+    """A setting, and the groups of settings of which only the one that it names has an effect."""
     parts: List[str] = ()
     """Further entrypoints: `scaling` is started as `python -m <module>.scaling.train`."""
+
+    def unused(self, config: Mapping[str, Any]) -> tuple[str, ...]:
+        """Beginnings of settings (`gan.`) that have no effect beside these: see `alternatives`."""
+        return tuple(
+            f"{group}."
+            for chooser, groups in self.alternatives.items()
+            for group in groups
+            if chooser in config and group != config[chooser]
+        )
 
     @property
     def path(self) -> str:

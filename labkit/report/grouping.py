@@ -44,16 +44,22 @@ class Group:
 
     @property
     def config(self) -> dict[str, Any]:
-        """Settings that all of the group share."""
-        config = self.first["config"]
-        return {key: value for key, value in config.items() if key not in NOT_IN_NUMBERS}
+        """Settings that all of the group share, without those of methods that were not used."""
+        config, unit = self.first["config"], _unit(str(self.first["week"]))
+        unused = unit.unused(config) if unit else ()
+        return {
+            key: value
+            for key, value in config.items()
+            if key not in NOT_IN_NUMBERS and not key.startswith(unused)
+        }
 
     @property
     def settings(self) -> dict[str, Any]:
         """`config` as it is compared: `ppo.lr` was once `ppo_lr`, and retired settings are
         left out where they changed nothing.
         """
-        retired = _retired(str(self.first["week"]))
+        unit = _unit(str(self.first["week"]))
+        retired = unit.retired if unit else {}
         return {
             spelt_as_then(key): value
             for key, value in self.config.items()
@@ -75,10 +81,9 @@ class Group:
         return band.met_by(self.values(band.metric)) if band.applies(self.first) else None
 
 
-def _retired(week: str) -> dict[str, Any]:
+def _unit(week: str) -> Unit | None:
     package = course.package_of(week)
-    units = {unit.package: unit for unit in course.load().units}
-    return dict(units[package].retired) if package in units else {}
+    return next((unit for unit in course.load().units if unit.package == package), None)
 
 
 def read_records(root: Path) -> tuple[dict[str, list[Record]], list[str]]:

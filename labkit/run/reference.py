@@ -82,7 +82,10 @@ def found(
     """
     broken = str(experiment or "").startswith("broken_") or config.get("bug") is not None
     wanted = None if broken else experiment
-    compared = _variant(week) if broken else config.keys() - FREE
+    package = course.package_of(week)
+    unused = course.week(package).unused(config) if package in course.packages() else ()
+    names = {name for name in config.keys() - FREE if not name.startswith(unused)}
+    compared = _variant(week) if broken else names
     alike: dict[int, dict[str, Any]] = {}
     for file, record in store.files_of(paths.results() / week):
         same = (record["week"], record["size"], record.get("experiment"), record["ended"])

@@ -203,6 +203,22 @@ def test_seeds_of_different_settings_data_or_machines_are_not_mixed(clone: Clone
     assert clone.status() == "tiny band met", "plumbing does not make another group"
 
 
+def test_settings_of_a_method_that_was_not_used_do_not_tell_groups_apart() -> None:
+    def vae(seed: int, **settings: Any) -> dict[str, Any]:
+        return {
+            "week": "generative_models", "size": "tiny", "seed": seed, "ended": "finished",
+            "metrics": {"neg_elbo": 99.0}, "data": {"name": "mnist"}, "device": "cpu",
+            "config": {"method": "vae", "vae.beta": 1.0, "gan.r1": 0.0, **settings},
+        }  # fmt: skip
+
+    (both,) = grouping.group_by_seed([vae(0), vae(1, **{"gan.r1": 1.0})])
+    assert sorted(both.values("neg_elbo")) == [0, 1]
+    assert "gan.r1" not in both.config
+    assert len(grouping.group_by_seed([vae(0), vae(1, **{"vae.beta": 4.0})])) == 2
+    gans = [vae(0, method="gan"), vae(1, method="gan", **{"gan.r1": 1.0})]
+    assert len(grouping.group_by_seed(gans)) == 2
+
+
 def test_best_result_is_mean_and_deviation_over_seeds(clone: Clone) -> None:
     values = [98.31, 98.52, 98.40]
     for seed, value in enumerate(values):
