@@ -14,7 +14,7 @@ CASES = [
     ("neural_networks", "batch_size=1294", "must be from 1 to the 1293 training examples"),
     ("pytorch_mastery", "batch_size=1438", "must be from 1 to the 1437 training examples"),
     ("pytorch_mastery", "batch_size=1", "batch_size must be 2 or more, got 1; try batch_size=256"),
-    ("diffusion", "batch_size=1438", "must be from 1 to the 1437 training examples"),
+    ("diffusion", "batch_size=1294", "must be from 1 to the 1293 training examples"),
     ("diffusion", "samples=1", "samples must be 2 or more"),
     ("pretraining", "context=1", "try 2"),
     ("pretraining", "micro_batch=0", "micro_batch must be > 0, got 0"),
