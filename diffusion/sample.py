@@ -6,12 +6,12 @@ python -m diffusion.sample run=latest n=30 label=7 guidance=3 steps=20 seed=1
 
 import math
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from labkit import UsageError, paths
+from labkit.config.words import read_words
 from labkit.run import folders
-from labkit.text import closest
 
 USAGE = """\
 Draw from a finished diffusion run, and write a PNG.
@@ -32,7 +32,7 @@ usage: python -m diffusion.sample run=latest [n=64] [key=value ...]
 
 @dataclass
 class Options:
-    """The settings of the command, as text; `parse` has checked their names."""
+    """The settings of the command, as text; `read_words` checks their names."""
 
     run: str = "latest"
     n: str = "64"
@@ -43,21 +43,6 @@ class Options:
     seed: str = "0"
     device: str = "auto"
     out: str = ""
-
-
-def parse(words: list[str]) -> Options:
-    """Options from key=value words. Raises UsageError for others, naming the nearest key."""
-    known = [f.name for f in fields(Options)]
-    given: dict[str, str] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals:
-            raise UsageError(f"cannot read {word!r}: settings are written key=value, e.g. n=64")
-        if key not in known:
-            names = ", ".join(known)
-            raise UsageError(f"unknown setting {key!r}{closest(key, known)}\nKnown: {names}")
-        given[key] = value
-    return Options(**given)
 
 
 def number(
@@ -104,7 +89,8 @@ def main(words: list[str]) -> int:
         print(USAGE, end="")
         return 0
     try:
-        print(f"wrote {draw(parse(words))}")
+        options = read_words(Options, words, "n=64")
+        print(f"wrote {draw(options)}")
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

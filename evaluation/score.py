@@ -6,12 +6,13 @@ python -m evaluation.score real=digits fake=mine extractor=classifier data=mnist
 """
 
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from evaluation.settings import METRICS, Measures
 from labkit import UsageError
+from labkit.config.words import read_words
 from labkit.errors import Interrupted, RunFailed
 from labkit.text import closest
 
@@ -57,17 +58,7 @@ class Options:
 
 def parse(words: list[str]) -> Options:
     """Options from key=value words. Raises UsageError for others, naming the nearest key."""
-    known = [f.name for f in fields(Options)]
-    given: dict[str, str] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals:
-            raise UsageError(f"cannot read {word!r}: settings are written key=value, e.g. real=DIR")
-        if key not in known:
-            names = ", ".join(known)
-            raise UsageError(f"unknown setting {key!r}{closest(key, known)}\nKnown: {names}")
-        given[key] = value
-    options = Options(**given)
+    options = read_words(Options, words, "real=DIR")
     if not options.real or not options.fake:
         raise UsageError("real=DIR and fake=DIR name the two folders of images; try --help")
     if options.extractor not in EXTRACTORS:
