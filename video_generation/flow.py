@@ -1,7 +1,7 @@
 """Rectified flow on clips: week 10's straight lines, with a noise level for each frame.
 
     x_t = (1 - t) x_0 + t eps         t of one number for all frames to be made      mix
-        frames that are given:        their own small level, 0 if they are clean     frame_times
+        frames that are given:        their own small level, 0 if they are clean     training_times
     L   = E || eps - x_0 - network(x_t, t) ||^2    over the frames to be made        velocity_loss
     sampling: week 10's, with the given frames put back before every call            predictor
 
@@ -128,6 +128,23 @@ def random_times(shape: tuple[int, ...], mean: float, deviation: float, like: Te
     return torch.sigmoid(mean + deviation * torch.randn(shape)).to(like.device)
 
 
+@exercise(minutes=10)
+def training_times(given: Tensor, level: Tensor, mean: float, deviation: float) -> Tensor:
+    """The noise level of each frame of a batch of clips, for a training step: float32 (B, T).
+
+    All frames of a clip that are to be made have one time, as when sampling. It is drawn for each
+    clip by one call of `random_times` with the shape (B,). Given frames have the `level` of their
+    clip. Clips whose frames are all given have no time of their own, but one is drawn all the same,
+    so that the numbers of the others do not depend on them. The arguments stay as they are.
+
+    Args:
+        given: bool (B, T).
+        level: (B,), float32, on the device of the result.
+        mean, deviation: of the logit of the times.
+    """
+    return frame_times(random_times((len(given),), mean, deviation, level), given, level)
+
+
 def clip_loss(
     network: nn.Module,
     x0: Tensor,
@@ -147,7 +164,7 @@ def clip_loss(
         low: what else the network takes, by name.
         pictures: (B, M, C, H, W), each with a time of its own.
     """
-    times = frame_times(random_times((len(x0),), mean, deviation, x0), given, level)
+    times = training_times(given, level, mean, deviation)
     extra: dict[str, Any] = dict(low)
     if pictures is not None and (count := pictures.shape[1]):
         x0 = torch.cat([x0, pictures], dim=1)

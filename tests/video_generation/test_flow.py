@@ -121,6 +121,41 @@ def test_noise_goes_to_the_device_of_the_clip() -> None:
     assert (found.device.type, found.shape) == ("meta", (1, 2, 1, 2, 2))
 
 
+@pytest.mark.exercise("flow.training_times")
+def test_one_time_for_the_frames_to_be_made_and_the_level_for_the_given() -> None:
+    given = torch.rand(400, 5, generator=torch.Generator().manual_seed(1)) < 0.4
+    given[0], given[1] = True, False
+    level = torch.rand(400, generator=torch.Generator().manual_seed(2))
+    kept, levels = given.clone(), level.clone()
+    torch.manual_seed(3)
+    drawn = torch.sigmoid(0.5 + 0.25 * torch.randn(400))
+    torch.manual_seed(3)
+    times = flow.training_times(given, level, 0.5, 0.25)
+    assert (times.shape, times.dtype) == (given.shape, torch.float32)
+    for b in range(400):
+        for frame in range(5):
+            assert times[b, frame] == (level[b] if given[b, frame] else drawn[b])
+    logits = torch.logit(drawn.double())
+    assert logits.mean().item() == pytest.approx(0.5, abs=0.05)
+    assert logits.std().item() == pytest.approx(0.25, abs=0.05)
+    assert torch.equal(given, kept)
+    assert torch.equal(level, levels)
+
+
+@pytest.mark.exercise("flow.training_times")
+def test_times_of_one_clip_and_of_one_frame() -> None:
+    for shape in [(1, 4), (3, 1), (1, 1)]:
+        given = torch.zeros(shape, dtype=torch.bool)
+        times = flow.training_times(given, torch.zeros(shape[0]), -1.0, 2.0)
+        assert times.shape == shape
+        assert ((times > 0) & (times < 1)).all()
+        assert (times == times[:, :1]).all()
+    with torch.device("meta"):
+        level = torch.zeros(2)
+    given = torch.zeros(2, 3, dtype=torch.bool, device="meta")
+    assert flow.training_times(given, level, 0.0, 1.0).device.type == "meta"
+
+
 def test_augmented_is_a_mixture_with_fresh_noise() -> None:
     low, level = torch.randn(2, 3, 1, 4, 5), torch.tensor([0.0, 0.25])
     found = flow.augmented(low, level, torch.Generator().manual_seed(2))
