@@ -1,0 +1,1 @@
+"""Our tests; a library in the environment may bring a package of the same name."""
