@@ -1,5 +1,6 @@
 """The two time-scale rule: GANs that differ in one learning rate and in nothing else."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,11 @@ def test_a_curve_for_each_ratio_and_the_gain_of_the_best(lab_run: Lab) -> None:
         metrics["fid_ratio_1"] / min(v for k, v in metrics.items() if k in others(metrics))
     )
     assert (done.dir / "samples" / "ttur.png").is_file()
+
+
+def test_resumes_to_the_same_bits(resume_check: Callable[..., None]) -> None:
+    """Both networks and both optimisers of each GAN, and the curves so far."""
+    resume_check("evaluation.ttur", "+size=smoke", "steps=6", "looks=3", "samples=60")
 
 
 def others(metrics: dict[str, float]) -> set[str]:
