@@ -1,0 +1,89 @@
+"""The methods that learn from fixed pairs, each as one loss of a batch of pairs.
+
+Log-probabilities under the reference never change, so they are computed once, before the first
+step: a step costs one forward pass of the policy, as in supervised training.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pretraining import GPT
+from rlhf import losses
+from rlhf.preferences import Pair, Rows, answer_logps, in_batches, mismatched, table
+from rlhf.reward_model import RewardModel, bradley_terry_loss
+from rlhf.settings import (
+    DPOSettings,
+    IPOSettings,
+    KTOSettings,
+    MethodSettings,
+    ORPOSettings,
+    RewardSettings,
+    SFTSettings,
+    SimPOSettings,
+)
+from rlhf.start import answer_nll
+
+
+class Family:
+    """The loss of the method whose settings are given, on batches of pairs in memory."""
+
+    def __init__(
+        self, settings: MethodSettings, pairs: Sequence[Pair], reference: GPT, device: Any
+    ) -> None:
+        """`reference` is asked once for the log-probability of every answer."""
+        self.settings = settings
+        self.rows = table(pairs, device)
+        self.other: Rows | None = None
+        if isinstance(settings, DPOSettings | IPOSettings | KTOSettings):
+            self.reference = self._known(reference, self.rows)  # (P, 2)
+        if isinstance(settings, KTOSettings):
+            self.other = mismatched(pairs, device)
+            self.other_reference = self._known(reference, self.other)  # (P,)
+
+    def __len__(self) -> int:
+        return len(self.rows.mask)
+
+    def loss(self, model: Any, index: Tensor) -> Tensor:
+        """The loss of the pairs with these numbers, a scalar; `model` is a GPT or a RewardModel."""
+        rows = Rows(*(part[index] for part in self.rows)).trimmed()
+        settings = self.settings
+        if isinstance(settings, SFTSettings):
+            return answer_nll(model, rows)
+        if isinstance(settings, RewardSettings):
+            assert isinstance(model, RewardModel)
+            return bradley_terry_loss(*model(rows).unbind(1))
+        return self.preference_loss(model, rows, index)
+
+    def preference_loss(self, policy: GPT, rows: Rows, index: Tensor) -> Tensor:
+        """The loss of one of the methods of losses.py."""
+        settings = self.settings
+        logps = answer_logps(policy, rows)  # (B, 2)
+        (chosen, rejected), lengths = logps.unbind(1), rows.lengths().unbind(1)
+        if isinstance(settings, SimPOSettings):
+            return losses.simpo_loss(chosen, rejected, *lengths, settings.beta, settings.gamma)
+        if isinstance(settings, ORPOSettings):
+            return losses.orpo_loss(chosen, rejected, *lengths, settings.weight)
+        known = self.reference[index]
+        if isinstance(settings, DPOSettings):
+            return losses.cdpo_loss(
+                chosen, rejected, *known.unbind(1), settings.beta, settings.smoothing
+            )
+        if isinstance(settings, IPOSettings):
+            return losses.ipo_loss(chosen, rejected, *known.unbind(1), *lengths, settings.tau)
+        assert isinstance(settings, KTOSettings)
+        assert self.other is not None
+        with torch.no_grad():  # the reference point has no gradient
+            other = Rows(*(part[index] for part in self.other)).trimmed()
+            moved = answer_logps(policy, other) - self.other_reference[index]
+        ratio = (logps - known).T.flatten()  # (2B,): the chosen answers first
+        desirable = torch.arange(2 * len(index), device=ratio.device) < len(index)
+        return losses.kto_loss(
+            ratio, desirable, moved, settings.beta, settings.desirable, settings.undesirable
+        )
+
+    @staticmethod
+    def _known(reference: GPT, rows: Rows) -> Tensor:
+        return in_batches(reference, lambda part: answer_logps(reference, part), rows, 256)
