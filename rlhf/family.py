@@ -31,17 +31,24 @@ class Family:
     """The loss of the method whose settings are given, on batches of pairs in memory."""
 
     def __init__(
-        self, settings: MethodSettings, pairs: Sequence[Pair], reference: GPT, device: Any
+        self,
+        settings: MethodSettings,
+        pairs: Sequence[Pair],
+        reference: GPT,
+        device: Any,
+        needed: Tensor | None = None,
     ) -> None:
-        """`reference` is asked once for the log-probability of every answer."""
+        """`reference` is asked once for the log-probability of every answer of the pairs with the
+        numbers `needed` (of all when left out); a loss of other pairs would be NaN.
+        """
         self.settings = settings
         self.rows = table(pairs, device)
         self.other: Rows | None = None
         if isinstance(settings, DPOSettings | IPOSettings | KTOSettings):
-            self.reference = self._known(reference, self.rows)  # (P, 2)
+            self.reference = self._known(reference, self.rows, needed)  # (P, 2)
         if isinstance(settings, KTOSettings):
             self.other = mismatched(pairs, device)
-            self.other_reference = self._known(reference, self.other)  # (P,)
+            self.other_reference = self._known(reference, self.other, needed)  # (P,)
 
     def __len__(self) -> int:
         return len(self.rows.mask)
@@ -85,5 +92,9 @@ class Family:
         )
 
     @staticmethod
-    def _known(reference: GPT, rows: Rows) -> Tensor:
-        return in_batches(reference, lambda part: answer_logps(reference, part), rows, 256)
+    def _known(reference: GPT, rows: Rows, needed: Tensor | None) -> Tensor:
+        some = slice(None) if needed is None else needed
+        found = torch.full(rows.mask.shape[:-1], torch.nan, device=rows.mask.device)
+        asked = Rows(rows.tokens[some], rows.mask[some])
+        found[some] = in_batches(reference, lambda part: answer_logps(reference, part), asked, 256)
+        return found

@@ -24,6 +24,8 @@ from torch import Tensor
 from alignment import dpo_loss
 from labkit import exercise
 
+LOG_2 = 0.6931471805599453
+
 
 def cdpo_loss(
     chosen: Tensor,
@@ -124,8 +126,12 @@ def simpo_loss(
 
 
 def log_one_minus_exp(x: Tensor) -> Tensor:
-    """log(1 - exp(x)) for x < 0, exact at both ends (Maechler 2012)."""
-    return torch.where(x < -0.6931, torch.log1p(-torch.exp(x)), torch.log(-torch.expm1(x)))
+    """log(1 - exp(x)) for x < 0, with finite gradients at both ends (Maechler 2012).
+
+    The branch that is not used is kept away from its pole: 0 times an infinite slope is NaN.
+    """
+    far, near = x.clamp(max=-LOG_2), x.clamp(min=-LOG_2)
+    return torch.where(x < -LOG_2, torch.log1p(-torch.exp(far)), torch.log(-torch.expm1(near)))
 
 
 @exercise(minutes=20)

@@ -10,7 +10,7 @@ counts, and needs no attention mask. Prompt and answer are tokenized separately,
 Letters: P pairs, N rows, T tokens in a row, C width, V vocabulary.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -175,8 +175,6 @@ def in_batches(
     model: torch.nn.Module, measure: Callable[[Rows], Tensor], rows: Rows, size: int
 ) -> Tensor:
     """`measure` of all rows, `size` at a time, with `model` in evaluation mode, no gradients."""
+    parts = zip(rows.tokens.split(size), rows.mask.split(size), strict=True)
     with evaluating(model):
-        parts: Iterable[Rows] = map(
-            Rows, rows.tokens.split(size), rows.mask.split(size), strict=True
-        )
-        return torch.cat([measure(part.trimmed()) for part in parts])
+        return torch.cat([measure(Rows(*part).trimmed()) for part in parts])

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from pretraining import GPT, export
 from rlhf import figures
 from rlhf.best_of_n import best_of_n_kl, expected_best, measured_kl
 from rlhf.evaluate import Examiner, implicit_accuracy, overoptimisation, win_rate
-from rlhf.preferences import Pair, Rows, in_batches, table
+from rlhf.preferences import Pair, Rows, answer_logps, in_batches, table
 from rlhf.reward_model import RewardModel, pair_quality, rewards_of
 from rlhf.sample import texts_of
 from rlhf.start import GENERATED, save_reward
@@ -67,7 +68,10 @@ def policy_report(
     }
     found = examiner.judged(policy, prompts, rows["policy"])
     metrics = {"kl": found["kl"]}
-    if examiner.data == GENERATED:
+    if method == "sft":
+        metrics = {"nll": nll(policy, pairs, run.device)}
+        metrics |= {"gold": found["gold"]} if "gold" in found else {}
+    elif examiner.data == GENERATED:
         ours, theirs = (examiner.gold(prompts, rows[name]) for name in ("policy", "reference"))
         metrics |= {
             "gold": ours.mean().item(),
@@ -93,6 +97,13 @@ def policy_report(
         export(policy, tokenizer, run.dir / "policy")
     run.publish(lambda folder: export(policy, tokenizer, folder))
     return metrics
+
+
+def nll(policy: GPT, pairs: Sequence[Pair], device: Any) -> float:
+    """Negative log-likelihood of held-out answers of both kinds, in nats per token."""
+    rows = table(pairs, device)
+    logps = in_batches(policy, lambda part: answer_logps(policy, part), rows, 256)
+    return -(logps.sum() / rows.mask.sum()).item()
 
 
 def reward_report(

@@ -117,6 +117,7 @@ def train(cfg: Config, run: Run) -> None:
     """Obtain the start, learn from pairs or from a reward, and look at the answers now and then."""
     import copy
 
+    import numpy as np
     import torch
 
     from labkit.data import PreferenceData, batch_indices
@@ -173,7 +174,8 @@ def train(cfg: Config, run: Run) -> None:
             cfg.clip,
         )  # fmt: skip
     else:
-        family = Family(settings, pairs, task.reference, run.device)
+        asked = [batch_indices(len(pairs), cfg.batch_size, s, cfg.seed) for s in range(total)]
+        family = Family(settings, pairs, task.reference, run.device, torch.tensor(np.unique(asked)))
     if cfg.method == "trl":
         from rlhf.library import train_with_trl
 

@@ -11,7 +11,7 @@ from rlhf import kl
 from rlhf.preferences import Rows, collate
 
 PI = torch.tensor([0.5, 0.2, 0.2, 0.1], dtype=torch.float64)
-REF = torch.tensor([0.3, 0.4, 0.1, 0.2], dtype=torch.float64)
+REF = torch.tensor([0.2, 0.4, 0.15, 0.25], dtype=torch.float64)
 EXACT = (PI * (PI / REF).log()).sum()
 
 

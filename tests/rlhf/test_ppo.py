@@ -144,10 +144,10 @@ def test_actor_is_its_policy(make_gpt: Callable[..., GPT]) -> None:
 
 
 class Likes(RewardModel):
-    """A reward that can be computed by hand: the share of token 7 in the answer."""
+    """A reward that can be computed by hand: the share of odd tokens in the answer."""
 
     def forward(self, rows: Rows) -> Tensor:
-        return ((rows.tokens == 7) & rows.mask).sum(1) / rows.mask.sum(1)
+        return ((rows.tokens % 2 == 1) & rows.mask).sum(1) / rows.mask.sum(1)
 
 
 def make(actor: Actor, reference: GPT, beta: float, reward: RewardModel) -> PPO:

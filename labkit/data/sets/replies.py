@@ -47,7 +47,7 @@ def asked(prompt: str) -> dict[str, int]:
         if number in NUMBERS and kind.removesuffix("s") in KINDS:
             found[kind.removesuffix("s")] = NUMBERS[number]
     if not found:
-        raise ValueError(f"this is not an order of the set `replies`: {prompt!r}")
+        raise ValueError(f"{prompt!r} is no order of the set `replies`")
     return found
 
 
