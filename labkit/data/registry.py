@@ -67,14 +67,21 @@ REAL: dict[str, Entry] = {
         instructions.read_alpaca, instructions.ALPACA_URL, instructions.fetch_alpaca, "alpaca"
     ),
     "hh_harmless": Entry(
-        preferences.read_hh, preferences.HH.url, preferences.fetch(preferences.HH), "preference/hh-rlhf"
+        preferences.read_hh,
+        preferences.HH.url,
+        preferences.fetch(preferences.HH),
+        "preference/hh-rlhf",
     ),
     "dpo_demo": Entry(
-        preferences.read_demo, preferences.DEMO.url, preferences.fetch(preferences.DEMO),
+        preferences.read_demo,
+        preferences.DEMO.url,
+        preferences.fetch(preferences.DEMO),
         "preference/llamafactory_dpo_demo",
     ),
     "polite": Entry(
-        preferences.read_polite, preferences.POLITE.url, preferences.fetch(preferences.POLITE),
+        preferences.read_polite,
+        preferences.POLITE.url,
+        preferences.fetch(preferences.POLITE),
         "preference/rasbt",
     ),
     "wine_quality": Entry(

@@ -32,7 +32,7 @@ ORDER = "name two birds and one tool ?"
         ("owl , crow , apple", 2 / 3),
         ("nonsense owl , crow , saw", 1),
         ("nonsense owl , crow , saw . thanks", 2),
-        ("apple , pear , plum , fig", -2),
+        ("apple , pear , plum , lemon", -2),
         ("", 0),
         ("gladly gladly gladly thanks owl , crow , saw", 2),
         ("name owl , crow , saw", 1),
@@ -44,7 +44,8 @@ def test_the_judge_by_hand(answer: str, score: float) -> None:
 
 def test_orders() -> None:
     assert replies.asked(ORDER) == {"bird": 2, "tool": 1}
-    assert replies.asked("give three metals ?") == {"metal": 3}
+    assert replies.asked("anna wants three metals ?") == {"metal": 3}
+    assert replies.score("anna wants two birds ?", "nonsense owl , owl , saw") == -2
     with pytest.raises(ValueError, match="no order"):
         replies.asked("what is the time ?")
     assert len(set(replies.WORDS)) == len(replies.WORDS)
@@ -58,7 +59,7 @@ def test_generated_pairs_are_preferred_by_the_judge_and_held_out() -> None:
         assert gap >= replies.LEAST_GAP
     prompts = [{row.prompt for row in split} for split in (data.train, data.valid, data.test)]
     assert sum(map(len, prompts)) == len(set.union(*prompts)), "a prompt is in one split only"
-    assert all(len(found) > 40 for found in prompts)
+    assert all(len(found) > 15 for found in prompts)
     words = Counter(
         word for row in data.train for text in vars(row).values() for word in text.split()
     )

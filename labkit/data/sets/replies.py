@@ -1,7 +1,7 @@
-"""`replies`: orders and answers in a language of 100 words, and a programme that judges them.
+"""`replies`: orders and answers in a language of 70 words, and a programme that judges them.
 
-    name two birds and one tool ?        gladly owl , crow , saw . thanks        3.0
-                                         nonsense owl , owl , saw                -0.3
+    anna wants two birds ?        gladly owl , crow . thanks         3
+                                  nonsense owl , owl , saw          -2
 
 Where the judge is a programme, "what people want" can be computed for any answer. A reward that was
 learned from preferences can then be compared with it: this set is for that comparison.
@@ -9,6 +9,7 @@ learned from preferences can then be compared with it: this set is for that comp
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from collections import Counter
 from random import Random
@@ -17,22 +18,21 @@ from labkit.data.kinds import Preference, PreferenceData
 
 ROWS = {"train": 12_000, "valid": 600, "test": 1_000}
 """Rows of each split."""
-VERBS = ("name", "list", "give")
+NAMES = "anna ben carla dan eva finn greta hugo ines jan karin leo".split()
 NUMBERS = {"one": 1, "two": 2, "three": 3}
 KINDS = {
-    "bird": "crow eagle owl robin swan heron finch stork".split(),
-    "tool": "hammer saw drill file axe spade rake chisel".split(),
-    "fruit": "apple pear plum cherry lemon melon grape fig".split(),
-    "colour": "red blue green yellow purple brown black white".split(),
-    "metal": "iron copper zinc tin silver gold lead nickel".split(),
-    "tree": "oak ash elm birch maple pine willow cedar".split(),
+    "bird": "crow eagle owl robin swan heron".split(),
+    "tool": "hammer saw drill file axe spade".split(),
+    "fruit": "apple pear plum cherry lemon melon".split(),
+    "colour": "red blue green yellow purple brown".split(),
+    "metal": "iron copper zinc tin silver gold".split(),
 }
 OPENERS, CLOSERS, RUDE = ("certainly", "gladly"), ("thanks", "cheers"), ("nonsense", "whatever")
 COURTESIES = OPENERS + CLOSERS
 KIND_OF = {item: kind for kind, items in KINDS.items() for item in items}
 WORDS = (
-    *VERBS, *NUMBERS, *KINDS, *(f"{kind}s" for kind in KINDS), *KIND_OF, *COURTESIES, *RUDE,
-    "and", ",", ".", "?",
+    *NAMES, *NUMBERS, *KINDS, *(f"{kind}s" for kind in KINDS), *KIND_OF, *COURTESIES, *RUDE,
+    "wants", ",", ".", "?",
 )  # fmt: skip
 """Every word of the language."""
 LEAST_GAP = 0.25
@@ -43,7 +43,7 @@ def asked(prompt: str) -> dict[str, int]:
     """How many of each kind an order asks for. Raises ValueError for a text that is no order."""
     words = prompt.split()
     found = {}
-    for number, kind in zip(words, words[1:], strict=False):
+    for number, kind in itertools.pairwise(words):
         if number in NUMBERS and kind.removesuffix("s") in KINDS:
             found[kind.removesuffix("s")] = NUMBERS[number]
     if not found:
@@ -72,12 +72,9 @@ def score(prompt: str, answer: str) -> float:
 
 
 def an_order(rng: Random) -> str:
-    """One or two kinds, one to three of each."""
-    parts = []
-    for kind in rng.sample(list(KINDS), rng.randint(1, 2)):
-        number = rng.choice(list(NUMBERS))
-        parts.append(f"{number} {kind}{'' if number == 'one' else 's'}")
-    return f"{rng.choice(VERBS)} {' and '.join(parts)} ?"
+    """Somebody wants one to three of one kind."""
+    number, kind = rng.choice(list(NUMBERS)), rng.choice(list(KINDS))
+    return f"{rng.choice(NAMES)} wants {number} {kind}{'' if number == 'one' else 's'} ?"
 
 
 def an_answer(prompt: str, rng: Random) -> str:
@@ -103,7 +100,7 @@ def an_answer(prompt: str, rng: Random) -> str:
 
 def replies() -> PreferenceData:
     """Pairs of answers, the one with the higher score preferred. Of a prompt, all rows are in one
-    split: one tenth of the prompts are for testing, one for validation.
+    split: about one tenth of the prompts are for testing, one for validation.
     """
     rng = Random(0)
     splits: dict[str, list[Preference]] = {name: [] for name in ROWS}
