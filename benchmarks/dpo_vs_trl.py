@@ -13,6 +13,7 @@ and cannot be switched off.
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import sys
 import tempfile
@@ -89,7 +90,7 @@ def theirs(
 
 
 def gaps(began: list[float]) -> list[float]:
-    return [b - a for a, b in zip(began[1:], began[2:], strict=False)]
+    return [b - a for a, b in itertools.pairwise(began[1:])]
 
 
 def main() -> int:

@@ -8,7 +8,6 @@ loss and the loop are trl's.
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from trl.trainer.dpo_config import DPOConfig
@@ -20,9 +19,7 @@ from labkit.run.trainer import stream, train_joined
 from pretraining import GPT, from_huggingface, to_huggingface
 from rlhf.preferences import Pair
 from rlhf.settings import DPOSettings
-
-BETAS = (0.9, 0.99)
-"""Of AdamW, as in train.py."""
+from rlhf.start import optimizers_of
 
 
 class PreparedDPOTrainer(DPOTrainer):  # type: ignore[misc]
@@ -35,9 +32,7 @@ class PreparedDPOTrainer(DPOTrainer):  # type: ignore[misc]
         return dataset
 
 
-def rows_of(
-    pairs: Sequence[Pair], reference: Tensor, index: Sequence[int]
-) -> list[dict[str, Any]]:
+def rows_of(pairs: Sequence[Pair], reference: Tensor, index: Sequence[int]) -> list[dict[str, Any]]:
     """The rows that trl's collator takes; `reference` is (P, 2)."""
     return [
         {
@@ -109,7 +104,7 @@ def train_with_trl(
         rate: factor on the learning rate at a step.
     """
     model = to_huggingface(policy, tokenizer).to(run.device)
-    optimizer = torch.optim.AdamW(model.parameters(), settings.lr, BETAS, weight_decay=0, fused=True)
+    (optimizer,) = optimizers_of(model, settings)
     known = reference.cpu()
 
     def rows(step: int) -> list[dict[str, Any]]:

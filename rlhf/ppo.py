@@ -3,7 +3,7 @@
     R_t = - beta (log pi(y_t) - log ref(y_t)) + [t is the last token] r(x, y)
                                                             Ouyang et al. 2022, equation 2
     A_t = GAE of R and V                                    week 13; every token is an action
-    L   = - clipped objective(A) + c * clipped value loss   Schulman et al. 2017; Stiennon et al. 2020
+    L   = - clipped objective(A) + c * clipped value loss   Schulman et al. 2017
 
 The episode is one answer: the state is what has been written, the action the next token, and the
 reward model speaks only at the end. The KL is paid token by token, so that the value head learns
@@ -170,9 +170,7 @@ class PPO:
         """`epochs` passes over the rollout in shuffled minibatches."""
         settings, losses = self.settings, []
         for _ in range(settings.epochs):
-            order = torch.randperm(
-                len(rollout.score), generator=generator, device=generator.device
-            )
+            order = torch.randperm(len(rollout.score), generator=generator, device=generator.device)
             for index in order.chunk(settings.minibatches):
                 rows = Rows(*(part[index] for part in rollout.rows))
                 logps, values = self.actor(rows)

@@ -30,7 +30,9 @@ def write_points(run: Run, method: str, points: Sequence[Mapping[str, float]]) -
         (run.dir / "frontier.json").write_text(text, encoding="utf-8")
 
 
-def transcript(examiner: Examiner, prompts: Sequence[list[int]], answers: Mapping[str, Rows]) -> str:
+def transcript(
+    examiner: Examiner, prompts: Sequence[list[int]], answers: Mapping[str, Rows]
+) -> str:
     """Prompts with the answers of each policy, and their score where there is a judge."""
     lines = []
     for number in range(min(SHOWN, len(prompts))):
@@ -118,7 +120,8 @@ def reward_report(
         figures.calibration(torch.sigmoid(margin.abs()).numpy(), (margin > 0).numpy()),
     )
     if examiner.data == GENERATED:
-        metrics["hard_accuracy"] = 100 * (margin > 0)[hardest(examiner, pairs)].double().mean().item()
+        right = (margin > 0)[hardest(examiner, pairs)]
+        metrics["hard_accuracy"] = 100 * right.double().mean().item()
         metrics |= best_of(run, reward, examiner, [pair.prompt for pair in pairs[:prompts]])
     tokenizer = examiner.tokenizer
     run.publish(lambda folder: save_reward(reward, tokenizer, folder))

@@ -5,9 +5,10 @@ They are here because `--help` needs them at once, without waiting for torch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
+from labkit import LabConfig
 from labkit.config.bounds import (
     Bounds,
     Fraction,
@@ -24,7 +25,9 @@ class SFTSettings:
     steps: PositiveInt = 1000
     """Optimiser steps."""
     lr: PositiveFloat = 5e-5
-    """Peak learning rate."""
+    """Peak learning rate of AdamW."""
+    muon_lr: NonNegativeFloat = 0.0
+    """Peak of Muon for the matrices inside the layers; 0: AdamW for everything."""
 
 
 @dataclass
@@ -34,7 +37,9 @@ class RewardSettings:
     steps: PositiveInt = 1000
     """Optimiser steps."""
     lr: PositiveFloat = 2e-5
-    """Peak learning rate."""
+    """Peak learning rate of AdamW."""
+    muon_lr: NonNegativeFloat = 0.0
+    """Peak of Muon for the matrices inside the layers; 0: AdamW for everything."""
     pairs: PositiveInt | None = None
     """Training pairs that it sees; all when left out. Few give a reward that is easy to hack."""
 
@@ -127,3 +132,39 @@ MethodSettings = (
     SFTSettings | RewardSettings | DPOSettings | IPOSettings | KTOSettings | SimPOSettings
     | ORPOSettings | PPOSettings
 )  # fmt: skip
+
+
+@dataclass
+class MethodConfig(LabConfig):
+    """The method of a run, and the settings of each."""
+
+    method: Literal["sft", "reward", "dpo", "ipo", "kto", "simpo", "orpo", "ppo", "trl"] = "dpo"
+    """sft: the supervised start. reward: the reward model. trl: DPO by trl's trainer."""
+    steps: PositiveInt = 600
+    """Optimiser steps of dpo, ipo, kto, simpo, orpo and trl."""
+    sft: SFTSettings = field(default_factory=SFTSettings)
+    """Settings of method=sft."""
+    reward: RewardSettings = field(default_factory=RewardSettings)
+    """Settings of method=reward."""
+    dpo: DPOSettings = field(default_factory=DPOSettings)
+    """Settings of method=dpo and method=trl."""
+    ipo: IPOSettings = field(default_factory=IPOSettings)
+    """Settings of method=ipo."""
+    kto: KTOSettings = field(default_factory=KTOSettings)
+    """Settings of method=kto."""
+    simpo: SimPOSettings = field(default_factory=SimPOSettings)
+    """Settings of method=simpo."""
+    orpo: ORPOSettings = field(default_factory=ORPOSettings)
+    """Settings of method=orpo."""
+    ppo: PPOSettings = field(default_factory=PPOSettings)
+    """Settings of method=ppo."""
+
+    @property
+    def chosen(self) -> MethodSettings:
+        """The settings of the method that `method=` names."""
+        return getattr(self, {"trl": "dpo"}.get(self.method, self.method))
+
+    @property
+    def total(self) -> int:
+        """Steps of the loop."""
+        return getattr(self.chosen, "steps", self.steps)

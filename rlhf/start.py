@@ -20,11 +20,13 @@ from torch import Tensor, nn
 from alignment import load_base
 from labkit import Run, UsageError
 from labkit.data import PreferenceData, batch_indices
+from labkit.learning.muon import Muon, others
 from labkit.show.console import say
 from pretraining import GPT, Shape, export, from_huggingface, load
 from pytorch_mastery import one_cycle
 from rlhf.preferences import Pair, Rows, in_batches, table, token_logps
 from rlhf.reward_model import RewardModel, bradley_terry_loss
+from rlhf.settings import MethodSettings, RewardSettings, SFTSettings
 
 END, PAD = "<|endoftext|>", "<|pad|>"
 GENERATED = "replies"
@@ -73,15 +75,49 @@ def base_of(
         raise UsageError(f"base={name}: {error}; type base=gpt2") from error
 
 
-def quick(model: nn.Module, loss_of: Callable[[int], Tensor], steps: int, lr: float) -> None:
-    """Train `model` here and now: `loss_of` is the loss of a step."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr, fused=True)
+BETAS = (0.9, 0.99)
+
+
+def optimizers_of(
+    model: nn.Module, settings: MethodSettings, weight_decay: float = 0.0
+) -> list[torch.optim.Optimizer]:
+    """AdamW, and Muon for the matrices inside the layers where the settings have a `muon_lr`.
+
+    Muon (week 7) finds out what belongs together in a fraction of AdamW's steps: which items are
+    birds, and which kind was asked for.
+    """
+    muon_lr = getattr(settings, "muon_lr", 0.0)
+    names = {"weight_decay": weight_decay}
+    if not muon_lr:
+        return [torch.optim.AdamW(model.parameters(), settings.lr, BETAS, fused=True, **names)]
+    matrices = [p for name, p in model.named_parameters() if "blocks." in name and p.dim() == 2]
+    rest = others(model, matrices)
+    return [
+        torch.optim.AdamW(rest, settings.lr, BETAS, fused=True, **names),
+        Muon(matrices, muon_lr, adjust_lr_fn="match_rms_adamw", precision="fp32", **names),
+    ]
+
+
+def set_rates(optimizers: Sequence[torch.optim.Optimizer], factor: float) -> None:
+    """Set each learning rate to `factor` times the one that the optimiser was made with."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = factor * optimizer.defaults["lr"]
+
+
+def quick(
+    model: nn.Module, loss_of: Callable[[int], Tensor], settings: SFTSettings | RewardSettings
+) -> None:
+    """Train `model` here and now, AT_HAND steps at most: `loss_of` is the loss of a step."""
+    optimizers, steps = optimizers_of(model, settings), min(settings.steps, AT_HAND)
     model.train()
     for step in range(steps):
-        optimizer.param_groups[0]["lr"] = one_cycle(step, steps, lr, 0.1)
-        optimizer.zero_grad()
+        set_rates(optimizers, one_cycle(step, steps, 1.0, 0.1))
+        model.zero_grad()
         loss_of(step).backward()
-        optimizer.step()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
 
 
 def answer_nll(model: GPT, rows: Rows) -> Tensor:
@@ -95,8 +131,7 @@ def start_of(
     data: PreferenceData,
     base: Callable[[], tuple[GPT, Any]],
     encoded: Callable[[Any, GPT], Sequence[Pair]],
-    steps: int,
-    lr: float,
+    settings: SFTSettings,
     batch: int,
 ) -> tuple[GPT, Any]:
     """The model after its supervised start, and its tokenizer.
@@ -115,13 +150,13 @@ def start_of(
     else:
         model, tokenizer = base()
         rows = table(encoded(tokenizer, model), run.device)
-        say(f"the supervised start, {min(steps, AT_HAND)} steps")
+        say("no start is at hand: a short one is made")
 
         def loss_of(step: int) -> Tensor:
             index = torch.tensor(batch_indices(len(rows.mask), batch, step, run.seed))
             return answer_nll(model, Rows(*(part[index.to(run.device)] for part in rows)))
 
-        quick(model, loss_of, min(steps, AT_HAND), lr)
+        quick(model, loss_of, settings)
     if run.writes and not kept.is_dir():
         export(model, tokenizer, kept)
     return model.eval(), tokenizer
@@ -145,7 +180,7 @@ def load_reward(folder: Path) -> RewardModel:
 
 def reward_of(
     run: Run, data: PreferenceData, start: GPT, tokenizer: Any, pairs: Sequence[Pair],
-    steps: int, lr: float, batch: int,
+    settings: RewardSettings, batch: int,
 ) -> RewardModel:  # fmt: skip
     """The reward model that experiment=reward published, or one made on the spot."""
     kept = run.dir / "reward"
@@ -154,7 +189,7 @@ def reward_of(
         model = load_reward(found).to(run.device)
     else:
         model, rows = RewardModel(start), table(pairs, run.device)
-        say(f"a reward model, {min(steps, AT_HAND)} steps")
+        say("no reward model is at hand: one is trained for some steps")
 
         def loss_of(step: int) -> Tensor:
             size = min(batch, len(rows.mask))
@@ -162,7 +197,7 @@ def reward_of(
             part = Rows(*(part[index.to(run.device)] for part in rows)).trimmed()
             return bradley_terry_loss(*model(part).unbind(1))
 
-        quick(model, loss_of, min(steps, AT_HAND), lr)
+        quick(model, loss_of, settings)
         model.standardise(in_batches(model, model, rows, 256))
     if run.writes and not kept.is_dir():
         save_reward(model, tokenizer, kept)

@@ -69,17 +69,22 @@ def prepare(
     def pairs_of(rows: Sequence[Preference], tokenizer: Any, model: GPT) -> list[Pair]:
         return encode(rows, tokenizer, *limits.of(model), limits.long)
 
+    encoded: list[list[Pair]] = []
+
+    def training(tokenizer: Any, model: GPT) -> list[Pair]:
+        """The training pairs, encoded once."""
+        if not encoded:
+            encoded.append(pairs_of(data.train, tokenizer, model))
+        return encoded[0]
+
     def the_base() -> tuple[GPT, Any]:
         return base_of(base, run, data, limits.context, shape)
 
     if started:
-        reference, tokenizer = start_of(
-            run, data, the_base, lambda *its: pairs_of(data.train, *its), sft.steps, sft.lr, batch
-        )
+        reference, tokenizer = start_of(run, data, the_base, training, sft, batch)
     else:
         reference, tokenizer = the_base()
-    train, valid, test = (
-        pairs_of(rows, tokenizer, reference) for rows in (data.train, data.valid, data.test)
-    )
+    train = training(tokenizer, reference)
+    valid, test = (pairs_of(rows, tokenizer, reference) for rows in (data.valid, data.test))
     check_batch_size(len(train), batch)
     return Task(reference, tokenizer, limits.of(reference)[1], train, valid, test)

@@ -11,26 +11,16 @@ What a run needs (the supervised start; for PPO the reward model) is trained fir
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from labkit import LabConfig, Run, UsageError, lab
+from labkit import Run, UsageError, lab
 from labkit.config.bounds import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
-from rlhf.settings import (
-    DPOSettings,
-    IPOSettings,
-    KTOSettings,
-    MethodSettings,
-    ORPOSettings,
-    PPOSettings,
-    RewardSettings,
-    SFTSettings,
-    SimPOSettings,
-)
+from rlhf.settings import MethodConfig
 
 
 @dataclass
-class Config(LabConfig):
+class Config(MethodConfig):
     """Week 16: RLHF and DPO on language."""
 
     data: str = "hh_harmless"
@@ -38,8 +28,6 @@ class Config(LabConfig):
     base: str = "gpt2"
     """Model before its supervised start: new (random), auto (new for replies, else week 7's),
     lab://pretraining/tiny, a folder, or a name on the hub."""
-    method: Literal["sft", "reward", "dpo", "ipo", "kto", "simpo", "orpo", "ppo", "trl"] = "dpo"
-    """sft: the supervised start. reward: the reward model. trl: DPO by trl's trainer."""
     width: PositiveInt = 96
     """Width of base=new."""
     layers: PositiveInt = 3
@@ -52,8 +40,6 @@ class Config(LabConfig):
     """Tokens of an answer, its end included, at most; 3/4 of the context when left out."""
     long_rows: Literal["refuse", "drop"] = "refuse"
     """Rows that do not fit into the context: refuse the data, or leave them out."""
-    steps: PositiveInt = 600
-    """Optimiser steps of dpo, ipo, kto, simpo, orpo and trl."""
     batch_size: PositiveInt = 64
     """Pairs a step."""
     warmup: Fraction = 0.1
@@ -72,22 +58,6 @@ class Config(LabConfig):
     """Held-out prompts on which method=reward measures best-of-n."""
     texts: bool = False
     """Write answers to prompts of people into samples/answers.txt: hh_harmless's are offensive."""
-    sft: SFTSettings = field(default_factory=SFTSettings)
-    """Settings of method=sft."""
-    reward: RewardSettings = field(default_factory=RewardSettings)
-    """Settings of method=reward."""
-    dpo: DPOSettings = field(default_factory=DPOSettings)
-    """Settings of method=dpo and method=trl."""
-    ipo: IPOSettings = field(default_factory=IPOSettings)
-    """Settings of method=ipo."""
-    kto: KTOSettings = field(default_factory=KTOSettings)
-    """Settings of method=kto."""
-    simpo: SimPOSettings = field(default_factory=SimPOSettings)
-    """Settings of method=simpo."""
-    orpo: ORPOSettings = field(default_factory=ORPOSettings)
-    """Settings of method=orpo."""
-    ppo: PPOSettings = field(default_factory=PPOSettings)
-    """Settings of method=ppo."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -99,17 +69,6 @@ class Config(LabConfig):
             raise UsageError("method=trl is without weight decay; type weight_decay=0")
         if self.ppo.rollout < self.ppo.minibatches:
             raise UsageError("ppo.rollout must be at least ppo.minibatches")
-
-    @property
-    def chosen(self) -> MethodSettings:
-        """The settings of the method that `method=` names."""
-        return getattr(self, {"trl": "dpo"}.get(self.method, self.method))
-
-    @property
-    def total(self) -> int:
-        """Steps of the loop."""
-        own = self.chosen
-        return own.steps if isinstance(own, SFTSettings | RewardSettings | PPOSettings) else self.steps
 
 
 @lab("rlhf", Config)
@@ -127,7 +86,7 @@ def train(cfg: Config, run: Run) -> None:
     from rlhf.ppo import PPO, Actor
     from rlhf.report import policy_report, reward_report
     from rlhf.reward_model import RewardModel, accuracy_of
-    from rlhf.start import reward_of
+    from rlhf.start import optimizers_of, reward_of, set_rates
     from rlhf.task import Limits, prepare
 
     data = run.data(cfg.data, PreferenceData)
@@ -137,7 +96,7 @@ def train(cfg: Config, run: Run) -> None:
     task = prepare(run, data, cfg.base, shape, limits, started, cfg.sft, cfg.batch_size)
     examiner = Examiner(data.name, task.reference, task.tokenizer, task.answer)
     policy = copy.deepcopy(task.reference)
-    model: torch.nn.Module = policy
+    model: Any = policy  # what is trained: a policy, a reward model, or PPO's actor
     pairs = task.train
     if cfg.method in ("reward", "ppo"):
         pairs = pairs[: cfg.reward.pairs]
@@ -145,14 +104,12 @@ def train(cfg: Config, run: Run) -> None:
         model = RewardModel(task.reference).to(run.device)
     if cfg.method == "ppo":
         model = Actor(policy).to(run.device)
-        examiner.reward = reward_of(
-            run, data, task.reference, task.tokenizer, pairs, cfg.reward.steps, cfg.reward.lr,
-            cfg.batch_size,
-        )  # fmt: skip
+        judge = reward_of(
+            run, data, task.reference, task.tokenizer, pairs, cfg.reward, cfg.batch_size
+        )
+        examiner.reward = judge
     settings, total = cfg.chosen, cfg.total
-    optimizer = torch.optim.AdamW(
-        model.parameters(), settings.lr, (0.9, 0.99), weight_decay=cfg.weight_decay, fused=True
-    )
+    optimizers = optimizers_of(model, settings, cfg.weight_decay)
     every = max(1, total // cfg.evaluations)
     validation = [pair.prompt for pair in task.valid[: cfg.looked_at]]
     looks: dict[str, Any] = {"points": []}
@@ -170,7 +127,7 @@ def train(cfg: Config, run: Run) -> None:
 
     if cfg.method == "ppo":
         ppo = PPO(
-            model, task.reference, examiner.reward, optimizer, cfg.ppo, task.answer, examiner.end,
+            model, task.reference, judge, optimizers[0], cfg.ppo, task.answer, examiner.end,
             cfg.clip,
         )  # fmt: skip
     else:
@@ -184,24 +141,26 @@ def train(cfg: Config, run: Run) -> None:
             cfg.batch_size, cfg.clip,
         )  # fmt: skip
     else:
-        run.track(model=model, optimizer=optimizer, looks=looks)
+        parts = {f"optimizer{i}": each for i, each in enumerate(optimizers)}
+        run.track(model=model, looks=looks, **parts)
         for step in run.steps(total):
             if step % every == 0:
                 look(step)
-            optimizer.param_groups[0]["lr"] = settings.lr * rate(step)
+            set_rates(optimizers, rate(step))
             if cfg.method == "ppo":
                 generator = torch.Generator(run.device).manual_seed(cfg.seed * 1_000_003 + step)
                 index = batch_indices(len(task.train), cfg.ppo.rollout, step, cfg.seed)
                 rollout = ppo.collect([task.train[i].prompt for i in index], generator)
                 log = ppo.update(rollout, generator)
             else:
-                index = torch.tensor(batch_indices(len(pairs), cfg.batch_size, step, cfg.seed))
+                index = batch_indices(len(pairs), cfg.batch_size, step, cfg.seed)
                 with run.autocast():
-                    loss = family.loss(model, index.to(run.device))
-                optimizer.zero_grad()
+                    loss = family.loss(model, torch.tensor(index).to(run.device))
+                model.zero_grad()
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.clip)
-                optimizer.step()
+                for optimizer in optimizers:
+                    optimizer.step()
                 log = {"train/loss": loss}
             run.log({**log, "train/lr": settings.lr * rate(step)}, step)
     run.save()

@@ -94,6 +94,4 @@ def test_token_kl_estimates_the_kl_of_answers(make_gpt: Callable[..., GPT]) -> N
 
 def _whole(model: GPT, rows: Rows) -> Tensor:
     every = model(rows.tokens).log_softmax(-1)
-    return sum(
-        every[:, t - 1].gather(1, rows.tokens[:, t : t + 1])[:, 0] for t in (2, 3)
-    ).detach()  # type: ignore[union-attr]
+    return sum(every[:, t - 1].gather(1, rows.tokens[:, t : t + 1])[:, 0] for t in (2, 3)).detach()  # type: ignore[union-attr]

@@ -182,5 +182,5 @@ def test_a_reward_that_is_no_number_ends_the_run(make_gpt: Callable[..., GPT]) -
     reward = RewardModel(reference)
     torch.nn.init.constant_(reward.score.weight, math.nan)
     learner = make(Actor(make_gpt()), reference, 0.1, reward)
-    with pytest.raises(RunFailed, match="not finite.*experiment=reward"):
+    with pytest.raises(RunFailed, match=r"not finite.*experiment=reward"):
         learner.collect([[5, 6]], torch.Generator().manual_seed(0))

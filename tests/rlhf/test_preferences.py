@@ -1,4 +1,4 @@
-"""Rows of tokens, their mask, and the log-probabilities of answers, against week 8's and by hand."""
+"""Rows of tokens, their mask, and log-probabilities of answers, by hand and against week 8."""
 
 from collections.abc import Callable
 

@@ -180,4 +180,3 @@ def test_help_loads_nothing_heavy(lab_run: Lab, module: str) -> None:
     assert "usage:" in output
     imported = {line.rpartition("|")[2].strip() for line in output.splitlines() if "|" in line}
     assert not {"torch", "matplotlib", "hydra"} & imported
-
