@@ -22,18 +22,20 @@ def respond(
     """One answer to each prompt, of at most `count` tokens with the end: rows (N, T).
 
     Prompts of equal length are answered in one batch, so no prompt is padded: padding on the left
-    would shift learned positions. Temperature 1: the answers are samples of the policy itself.
+    would shift learned positions. Temperature 1: the answers are samples of the policy itself. A
+    long prompt gets fewer tokens, as many as the context leaves.
     """
     device = model.embedding.weight.device
     by_length: dict[int, list[int]] = defaultdict(list)
     for index, prompt in enumerate(prompts):
         by_length[len(prompt)].append(index)
     answers: list[list[int]] = [[] for _ in prompts]
-    for _, group in sorted(by_length.items()):
+    for length, group in sorted(by_length.items()):
+        room = min(count, model.shape.context - length)
         batch = torch.tensor([prompts[index] for index in group], device=device)
-        drawn = generate(model, batch, count, generator=generator, end=end).tolist()
+        drawn = generate(model, batch, room, generator=generator, end=end).tolist()
         for index, answer in zip(group, drawn, strict=True):
-            stop = answer.index(end) + 1 if end in answer else count
+            stop = answer.index(end) + 1 if end in answer else room
             answers[index] = answer[:stop]
     return collate(prompts, answers, device)
 

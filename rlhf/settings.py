@@ -62,7 +62,7 @@ class IPOSettings:
 
     lr: PositiveFloat = 1e-5
     """Peak learning rate."""
-    tau: PositiveFloat = 0.1
+    tau: PositiveFloat = 0.5
     """The margin per token that is aimed at is 1 / (2 tau)."""
 
 

@@ -50,6 +50,7 @@ class Task:
 def prepare(
     run: Run,
     data: PreferenceData,
+    most: tuple[int | None, int, int],
     base: str,
     shape: tuple[int, int, int],
     limits: Limits,
@@ -60,6 +61,7 @@ def prepare(
     """The task of a run.
 
     Args:
+        most: rows of each split, at most.
         base, shape: see `base_of`.
         started: begin after the supervised start; false for the run that makes it.
         sft: steps and learning rate of a start that is made on the spot.
@@ -69,12 +71,16 @@ def prepare(
     def pairs_of(rows: Sequence[Preference], tokenizer: Any, model: GPT) -> list[Pair]:
         return encode(rows, tokenizer, *limits.of(model), limits.long)
 
+    train_rows, valid_rows, test_rows = (
+        split[:count]
+        for split, count in zip((data.train, data.valid, data.test), most, strict=True)
+    )
     encoded: list[list[Pair]] = []
 
     def training(tokenizer: Any, model: GPT) -> list[Pair]:
         """The training pairs, encoded once."""
         if not encoded:
-            encoded.append(pairs_of(data.train, tokenizer, model))
+            encoded.append(pairs_of(train_rows, tokenizer, model))
         return encoded[0]
 
     def the_base() -> tuple[GPT, Any]:
@@ -85,6 +91,6 @@ def prepare(
     else:
         reference, tokenizer = the_base()
     train = training(tokenizer, reference)
-    valid, test = (pairs_of(rows, tokenizer, reference) for rows in (data.valid, data.test))
+    valid, test = (pairs_of(rows, tokenizer, reference) for rows in (valid_rows, test_rows))
     check_batch_size(len(train), batch)
     return Task(reference, tokenizer, limits.of(reference)[1], train, valid, test)

@@ -40,6 +40,8 @@ class Config(MethodConfig):
     """Tokens of an answer, its end included, at most; 3/4 of the context when left out."""
     long_rows: Literal["refuse", "drop"] = "refuse"
     """Rows that do not fit into the context: refuse the data, or leave them out."""
+    pairs: PositiveInt | None = None
+    """Training pairs, at most; all of the set when left out."""
     batch_size: PositiveInt = 64
     """Pairs a step."""
     warmup: Fraction = 0.1
@@ -53,7 +55,7 @@ class Config(MethodConfig):
     evaluations: PositiveInt = 10
     """Looks at the policy's answers to validation prompts during training."""
     looked_at: PositiveInt = 256
-    """Validation prompts of each look."""
+    """Validation pairs, at most, whose prompts are answered at each look."""
     best_of_prompts: PositiveInt = 64
     """Held-out prompts on which method=reward measures best-of-n."""
     texts: bool = False
@@ -93,7 +95,8 @@ def train(cfg: Config, run: Run) -> None:
     limits = Limits(cfg.context, cfg.answer_tokens, cfg.long_rows)
     shape = (cfg.width, cfg.layers, cfg.heads)
     started = cfg.method != "sft"
-    task = prepare(run, data, cfg.base, shape, limits, started, cfg.sft, cfg.batch_size)
+    most = (cfg.pairs, cfg.looked_at, cfg.tests)
+    task = prepare(run, data, most, cfg.base, shape, limits, started, cfg.sft, cfg.batch_size)
     examiner = Examiner(data.name, task.reference, task.tokenizer, task.answer)
     policy = copy.deepcopy(task.reference)
     model: Any = policy  # what is trained: a policy, a reward model, or PPO's actor
@@ -111,7 +114,7 @@ def train(cfg: Config, run: Run) -> None:
     settings, total = cfg.chosen, cfg.total
     optimizers = optimizers_of(model, settings, cfg.weight_decay)
     every = max(1, total // cfg.evaluations)
-    validation = [pair.prompt for pair in task.valid[: cfg.looked_at]]
+    validation = [pair.prompt for pair in task.valid]
     looks: dict[str, Any] = {"points": []}
 
     def rate(step: int) -> float:
@@ -166,13 +169,12 @@ def train(cfg: Config, run: Run) -> None:
     run.save()
     look(total)
 
-    test = task.test[: cfg.tests]
     run.plot("loss", "train/loss")
     if cfg.method == "reward":
-        run.result(reward_report(run, model, examiner, test, cfg.best_of_prompts))
+        run.result(reward_report(run, model, examiner, task.test, cfg.best_of_prompts))
     else:
         run.result(
-            policy_report(run, cfg.method, policy, examiner, test, looks["points"], cfg.texts)
+            policy_report(run, cfg.method, policy, examiner, task.test, looks["points"], cfg.texts)
         )
 
 

@@ -30,12 +30,14 @@ KINDS = {
 OPENERS, CLOSERS, RUDE = ("certainly", "gladly"), ("thanks", "cheers"), ("nonsense", "whatever")
 COURTESIES = OPENERS + CLOSERS
 KIND_OF = {item: kind for kind, items in KINDS.items() for item in items}
+ITEMS = tuple(KIND_OF)
 WORDS = (
     *NAMES, *NUMBERS, *KINDS, *(f"{kind}s" for kind in KINDS), *KIND_OF, *COURTESIES, *RUDE,
     "wants", ",", ".", "?",
 )  # fmt: skip
 """Every word of the language."""
-LEAST_GAP = 0.25
+IN_ANSWERS = frozenset((*ITEMS, *COURTESIES, *RUDE, ",", "."))
+LEAST_GAP = 0.5
 """Answers of a pair differ at least this much in their score."""
 
 
@@ -67,8 +69,7 @@ def score(prompt: str, answer: str) -> float:
     polite = sum(word in COURTESIES for word in words)
     manners = min(polite, 1) - 0.5 * max(polite - 2, 0)
     rude = sum(word in RUDE for word in words)
-    known = {*KIND_OF, *COURTESIES, *RUDE, ",", "."}
-    return 2 * content + manners - rude - any(word not in known for word in words)
+    return 2 * content + manners - rude - (not IN_ANSWERS.issuperset(words))
 
 
 def an_order(rng: Random) -> str:
@@ -86,12 +87,12 @@ def an_answer(prompt: str, rng: Random) -> str:
         for _ in range(number + rng.choice((-1, 0, 0, 0, 1))):
             draw = rng.random()
             if draw < 0.1:
-                items.append(rng.choice(list(KIND_OF)))
+                items.append(rng.choice(ITEMS))
             elif draw < 0.2 and items:
                 items.append(rng.choice(items))
             else:
                 items.append(rng.choice([item for item in KINDS[kind] if item not in items]))
-    text = " , ".join(items or [rng.choice(list(KIND_OF))])
+    text = " , ".join(items or [rng.choice(ITEMS)])
     manner = rng.random()
     if manner < 0.55:
         text = f"{rng.choice(OPENERS if manner < 0.35 else RUDE)} {text}"
