@@ -109,7 +109,7 @@ def main() -> int:
     tokenizer = word_tokenizer([text for row in some for text in vars(row).values()])
     pairs = encode(some, tokenizer, 32, 24)
     start = GPT(Shape(len(tokenizer), 32, args.width, args.layers, 4))
-    family = Family(DPOSettings(lr=LR), pairs, start, "cpu")
+    family = Family("dpo", DPOSettings(lr=LR), pairs, start, "cpu")
     rows = rows_of(pairs, family.reference, range(len(pairs)))
     batches = torch.arange(len(pairs)).view(args.steps, args.batch)
 

@@ -13,40 +13,37 @@ from torch import Tensor
 from pretraining import GPT
 from rlhf import losses
 from rlhf.preferences import Pair, Rows, answer_logps, in_batches, mismatched, table
-from rlhf.reward_model import RewardModel, bradley_terry_loss
-from rlhf.settings import (
-    DPOSettings,
-    IPOSettings,
-    KTOSettings,
-    MethodSettings,
-    ORPOSettings,
-    RewardSettings,
-    SFTSettings,
-    SimPOSettings,
-)
+from rlhf.reward_model import bradley_terry_loss
 from rlhf.start import answer_nll
+
+REFERRING = ("dpo", "ipo", "kto")
+"""Methods that compare with the reference."""
 
 
 class Family:
-    """The loss of the method whose settings are given, on batches of pairs in memory."""
+    """The loss of one method on batches of pairs in memory."""
 
     def __init__(
         self,
-        settings: MethodSettings,
+        method: str,
+        settings: Any,
         pairs: Sequence[Pair],
         reference: GPT,
         device: Any,
         needed: Tensor | None = None,
     ) -> None:
-        """`reference` is asked once for the log-probability of every answer of the pairs with the
-        numbers `needed` (of all when left out); a loss of other pairs would be NaN.
         """
-        self.settings = settings
+        Args:
+            method: sft, reward, dpo, ipo, kto, simpo or orpo; `settings` are its own.
+            reference: asked once for the log-probability of every answer.
+            needed: numbers of the pairs that will be used; all when left out. A loss of others
+                would be NaN.
+        """
+        self.method, self.settings = method, settings
         self.rows = table(pairs, device)
-        self.other: Rows | None = None
-        if isinstance(settings, DPOSettings | IPOSettings | KTOSettings):
+        if method in REFERRING:
             self.reference = self._known(reference, self.rows, needed)  # (P, 2)
-        if isinstance(settings, KTOSettings):
+        if method == "kto":
             self.other = mismatched(pairs, device)
             self.other_reference = self._known(reference, self.other, needed)  # (P,)
 
@@ -56,40 +53,32 @@ class Family:
     def loss(self, model: Any, index: Tensor) -> Tensor:
         """The loss of the pairs with these numbers, a scalar; `model` is a GPT or a RewardModel."""
         rows = Rows(*(part[index] for part in self.rows)).trimmed()
-        settings = self.settings
-        if isinstance(settings, SFTSettings):
+        if self.method == "sft":
             return answer_nll(model, rows)
-        if isinstance(settings, RewardSettings):
-            assert isinstance(model, RewardModel)
+        if self.method == "reward":
             return bradley_terry_loss(*model(rows).unbind(1))
         return self.preference_loss(model, rows, index)
 
     def preference_loss(self, policy: GPT, rows: Rows, index: Tensor) -> Tensor:
         """The loss of one of the methods of losses.py."""
-        settings = self.settings
+        own, method = self.settings, self.method
         logps = answer_logps(policy, rows)  # (B, 2)
         (chosen, rejected), lengths = logps.unbind(1), rows.lengths().unbind(1)
-        if isinstance(settings, SimPOSettings):
-            return losses.simpo_loss(chosen, rejected, *lengths, settings.beta, settings.gamma)
-        if isinstance(settings, ORPOSettings):
-            return losses.orpo_loss(chosen, rejected, *lengths, settings.weight)
+        if method == "simpo":
+            return losses.simpo_loss(chosen, rejected, *lengths, own.beta, own.gamma)
+        if method == "orpo":
+            return losses.orpo_loss(chosen, rejected, *lengths, own.weight)
         known = self.reference[index]
-        if isinstance(settings, DPOSettings):
-            return losses.cdpo_loss(
-                chosen, rejected, *known.unbind(1), settings.beta, settings.smoothing
-            )
-        if isinstance(settings, IPOSettings):
-            return losses.ipo_loss(chosen, rejected, *known.unbind(1), *lengths, settings.tau)
-        assert isinstance(settings, KTOSettings)
-        assert self.other is not None
+        if method == "dpo":
+            return losses.cdpo_loss(chosen, rejected, *known.unbind(1), own.beta, own.smoothing)
+        if method == "ipo":
+            return losses.ipo_loss(chosen, rejected, *known.unbind(1), *lengths, own.tau)
         with torch.no_grad():  # the reference point has no gradient
             other = Rows(*(part[index] for part in self.other)).trimmed()
             moved = answer_logps(policy, other) - self.other_reference[index]
         ratio = (logps - known).T.flatten()  # (2B,): the chosen answers first
         desirable = torch.arange(2 * len(index), device=ratio.device) < len(index)
-        return losses.kto_loss(
-            ratio, desirable, moved, settings.beta, settings.desirable, settings.undesirable
-        )
+        return losses.kto_loss(ratio, desirable, moved, own.beta, own.desirable, own.undesirable)
 
     @staticmethod
     def _known(reference: GPT, rows: Rows, needed: Tensor | None) -> Tensor:

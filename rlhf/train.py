@@ -135,7 +135,9 @@ def train(cfg: Config, run: Run) -> None:
         )  # fmt: skip
     else:
         asked = [batch_indices(len(pairs), cfg.batch_size, s, cfg.seed) for s in range(total)]
-        family = Family(settings, pairs, task.reference, run.device, torch.tensor(np.unique(asked)))
+        needed = torch.tensor(np.unique(asked))
+        name = "dpo" if cfg.method == "trl" else cfg.method
+        family = Family(name, settings, pairs, task.reference, run.device, needed)
     if cfg.method == "trl":
         from rlhf.library import train_with_trl
 
