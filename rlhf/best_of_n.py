@@ -39,6 +39,8 @@ def expected_best(reward: Tensor, value: Tensor, n: int) -> Tensor:
             better.
         value: what is averaged, (B, S): the same reward, or another judge's.
         n: from 1 to S.
+    Returns:
+        In the type of `value`; it is to be looked at, so no gradient is needed.
     Raises:
         ValueError for another n.
     """
@@ -47,7 +49,7 @@ def expected_best(reward: Tensor, value: Tensor, n: int) -> Tensor:
         raise ValueError(f"n must be from 1 to the {samples} samples of a prompt, got {n}")
     groups = math.comb(samples, n)
     share = [math.comb(place - 1, n - 1) / groups for place in range(1, samples + 1)]
-    order = reward.argsort(dim=1, stable=True)
+    order = reward.argsort(stable=True)
     return value.gather(1, order) @ torch.tensor(share, dtype=value.dtype, device=value.device)
 
 

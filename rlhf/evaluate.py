@@ -9,6 +9,7 @@ Over-optimisation (Gao et al. 2023): beyond some KL the proxy still rises and go
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -83,11 +84,9 @@ def implicit_accuracy(policy: GPT, reference: GPT, pairs: Sequence[Pair], device
     5. A policy that is its reference prefers nothing: ties count half, so it has 50 %.
     """
     rows = table(pairs, device)
-    known = [
-        in_batches(model, lambda part, model=model: answer_logps(model, part), rows, 256)
-        for model in (policy, reference)
-    ]  # (P, 2) each
-    chosen, rejected = (known[0] - known[1]).unbind(1)
+    known = [in_batches(m, partial(answer_logps, m), rows, 256) for m in (policy, reference)]
+    ratio = known[0] - known[1]  # (P, 2)
+    chosen, rejected = ratio[:, 0], ratio[:, 1]
     ahead = (chosen > rejected).double() + (chosen == rejected).double() / 2
     return 100 * ahead.mean().item()
 

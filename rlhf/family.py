@@ -63,16 +63,18 @@ class Family:
         """The loss of one of the methods of losses.py."""
         own, method = self.settings, self.method
         logps = answer_logps(policy, rows)  # (B, 2)
-        (chosen, rejected), lengths = logps.unbind(1), rows.lengths().unbind(1)
+        chosen, rejected = logps[:, 0], logps[:, 1]
+        lengths = rows.lengths()[:, 0], rows.lengths()[:, 1]
         if method == "simpo":
             return losses.simpo_loss(chosen, rejected, *lengths, own.beta, own.gamma)
         if method == "orpo":
             return losses.orpo_loss(chosen, rejected, *lengths, own.weight)
         known = self.reference[index]
+        others = known[:, 0], known[:, 1]
         if method == "dpo":
-            return losses.cdpo_loss(chosen, rejected, *known.unbind(1), own.beta, own.smoothing)
+            return losses.cdpo_loss(chosen, rejected, *others, own.beta, own.smoothing)
         if method == "ipo":
-            return losses.ipo_loss(chosen, rejected, *known.unbind(1), *lengths, own.tau)
+            return losses.ipo_loss(chosen, rejected, *others, *lengths, own.tau)
         with torch.no_grad():  # the reference point has no gradient
             other = Rows(*(part[index] for part in self.other)).trimmed()
             moved = answer_logps(policy, other) - self.other_reference[index]

@@ -56,7 +56,8 @@ def penalised_rewards(
         mask: bool (N, T), True at the tokens of the answer, the last of which gets the score.
             Outside of it the two log-probabilities may be any finite numbers.
     Returns:
-        (N, T); 0 outside of the mask. No argument is changed.
+        (N, T); 0 outside of the mask. Rewards are numbers: no gradient goes through them. No
+        argument is changed.
     """
     rewards = torch.where(mask, -beta * (logps - ref_logps), 0.0)
     position = torch.arange(mask.shape[1], device=mask.device)
@@ -70,8 +71,8 @@ def whiten(x: Tensor, mask: Tensor) -> Tensor:
 
     Mean and deviation are over all masked numbers of the batch together, not for each row; the
     variance is divided by their number (the population's), and 1e-8 is added to the deviation.
-    Numbers outside of the mask do not count, whatever they are, and become 0. No argument is
-    changed.
+    Numbers outside of the mask do not count, whatever they are, and become 0. Advantages are
+    constants of a rollout: no gradient is needed. No argument is changed.
     """
     inside = x[mask]
     scaled = (x - inside.mean()) / (inside.std(correction=0) + 1e-8)

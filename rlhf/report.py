@@ -9,7 +9,7 @@ from torch import Tensor
 
 from labkit import Run
 from pretraining import GPT, export
-from rlhf import figures
+from rlhf import figures, frontier
 from rlhf.best_of_n import best_of_n_kl, expected_best, measured_kl
 from rlhf.evaluate import Examiner, implicit_accuracy, overoptimisation, win_rate
 from rlhf.preferences import Pair, Rows, answer_logps, in_batches, table
@@ -93,7 +93,7 @@ def policy_report(
         file.write_text(transcript(examiner, prompts, rows), encoding="utf-8")
     write_points(run, method, points)
     if points:
-        run.figure("frontier", figures.frontier({method: points}))
+        run.figure("frontier", frontier.picture({method: points}))
     tokenizer = examiner.tokenizer
     if run.is_main:
         export(policy, tokenizer, run.dir / "policy")
@@ -159,7 +159,7 @@ def best_of(
             "proxy": expected_best(proxy, proxy, n).mean().item(),
         })  # fmt: skip
     write_points(run, "best of n", points)
-    run.figure("best_of_n", figures.frontier({}, points))
+    run.figure("best_of_n", frontier.picture({}, points))
     return {
         "gold": points[-1]["gold"],
         "gold_gain": points[-1]["gold"] - points[0]["gold"],

@@ -85,6 +85,8 @@ def calibration_error(probability: Tensor, correct: Tensor, bins: int = 10) -> T
     Args:
         probability: the model's probability of being right, (N,) in [0, 1].
         correct: whether it was, bool (N,).
+    Returns:
+        In the type of `probability`; it is to be looked at, so no gradient is needed.
     """
     index = (probability * bins).ceil().long().clamp(1, bins) - 1
     gap = torch.zeros(bins, dtype=probability.dtype, device=probability.device)

@@ -9,6 +9,7 @@ Start and reward model are runs of this week too (experiment=start, experiment=r
 what these have published, and keep a copy in their folder, which a resumed run reads.
 """
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ def optimizers_of(
     birds, and which kind was asked for.
     """
     muon_lr = getattr(settings, "muon_lr", 0.0)
-    names = {"weight_decay": weight_decay}
+    names: dict[str, Any] = {"weight_decay": weight_decay}
     if not muon_lr:
         return [torch.optim.AdamW(model.parameters(), settings.lr, BETAS, fused=True, **names)]
     matrices = [p for name, p in model.named_parameters() if "blocks." in name and p.dim() == 2]
@@ -118,6 +119,18 @@ def quick(
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
+
+
+def keep(run: Run, folder: Path, save: Callable[[Path], None]) -> None:
+    """Let `save` fill `folder` in the run's own, unless it is there; it appears whole or not at
+    all, so that a run that was cut short can be resumed.
+    """
+    if not run.writes or folder.is_dir():
+        return
+    partial = folder.with_name(f".{folder.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    save(partial)
+    partial.rename(folder)
 
 
 def answer_nll(model: GPT, rows: Rows) -> Tensor:
@@ -157,8 +170,7 @@ def start_of(
             return answer_nll(model, Rows(*(part[index.to(run.device)] for part in rows)))
 
         quick(model, loss_of, settings)
-    if run.writes and not kept.is_dir():
-        export(model, tokenizer, kept)
+    keep(run, kept, lambda folder: export(model, tokenizer, folder))
     return model.eval(), tokenizer
 
 
@@ -199,6 +211,5 @@ def reward_of(
 
         quick(model, loss_of, settings)
         model.standardise(in_batches(model, model, rows, 256))
-    if run.writes and not kept.is_dir():
-        save_reward(model, tokenizer, kept)
+    keep(run, kept, lambda folder: save_reward(model, tokenizer, folder))
     return model.eval()

@@ -99,6 +99,9 @@ def test_calibration_at_the_edges_of_bins() -> None:
     first, last = abs(1 - 0.1) / 4, abs(1 - 1.95) / 4
     found = reward_model.calibration_error(probability, correct)
     assert found.item() == pytest.approx(first + last)
+    apart = torch.tensor([0.05, 0.15])  # neighbours, whose gaps have opposite signs
+    found = reward_model.calibration_error(apart, torch.tensor([True, False]))
+    assert found.item() == pytest.approx((0.95 + 0.15) / 2)
     quarter = torch.tensor([0.25, 0.5])  # each closes its own bin of four
     found = reward_model.calibration_error(quarter, torch.tensor([True, False]), 4)
     assert found.item() == pytest.approx((0.75 + 0.5) / 2)
