@@ -109,9 +109,17 @@ def nll(policy: GPT, pairs: Sequence[Pair], device: Any) -> float:
 
 
 def reward_report(
-    run: Run, reward: RewardModel, examiner: Examiner, pairs: Sequence[Pair], prompts: int
+    run: Run,
+    reward: RewardModel,
+    examiner: Examiner,
+    pairs: Sequence[Pair],
+    others: Sequence[Pair],
+    prompts: int,
 ) -> dict[str, float]:
-    """Metrics of a reward model on held-out pairs, and of best-of-n by it on `prompts` prompts."""
+    """Metrics of a reward model on held-out pairs, and of best-of-n by it on `prompts` prompts.
+
+    Its probabilities are measured first; then it is standardised on the answers of `others`.
+    """
     rewards = rewards_of(reward, pairs, run.device)
     metrics = pair_quality(rewards)
     margin = (rewards[:, 0] - rewards[:, 1]).cpu()
@@ -119,6 +127,7 @@ def reward_report(
         "calibration",
         figures.calibration(torch.sigmoid(margin.abs()).numpy(), (margin > 0).numpy()),
     )
+    reward.standardise(rewards_of(reward, others, run.device))
     if examiner.data == GENERATED:
         right = (margin > 0)[hardest(examiner, pairs)]
         metrics["hard_accuracy"] = 100 * right.double().mean().item()

@@ -5,7 +5,7 @@
 
 Only differences of rewards of one prompt are learned: adding a constant to all rewards of a prompt
 changes nothing. So at the end the rewards are standardised, which gives their unit a meaning: one
-standard deviation over the answers of the training pairs.
+standard deviation over the answers of pairs.
 
 Letters: N rows, T tokens, C width, P pairs.
 """

@@ -173,7 +173,7 @@ def train(cfg: Config, run: Run) -> None:
 
     run.plot("loss", "train/loss")
     if cfg.method == "reward":
-        run.result(reward_report(run, model, examiner, task.test, cfg.best_of_prompts))
+        run.result(reward_report(run, model, examiner, task.test, task.valid, cfg.best_of_prompts))
     else:
         run.result(
             policy_report(run, cfg.method, policy, examiner, task.test, looks["points"], cfg.texts)

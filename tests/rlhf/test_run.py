@@ -14,7 +14,7 @@ from rlhf.start import load_reward
 from rlhf.train import Config, train
 from tests.conftest import Lab
 
-SHORT = ("steps=8", "sft.steps=30", "tests=32", "looked_at=16", "evaluations=1")
+SHORT = ("steps=8", "pairs=600", "sft.steps=30", "tests=32", "looked_at=16", "evaluations=1")
 
 
 @pytest.fixture

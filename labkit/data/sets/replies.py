@@ -37,7 +37,7 @@ WORDS = (
 )  # fmt: skip
 """Every word of the language."""
 IN_ANSWERS = frozenset((*ITEMS, *COURTESIES, *RUDE, ",", "."))
-LEAST_GAP = 0.5
+LEAST_GAP = 1.0
 """Answers of a pair differ at least this much in their score."""
 
 
