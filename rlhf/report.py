@@ -133,6 +133,8 @@ def reward_report(
         metrics["hard_accuracy"] = 100 * right.double().mean().item()
         metrics |= best_of(run, reward, examiner, [pair.prompt for pair in pairs[:prompts]])
     tokenizer = examiner.tokenizer
+    if run.is_main:
+        save_reward(reward, tokenizer, run.dir / "reward")
     run.publish(lambda folder: save_reward(reward, tokenizer, folder))
     return metrics
 

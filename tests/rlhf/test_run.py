@@ -51,11 +51,9 @@ def test_smoke_learns_and_is_measured(lab_run: Lab, here: None) -> None:
     }
 
 
-@pytest.mark.parametrize("method", ["ipo", "kto", "simpo", "orpo"])
-def test_every_relative_of_dpo_runs(
-    method: str, here: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    assert train.main(["+size=smoke", f"method={method}", *SHORT]) == 0
+def test_kto_runs(here: None, tmp_path: Path) -> None:
+    """The one method with rows of its own; test_family.py has the others."""
+    assert train.main(["+size=smoke", "method=kto", *SHORT]) == 0
     record = json.loads(next(tmp_path.glob("runs/rlhf/smoke/*/result.json")).read_text())
     assert record["metrics"]["kl"] > 0
     assert {"gold_gain", "win_rate", "accuracy"} <= record["metrics"].keys()
@@ -69,8 +67,7 @@ def test_the_reward_model_and_best_of_n(lab_run: Lab, here: None) -> None:
     metrics = done.record["metrics"]
     assert metrics["accuracy"] > 55
     assert metrics["kl"] <= metrics["kl_bound"] == pytest.approx(3.1745, abs=1e-3)
-    reward = load_reward(done.home / "artifacts" / "rlhf" / "smoke-replies-reward")
-    assert reward.deviation.item() > 0
+    assert load_reward(done.dir / "reward").deviation.item() > 0
     names = {p.name for p in (done.dir / "samples").iterdir()}
     assert {"calibration.png", "best_of_n.png"} <= names
 
