@@ -91,8 +91,8 @@ def policy_report(
         (run.dir / "samples").mkdir(exist_ok=True)
         file = run.dir / "samples" / "answers.txt"
         file.write_text(transcript(examiner, prompts, rows), encoding="utf-8")
-    write_points(run, method, points)
-    if points:
+    if method != "sft":  # whose KL is to a model that cannot speak yet
+        write_points(run, method, points)
         run.figure("frontier", frontier.picture({method: points}))
     tokenizer = examiner.tokenizer
     if run.is_main:
