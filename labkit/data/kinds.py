@@ -252,3 +252,49 @@ class InstructionData(Dataset):
         for row in (*self.train, *self.valid, *self.test):
             total.update(json.dumps([row.instruction, row.input, row.output]).encode())
         return total.hexdigest()
+
+
+@dataclass(frozen=True)
+class Preference:
+    """A prompt and two answers to it, the first of which was preferred."""
+
+    prompt: str
+    chosen: str
+    rejected: str
+
+
+@dataclass(frozen=True)
+class PreferenceData(Dataset):
+    """Pairs of answers; no prompt is in two splits."""
+
+    train: tuple[Preference, ...]
+    valid: tuple[Preference, ...]
+    test: tuple[Preference, ...]
+
+    def check(self) -> None:
+        """Raises DataError for a split without rows, an empty text, or two equal answers. Its
+        message gives the row's number, not its text, which may be offensive.
+        """
+        self._refuse_empty("train", "valid", "test")
+        for split in ("train", "valid", "test"):
+            for number, row in enumerate(getattr(self, split)):
+                where = f"row {number} of its {split} split"
+                for part in ("prompt", "chosen", "rejected"):
+                    self._refuse_unless(
+                        bool(getattr(row, part).strip()), f"{where} has an empty text ({part})"
+                    )
+                self._refuse_unless(
+                    row.chosen.strip() != row.rejected.strip(),
+                    f"{where} has two equal answers, so nothing can be preferred",
+                )
+
+    def sizes(self) -> dict[str, int]:
+        """Rows of each split."""
+        return {"train": len(self.train), "valid": len(self.valid), "test": len(self.test)}
+
+    def digest(self) -> str:
+        """SHA-256 over the rows in order, each as a JSON list of its three texts."""
+        total = hashlib.sha256()
+        for row in (*self.train, *self.valid, *self.test):
+            total.update(json.dumps([row.prompt, row.chosen, row.rejected]).encode())
+        return total.hexdigest()

@@ -15,10 +15,11 @@ from labkit.data.kinds import (
     ImageData,
     InstructionData,
     ParallelData,
+    PreferenceData,
     TableData,
     TextData,
 )
-from labkit.data.sets import images, instructions, pairs, tables, text
+from labkit.data.sets import images, instructions, pairs, preferences, replies, tables, text
 from labkit.errors import UsageError
 from labkit.show.console import warn
 from labkit.text import closest
@@ -45,6 +46,7 @@ EMBEDDED: dict[str, Callable[[], Dataset]] = {
     "dates": pairs.dates,
     "numbers": pairs.numbers,
     "commands": instructions.commands,
+    "replies": replies.replies,
     "diabetes": tables.diabetes,
     "breast_cancer": tables.breast_cancer,
 }
@@ -64,6 +66,24 @@ REAL: dict[str, Entry] = {
     "alpaca": Entry(
         instructions.read_alpaca, instructions.ALPACA_URL, instructions.fetch_alpaca, "alpaca"
     ),
+    "hh_harmless": Entry(
+        preferences.read_hh,
+        preferences.HH.url,
+        preferences.fetch(preferences.HH),
+        "preference/hh-rlhf",
+    ),
+    "dpo_demo": Entry(
+        preferences.read_demo,
+        preferences.DEMO.url,
+        preferences.fetch(preferences.DEMO),
+        "preference/llamafactory_dpo_demo",
+    ),
+    "polite": Entry(
+        preferences.read_polite,
+        preferences.POLITE.url,
+        preferences.fetch(preferences.POLITE),
+        "preference/rasbt",
+    ),
     "wine_quality": Entry(
         tables.read_wine_quality, tables.WINE_URL, tables.fetch_wine_quality, "wine_quality"
     ),
@@ -73,6 +93,7 @@ KINDS: dict[str, type[Dataset]] = {
     **dict.fromkeys(("wikitext2", "tinyshakespeare", "pydoc"), TextData),
     **dict.fromkeys(("multi30k", "dates", "numbers"), ParallelData),
     **dict.fromkeys(("alpaca", "commands"), InstructionData),
+    **dict.fromkeys(("hh_harmless", "dpo_demo", "polite", "replies"), PreferenceData),
     **dict.fromkeys(("wine_quality", "diabetes", "breast_cancer"), TableData),
 }
 WORDS = {
@@ -81,6 +102,7 @@ WORDS = {
     TableData: "a table",
     ParallelData: "a set of sentence pairs",
     InstructionData: "a set of instructions",
+    PreferenceData: "a set of preferences",
 }
 
 
