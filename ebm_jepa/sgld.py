@@ -81,8 +81,8 @@ def sample(
     Three things must not happen. The weights must not collect a gradient, and the model must not
     stay in training mode, where dropout would make it another model in every step: the whole loop
     runs inside `frozen(energy)`, which sees to both and puts everything back. And the result must
-    not be connected to the weights or to the starting point: the loss is not differentiated
-    through the sampler. So x is detached at the start of each step.
+    not be connected to the starting point, or one step to the next: the loss is not differentiated
+    through the sampler.
 
     It works also when the caller has switched gradients off. The starting point is not changed.
 
@@ -97,10 +97,10 @@ def sample(
     x = clamped(x.detach(), bound)
     with frozen(energy), torch.enable_grad():
         for _ in range(steps):
-            x = x.detach().requires_grad_()
+            x.requires_grad_()
             (gradient,) = torch.autograd.grad(energy(x).sum(), x)
             x = clamped(sgld_step(x.detach(), gradient, step_size, noise), bound)
-    return x.detach()
+    return x
 
 
 def clamped(x: Tensor, bound: float | None) -> Tensor:

@@ -68,7 +68,7 @@ class Config(LabConfig):
                 raise UsageError(
                     f"jepa.width and jepa.predictor_width must be multiples of 4 and of "
                     f"jepa.heads={self.jepa.heads}, got {width}; "
-                    f"try {12 * self.jepa.heads} or a multiple of it"
+                    f"try {4 * self.jepa.heads} or a multiple of it"
                 )
 
     @property
@@ -101,6 +101,11 @@ def train(cfg: Config, run: Run) -> None:
         finish = partial(report.jepa_report, run, learner, data, fit, measured)
     elif cfg.method != "density":
         outliers = run.data(chosen.outliers, ImageData)
+        if outliers.name == data.name:
+            raise UsageError(
+                f"{cfg.method}.outliers={data.name} is the training set itself; "
+                f"try {cfg.method}.outliers=shapes"
+            )
         learner = learners.picture_energy(chosen, data, *fit, cfg.seed, run.autocast)
         finish = partial(report.energy_report, run, learner, data, measured, outliers)
     run.track(**learner.tracked)
