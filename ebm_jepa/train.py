@@ -11,7 +11,9 @@ A learner has `update(step, rate)`, which takes one step and returns what is to 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from ebm_jepa.settings import DensitySettings, EBMSettings, JEMSettings, JEPASettings
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from ebm_jepa.ebm import EBM
+    from ebm_jepa.jem import JEM
+    from ebm_jepa.jepa import JEPA
     from labkit.data import ImageData
 
 
@@ -80,13 +85,13 @@ class Config(LabConfig):
 @lab("ebm_jepa", Config)
 def train(cfg: Config, run: Run) -> None:
     """Train, then measure the averaged weights."""
-    from functools import partial
-
     from ebm_jepa import learners, report
     from labkit.data import ImageData, check_batch_size
     from pytorch_mastery import one_cycle
 
     chosen = cfg.chosen
+    learner: JEM | EBM | JEPA
+    finish: Callable[[], dict[str, float]]
     if cfg.method == "density":
         learner, density = learners.plane(cfg.density, cfg.seed, run.device)
         points = {"train": chosen.steps * chosen.batch_size}
@@ -100,13 +105,14 @@ def train(cfg: Config, run: Run) -> None:
         learner = learners.joint_embedding(cfg.jepa, data, fit[0], cfg.seed, run.autocast)
         finish = partial(report.jepa_report, run, learner, data, fit, measured)
     elif cfg.method != "density":
-        outliers = run.data(chosen.outliers, ImageData)
+        its = cfg.jem if cfg.method == "jem" else cfg.ebm
+        outliers = run.data(its.outliers, ImageData)
         if outliers.name == data.name:
             raise UsageError(
                 f"{cfg.method}.outliers={data.name} is the training set itself; "
                 f"try {cfg.method}.outliers=shapes"
             )
-        learner = learners.picture_energy(chosen, data, *fit, cfg.seed, run.autocast)
+        learner = learners.picture_energy(its, data, *fit, cfg.seed, run.autocast)
         finish = partial(report.energy_report, run, learner, data, measured, outliers)
     run.track(**learner.tracked)
 
