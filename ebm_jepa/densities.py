@@ -54,7 +54,9 @@ class Moons:
 
     def __init__(self) -> None:
         angle = math.pi * (torch.arange(MOON_POINTS) + 0.5) / MOON_POINTS
-        self.means = self.arc(torch.cat([angle, angle]), torch.arange(2 * MOON_POINTS) // MOON_POINTS)
+        self.means = self.arc(
+            torch.cat([angle, angle]), torch.arange(2 * MOON_POINTS) // MOON_POINTS
+        )
 
     @staticmethod
     def arc(angle: Tensor, which: Tensor) -> Tensor:

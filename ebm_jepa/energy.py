@@ -8,6 +8,8 @@ in pieces. JEM's author recommends it when training diverges.
 Letters: B batch, C channels, H height, W width, K outputs.
 """
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
@@ -19,7 +21,7 @@ BASE = 2.0
 
 @exercise(minutes=10)
 def energy_of_logits(logits: Tensor) -> Tensor:
-    """The energy that a classifier has anyway (JEM, section 3): E(x) = -log sum over y of e^f(x)[y].
+    """A classifier's own energy (JEM, section 3): E(x) = -log of the sum over y of e^f(x)[y].
 
     Softmax divides by that sum and so throws it away: adding a constant to all logits changes no
     class probability, but lowers the energy by the constant. Logits of 1,000 or -1,000 must not
@@ -45,9 +47,7 @@ class PlaneEnergy(nn.Module):
         super().__init__()
         sizes = [2, *[width] * layers]
         hidden = [
-            module
-            for a, b in zip(sizes, sizes[1:], strict=False)
-            for module in (nn.Linear(a, b), nn.SiLU())
+            module for a, b in itertools.pairwise(sizes) for module in (nn.Linear(a, b), nn.SiLU())
         ]
         self.net = nn.Sequential(*hidden, nn.Linear(width, 1))
 

@@ -91,9 +91,10 @@ def joint_embedding(
     """A JEPA of pictures x uint8 (N, C, H, W). Raises UsageError for patches that do not fit."""
     s, image = settings, (x.shape[1], x.shape[2], x.shape[3])
     if any(side % s.patch for side in image[1:]):
+        fitting = next(p for p in (4, 2, 1) if not any(side % p for side in image[1:]))
         raise UsageError(
             f"{data.name} pictures are {image[1]} x {image[2]}, which patches of {s.patch} do not "
-            f"fill; try jepa.patch={next(p for p in (4, 2, 1) if not any(n % p for n in image[1:]))}"
+            f"fill; try jepa.patch={fitting}"
         )
     rows, columns = image[1] // s.patch, image[2] // s.patch
     try:  # a batch as large as any, so that a layout that rarely fits is refused at once

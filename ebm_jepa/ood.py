@@ -63,9 +63,7 @@ def calibration_error(logits: Tensor, y: Tensor, bins: int = 15) -> float:
     return 100 * float(gap.abs().sum()) / len(y)
 
 
-def attack(
-    network: nn.Module, x: Tensor, y: Tensor, radius: float, steps: int = 10
-) -> Tensor:
+def attack(network: nn.Module, x: Tensor, y: Tensor, radius: float, steps: int = 10) -> Tensor:
     """Projected gradient ascent on the cross-entropy (Madry et al. 2018), from a random start.
 
     Args:

@@ -79,9 +79,7 @@ def jepa_report(
 ) -> dict[str, float]:
     """Week 4's probe before and after training, beside what week 4 recorded on the same data."""
     encoder = learner.teacher
-    metrics = evaluate.probe_metrics(
-        encoder, learner.untrained, train, measured, len(data.classes)
-    )
+    metrics = evaluate.probe_metrics(encoder, learner.untrained, train, measured, len(data.classes))
     run.plot("training", "train/prediction_error")
     run.plot("rank", "train/rank")
     table = {f"week 4: {k}": v for k, v in evaluate.recorded_probes(data.name).items()}

@@ -89,8 +89,12 @@ def test_a_teachers_answer_is_standardised_and_gets_no_gradient() -> None:
     jepa.prediction_error(predicted, answer, teacher=True).backward()
     assert answer.grad is None
     a = answer.detach()
-    standard = (a - a.mean(-1, keepdim=True)) / (a.var(-1, correction=0, keepdim=True) + 1e-5).sqrt()
-    assert jepa.prediction_error(standard, answer, teacher=True).item() == pytest.approx(0, abs=1e-9)
+    standard = (a - a.mean(-1, keepdim=True)) / (
+        a.var(-1, correction=0, keepdim=True) + 1e-5
+    ).sqrt()
+    assert jepa.prediction_error(standard, answer, teacher=True).item() == pytest.approx(
+        0, abs=1e-9
+    )
     loss = jepa.prediction_error(predicted, answer, teacher=False)
     assert loss.item() == pytest.approx((predicted - a).square().mean().item())
     loss.backward()
@@ -111,8 +115,6 @@ def learner(anti_collapse: str) -> JEPA:
     torch.manual_seed(0)
     network = Encoder((3, 20, 16), 4, 16, 1, 2, [0.5] * 3, [0.3] * 3)
     return JEPA(network, x, settings, 0, contextlib.nullcontext)
-
-
 
 
 @pytest.mark.parametrize("anti_collapse", ["ema", "vicreg", "sigreg"])

@@ -126,8 +126,7 @@ def test_score_matching_is_its_equation(shape: tuple[int, ...], sigma: float) ->
 
 @pytest.mark.exercise("losses.denoising_score_matching")
 def test_score_matching_of_a_gaussian_finds_the_noised_variance() -> None:
-    """Data N(0, t^2), noised by s: the loss is least at a = 1 / (t^2 + s^2), where its slope is 0.
-    """
+    """Data N(0, t^2), noised by s: the loss is least, its slope 0, at a = 1 / (t^2 + s^2)."""
     t, s = 1.5, 0.8
     x, noise = t * numbers(200_000, 1), numbers(200_000, 1, seed=1)
     best = 1 / (t**2 + s**2)
@@ -183,7 +182,9 @@ def test_picture_networks_judge_each_picture_by_itself(image: tuple[int, int, in
 def test_wide_resnet_has_the_layers_of_its_depth() -> None:
     """Depth counts convolutions on the main path and the read-out: 6 n + 4 with the skips."""
     network = WideResNet((3, 32, 32), 1, 10, 16)
-    main = [m for name, m in network.named_modules() if isinstance(m, nn.Conv2d) and "skip" not in name]
+    main = [
+        m for name, m in network.named_modules() if isinstance(m, nn.Conv2d) and "skip" not in name
+    ]
     assert len(main) == 6 * 2 + 1
     with pytest.raises(ValueError, match="6 n \\+ 4"):
         WideResNet((3, 32, 32), 1, 10, 20)

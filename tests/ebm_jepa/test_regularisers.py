@@ -64,9 +64,7 @@ def test_covariance_loss_is_numpys(shape: tuple[int, int]) -> None:
     z = embeddings(*shape)
     kept = z.clone()
     matrix = np.cov(z.numpy(), rowvar=False).reshape(shape[1], shape[1])
-    expected = sum(
-        matrix[i, j] ** 2 for i in range(shape[1]) for j in range(shape[1]) if i != j
-    )
+    expected = sum(matrix[i, j] ** 2 for i in range(shape[1]) for j in range(shape[1]) if i != j)
     found = covariance_loss(z)
     assert found.shape == ()
     assert found.item() == pytest.approx(expected / shape[1], abs=1e-12)
