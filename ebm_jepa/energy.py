@@ -32,7 +32,7 @@ def energy_of_logits(logits: Tensor) -> Tensor:
     Returns:
         (B,), differentiable in the logits.
     """
-    wide = logits.double() if logits.dtype == torch.float64 else logits.float()
+    wide = logits if logits.dtype == torch.float64 else logits.float()
     return -wide.logsumexp(dim=1)
 
 

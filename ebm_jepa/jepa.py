@@ -36,6 +36,13 @@ def teacher_decay(updates: int, first: float, steps: int) -> float:
     return first + (1 - first) * min(1.0, updates / steps)
 
 
+def standardised(tokens: Tensor, eps: float = 1e-5) -> Tensor:
+    """Tokens (B, T, d), each number minus its mean over the batch and divided by its deviation
+    there: what all pictures have in common at a place is no answer."""
+    variance, mean = torch.var_mean(tokens, dim=0, correction=0)
+    return (tokens - mean) / (variance + eps).sqrt()
+
+
 def prediction_error(predicted: Tensor, answer: Tensor, teacher: bool) -> Tensor:
     """Mean distance of predicted tokens (B, M, n, d) from the targets' tokens, 0-d.
 
@@ -43,8 +50,7 @@ def prediction_error(predicted: Tensor, answer: Tensor, teacher: bool) -> Tensor
     is Huber's; without one it is the squared error, with gradients on both sides.
     """
     if teacher:
-        answer = F.layer_norm(answer.detach(), answer.shape[-1:])
-        return F.smooth_l1_loss(predicted, answer)
+        return F.smooth_l1_loss(predicted, answer.detach())
     return F.mse_loss(predicted, answer)
 
 
@@ -103,7 +109,8 @@ class JEPA:
                 whole = self.teacher(images)
             predicted = self.predictor(encoder(images, context), context, targets)
         whole = whole.float()
-        error = prediction_error(predicted.float(), take(whole, targets), taught)
+        answer = standardised(whole) if taught else whole
+        error = prediction_error(predicted.float(), take(answer, targets), taught)
         pooled = whole.mean(dim=1)
         loss = error + s.regulariser * self.regulariser(pooled)
         self.optimizer.param_groups[0]["lr"] = rate * s.lr

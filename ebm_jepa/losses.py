@@ -68,7 +68,7 @@ def denoising_score_matching(energy: nn.Module, x: Tensor, noise: Tensor, sigma:
     """
     y = (x + sigma * noise).detach().requires_grad_()
     (gradient,) = torch.autograd.grad(energy(y).sum(), y, create_graph=True)
-    difference = -gradient + noise / sigma  # (x - y) / sigma^2 = -noise / sigma
+    difference = -gradient + noise / sigma  # minus (x - y) / sigma^2
     return sigma**2 / 2 * difference.square().flatten(1).sum(dim=1).mean()
 
 
