@@ -38,7 +38,9 @@ def teacher_decay(updates: int, first: float, steps: int) -> float:
 
 def standardised(tokens: Tensor, eps: float = 1e-5) -> Tensor:
     """Tokens (B, T, d), each number minus its mean over the batch and divided by its deviation
-    there: what all pictures have in common at a place is no answer."""
+    there. What all pictures have in common at a place, above all the code of its position, is no
+    answer. (I-JEPA standardises each token by itself; in a short run its answers are positions.)
+    """
     variance, mean = torch.var_mean(tokens, dim=0, correction=0)
     return (tokens - mean) / (variance + eps).sqrt()
 
@@ -46,8 +48,8 @@ def standardised(tokens: Tensor, eps: float = 1e-5) -> Tensor:
 def prediction_error(predicted: Tensor, answer: Tensor, teacher: bool) -> Tensor:
     """Mean distance of predicted tokens (B, M, n, d) from the targets' tokens, 0-d.
 
-    With a teacher each of its tokens is standardised first and gets no gradient, and the distance
-    is Huber's; without one it is the squared error, with gradients on both sides.
+    A teacher's tokens get no gradient, and the distance is Huber's; without a teacher it is the
+    squared error, with gradients on both sides.
     """
     if teacher:
         return F.smooth_l1_loss(predicted, answer.detach())
@@ -77,7 +79,7 @@ class JEPA:
             self.networks.parameters(), s.lr, betas=(0.9, 0.95), weight_decay=s.weight_decay,
             fused=True,
         )  # fmt: skip
-        self.augment = Augmentation(scale=(s.crop, 1.0), jitter=0.0, grey=0.0, blur=0.0)
+        self.augment = Augmentation((s.crop, 1.0), flip=s.flip, jitter=0.0, grey=0.0, blur=0.0)
         self.seen = torch.zeros(2, encoder.width)  # pooled tokens of the newest batch
 
     @property

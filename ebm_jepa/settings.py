@@ -152,6 +152,8 @@ class JEPASettings:
     """Share of the picture in the context block, from which the targets are then cut out."""
     crop: Annotated[float, Bounds(above=0, most=1)] = 0.3
     """Smallest share of a picture that the random crop keeps."""
+    flip: Fraction = 0.5
+    """Probability that a picture is mirrored; 0 where that changes what it shows, as of digits."""
     ema_decay: Share = 0.996
     """ema: weight of the old teacher at the first update; it rises to 1 along a line."""
     regulariser: NonNegativeFloat = 1.0

@@ -83,22 +83,29 @@ def test_each_target_is_predicted_by_itself_and_at_its_place() -> None:
     torch.testing.assert_close(swapped, found.flip(2), atol=1e-5, rtol=1e-4)
 
 
-def test_a_teachers_answer_is_standardised_and_gets_no_gradient() -> None:
+def test_a_teachers_answer_gets_no_gradient_and_without_one_both_sides_do() -> None:
     predicted = images(2, 1, 3, 8).requires_grad_()
     answer = (5 * images(2, 1, 3, 8) + 2).requires_grad_()
-    jepa.prediction_error(predicted, answer, teacher=True).backward()
+    taught = jepa.prediction_error(predicted, answer, teacher=True)
+    assert taught.item() == pytest.approx(((answer - predicted).abs() - 0.5).mean().item())
+    taught.backward()
     assert answer.grad is None
-    a = answer.detach()
-    standard = (a - a.mean(-1, keepdim=True)) / (
-        a.var(-1, correction=0, keepdim=True) + 1e-5
-    ).sqrt()
-    assert jepa.prediction_error(standard, answer, teacher=True).item() == pytest.approx(
-        0, abs=1e-9
-    )
     loss = jepa.prediction_error(predicted, answer, teacher=False)
-    assert loss.item() == pytest.approx((predicted - a).square().mean().item())
+    assert loss.item() == pytest.approx((predicted - answer).square().mean().item(), rel=1e-5)
     loss.backward()
     assert answer.grad is not None
+
+
+def test_what_all_pictures_have_in_common_at_a_place_is_no_answer() -> None:
+    """Each number is standardised over the batch by itself; one that never changes becomes 0."""
+    tokens = 3 * images(50, 4, 2) + torch.arange(8.0).view(4, 2)
+    tokens[:, 1, 0] = 7.0
+    found = jepa.standardised(tokens)
+    assert found.mean(dim=0).abs().max() < 1e-5
+    deviation = found.std(dim=0, correction=0)
+    assert deviation[1, 0] == 0
+    deviation[1, 0] = 1
+    torch.testing.assert_close(deviation, torch.ones(4, 2), atol=1e-3, rtol=0)
 
 
 def test_teacher_decay_rises_to_one() -> None:
