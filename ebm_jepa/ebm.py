@@ -89,11 +89,11 @@ class EBM(EnergyLearner):
         start: Callable[[int], Tensor],
         bound: float,
         autocast: Autocast,
+        group: str = "ebm",
     ) -> None:
         """`batch(step, n)` gives the n training examples of a step, float (n, ...)."""
         super().__init__(energy, settings, start, bound, autocast)
-        self.group = "density" if isinstance(settings, DensitySettings) else "ebm"
-        self.own, self.batch = settings, batch
+        self.own, self.batch, self.group = settings, batch, group
 
     def update(self, step: int, rate: float) -> Terms:
         """One step at `rate` times the peak learning rate. Raises RunFailed when it diverged."""
@@ -104,9 +104,8 @@ class EBM(EnergyLearner):
             )
             terms = {"loss": loss.detach()}
         elif self.own.objective == "exact":
-            assert isinstance(self.own, DensitySettings)
-            energy = self.energy(x).mean()
-            loss = energy + densities.log_z(self.energy, self.own.grid, x.device)
+            energy, points = self.energy(x).mean(), self.own.grid
+            loss = energy + densities.log_z(self.energy, points, x.device)
             terms = {"loss": loss.detach(), "energy_real": energy.detach()}
         else:
             fake = self.negatives()

@@ -56,7 +56,7 @@ def picture_scores(
     image = (test.shape[1], test.shape[2], test.shape[3])
     sets = {"": strangers.like(outliers, image)}
     if letters:
-        sets["_letters"] = strangers.like(strangers.letters(1000, seed=0).to(test.device), image)
+        sets["_letters"] = strangers.like(strangers.letters(500, seed=0).to(test.device), image)
     inside = ood.logits_of(network, test)
     metrics, scores = {}, {"test": ood.log_density(inside)}
     for name, images in sets.items():

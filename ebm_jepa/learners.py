@@ -38,7 +38,8 @@ def plane(
 
     energy = PlaneEnergy(settings.width, settings.layers).to(device)
     # In fp32, since a tenth of a nat is what is measured here.
-    return EBM(energy, settings, batch, start, densities.SQUARE, nullcontext), density
+    learner = EBM(energy, settings, batch, start, densities.SQUARE, nullcontext, "density")
+    return learner, density
 
 
 def fingerprint(density: densities.Density) -> str:
@@ -65,31 +66,37 @@ def starts(kind: str, x: Tensor, y: Tensor, classes: int) -> Start:
     return start
 
 
-def picture_energy(
-    settings: JEMSettings | EBMSettings,
-    data: ImageData,
-    x: Tensor,
-    y: Tensor,
-    seed: int,
-    autocast: Autocast,
-) -> jem.JEM | EBM:
-    """An energy of pictures x uint8 (N, C, H, W), with classes y int64 (N,) or without."""
-    s, image, classes = settings, (x.shape[1], x.shape[2], x.shape[3]), len(data.classes)
-    outputs = classes if isinstance(s, JEMSettings) else 1
-    network = picture_network(s.network, image, s.width, outputs, s.depth).to(x.device)
-    start = starts(s.start, x, y, classes)
-    if isinstance(s, JEMSettings):
-        pictures = jem.Pictures(x, y, s.shift, s.input_noise, seed)
-        return jem.JEM(network, s, pictures, start, autocast)
+def classifier(
+    settings: JEMSettings, data: ImageData, x: Tensor, y: Tensor, seed: int, autocast: Autocast
+) -> jem.JEM:
+    """JEM of pictures x uint8 (N, C, H, W) with classes y int64 (N,)."""
+    s, classes = settings, len(data.classes)
+    network = picture_network(s.network, shape_of(x), s.width, classes, s.depth).to(x.device)
+    pictures = jem.Pictures(x, y, s.shift, s.input_noise, seed)
+    return jem.JEM(network, s, pictures, starts(s.start, x, y, classes), autocast)
+
+
+def unlabelled(
+    settings: EBMSettings, data: ImageData, x: Tensor, y: Tensor, seed: int, autocast: Autocast
+) -> EBM:
+    """An energy of pictures x uint8 (N, C, H, W); of y (N,) only starting points are made."""
+    s = settings
+    network = picture_network(s.network, shape_of(x), s.width, 1, s.depth).to(x.device)
     pictures = jem.Pictures(x, y, 0, s.input_noise, seed)
+    start = starts(s.start, x, y, len(data.classes))
     return EBM(LogitEnergy(network), s, pictures, start, jem.BOUND, autocast)
+
+
+def shape_of(x: Tensor) -> tuple[int, int, int]:
+    """Channels, height and width of pictures (N, C, H, W)."""
+    return x.shape[1], x.shape[2], x.shape[3]
 
 
 def joint_embedding(
     settings: JEPASettings, data: ImageData, x: Tensor, seed: int, autocast: Autocast
 ) -> JEPA:
     """A JEPA of pictures x uint8 (N, C, H, W). Raises UsageError for patches that do not fit."""
-    s, image = settings, (x.shape[1], x.shape[2], x.shape[3])
+    s, image = settings, shape_of(x)
     if any(side % s.patch for side in image[1:]):
         fitting = next(p for p in (4, 2, 1) if not any(side % p for side in image[1:]))
         raise UsageError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 
 from ebm_jepa import densities, evaluate, figures, jem, sgld
@@ -23,8 +25,7 @@ REFINE = 5
 
 def plane_report(run: Run, learner: EBM, density: densities.Density) -> dict[str, float]:
     """Learned against true log-density, and their maps."""
-    s = learner.own
-    assert isinstance(s, DensitySettings)
+    s = cast(DensitySettings, learner.own)
     energy = learner.ema.average
     metrics = evaluate.density_error(energy, density, s.grid, run.seed, run.device)
     points = densities.grid(s.grid, run.device)

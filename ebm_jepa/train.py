@@ -112,7 +112,10 @@ def train(cfg: Config, run: Run) -> None:
                 f"{cfg.method}.outliers={data.name} is the training set itself; "
                 f"try {cfg.method}.outliers=shapes"
             )
-        learner = learners.picture_energy(its, data, *fit, cfg.seed, run.autocast)
+        if cfg.method == "jem":
+            learner = learners.classifier(cfg.jem, data, *fit, cfg.seed, run.autocast)
+        else:
+            learner = learners.unlabelled(cfg.ebm, data, *fit, cfg.seed, run.autocast)
         finish = partial(report.energy_report, run, learner, data, measured, outliers)
     run.track(**learner.tracked)
 

@@ -13,7 +13,7 @@ from ebm_jepa.densities import SQUARE, log_normaliser
 @pytest.mark.parametrize("name", densities.BY_NAME)
 def test_density_is_normalised_and_is_that_of_its_samples(name: str) -> None:
     """Quadrature gives 1, and the share of the samples in each cell is the density's integral."""
-    density, points = densities.BY_NAME[name](), 401
+    density, points = densities.BY_NAME[name](), 161
     p = density.log_prob(densities.grid(points).double()).exp().view(points, points)
     h = 2 * SQUARE / (points - 1)
     edge = 0.02 if name == "checkerboard" else 1e-3  # its edges are jumps

@@ -58,7 +58,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ["method=ebm", "ebm.steps=2", "ebm.start=data", "validation=0.8"],
+        ["method=ebm", "ebm.steps=2", "ebm.start=data", "validation=0.02"],
         ["jem.network=wide_resnet", "jem.depth=10", "jem.width=1", "jem.steps=1", "jem.buffer=16",
          "jem.start=gaussian", "jem.langevin_steps=1", "validation=0.02"],
         ["method=density", "density.objective=exact", "density.steps=3", "density.target=pinwheel"],
