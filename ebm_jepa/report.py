@@ -67,7 +67,7 @@ def energy_report(
     run.plot("training", "train/loss")
     if not (isinstance(learner, JEM) and learner.own.p_x == 0):
         samples = refined(learner, SHOWN)
-        if isinstance(learner, JEM):  # a row for each class that the classifier sees
+        if isinstance(learner, JEM):  # sorted by the class that the classifier sees
             with evaluating(average):
                 samples = samples[average.network(samples).argmax(dim=1).argsort()]
         run.grid("samples", jem.to_unit(samples), columns=10)
