@@ -59,8 +59,6 @@ def prediction_error(predicted: Tensor, answer: Tensor, teacher: bool) -> Tensor
 class JEPA:
     """Encoder, teacher and predictor with their optimiser."""
 
-    terms = ("prediction_error", "rank")
-
     def __init__(
         self, encoder: Encoder, x: Tensor, settings: JEPASettings, seed: int, autocast: Autocast
     ) -> None:
