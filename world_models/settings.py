@@ -1,0 +1,83 @@
+"""Settings of each phase, typed as `rnn.hidden=256`; the phases stand beside this file.
+
+They are here because `--help` needs them at once, without waiting for torch and gymnasium.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from labkit.config.bounds import Bounds, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+Exploration = Literal["smooth", "white"]
+Features = Literal["v", "v_random", "v_m"]
+
+
+@dataclass
+class CollectSettings:
+    """Rollouts of a random policy."""
+
+    envs: Annotated[int, Bounds(least=4)] = 16
+    """Streams, each of one copy of the environment; an eighth of them, or one, are for validation,
+    and as many for the test of M."""
+    steps: Annotated[int, Bounds(least=8)] = 20_000
+    """Frames of each stream."""
+    exploration: Exploration = "smooth"
+    """smooth: a random walk of the actions; white: new actions in every frame."""
+    seed: NonNegativeInt = 0
+    """Seed of the rollouts, apart from the run's, so that all runs use the same ones."""
+
+
+@dataclass
+class VAESettings:
+    """V, the variational autoencoder."""
+
+    latent: PositiveInt = 32
+    """Latents."""
+    width: PositiveInt = 32
+    """Channels of the first level; they double from level to level."""
+    steps: PositiveInt = 20_000
+    """Steps of its training."""
+    batch: PositiveInt = 128
+    """Frames a step."""
+    lr: PositiveFloat = 1e-3
+    """Peak learning rate of AdamW."""
+    free_bits: NonNegativeFloat = 0.5
+    """Nats of KL for each latent that cost nothing."""
+
+
+@dataclass
+class RNNSettings:
+    """M, the recurrent network with a mixture density output."""
+
+    hidden: PositiveInt = 256
+    """Units of the LSTM."""
+    mixtures: PositiveInt = 5
+    """Gaussians in the mixture of each latent."""
+    steps: PositiveInt = 20_000
+    """Steps of its training."""
+    batch: PositiveInt = 100
+    """Sequences a step."""
+    length: PositiveInt = 100
+    """Frames of a sequence."""
+    lr: PositiveFloat = 1e-3
+    """Peak learning rate of AdamW."""
+
+
+@dataclass
+class SearchSettings:
+    """C, the linear controller, found by CMA-ES."""
+
+    generations: PositiveInt = 300
+    """Generations of CMA-ES."""
+    population: Annotated[int, Bounds(least=4)] = 64
+    """Candidates in a generation."""
+    episodes: PositiveInt = 16
+    """Episodes, dreamed or driven, by which each candidate is judged."""
+    horizon: PositiveInt = 1000
+    """Frames of a dream."""
+    temperature: PositiveFloat = 1.0
+    """Temperature of the dream: above 1 it is less certain than M, below 1 more."""
+    sigma: PositiveFloat = 0.1
+    """First step size of CMA-ES."""

@@ -1,0 +1,207 @@
+"""Learn a world model (V and M), then a controller (C) inside its dream; judge it in reality.
+
+    python -m world_models.train +size=tiny                         on the lab's mini track
+    python -m world_models.train +size=tiny features=v              C sees V alone
+    python -m world_models.train +size=tiny features=v_random       ... and an untrained RNN
+    python -m world_models.train +size=tiny +experiment=cheating    C cheats in a certain dream
+    python -m world_models.train +size=tiny +experiment=ppo         week 13's PPO, no model
+
+The loop has three phases, one after another: steps of V, steps of M, generations of C.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from labkit import LabConfig, Run, UsageError, lab
+from labkit.config.bounds import Bounds, NonNegativeInt, PositiveInt
+from reinforcement_learning import PPOSettings
+from world_models.settings import (
+    CollectSettings,
+    Features,
+    RNNSettings,
+    SearchSettings,
+    VAESettings,
+)
+
+MINI = "lab/MiniTrack-v0"
+LAST = 1_000_000
+"""Number of the test among the episodes and dreams of a run: no generation has it."""
+
+
+@dataclass
+class Config(LabConfig):
+    """Week 14: world models, on CarRacing or on the lab's mini track."""
+
+    env: str = "CarRacing-v3"
+    """CarRacing-v3 or lab/MiniTrack-v0."""
+    method: Literal["world_model", "ppo"] = "world_model"
+    """world_model: V, M and C. ppo: V, and week 13's PPO on its latents, on the mini track."""
+    features: Features = "v_m"
+    """What C sees: v, the latents alone; v_random, also an untrained RNN; v_m, also M's state."""
+    dream: bool = True
+    """C is judged in M's dream; false: on the mini track itself, with real steps."""
+    test_copies: PositiveInt = 16
+    """Copies of the environment that are driven at once in the final test."""
+    test_rounds: PositiveInt = 7
+    """Episodes of each of them."""
+    looks: NonNegativeInt = 10
+    """Real evaluations during the search, on the circuits of the training: for the curve alone."""
+    log_every: PositiveInt = 20
+    """Steps of V and M between two entries of the training curve."""
+    collect: CollectSettings = field(default_factory=CollectSettings)
+    """Rollouts of a random policy."""
+    vae: VAESettings = field(default_factory=VAESettings)
+    """V."""
+    rnn: RNNSettings = field(default_factory=RNNSettings)
+    """M."""
+    search: SearchSettings = field(default_factory=SearchSettings)
+    """C and CMA-ES."""
+    ppo: PPOSettings = field(default_factory=PPOSettings)
+    """Settings of method=ppo."""
+    gamma: Annotated[float, Bounds(above=0, below=1)] = 0.99
+    """Discount of method=ppo."""
+    target_return: float | None = None
+    """method=ppo stops when a look has a mean return of this; null: use the whole budget."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rnn.length > self.collect.steps:
+            raise UsageError(
+                f"rnn.length={self.rnn.length} is more than the collect.steps={self.collect.steps} "
+                f"of a stream; try rnn.length={self.collect.steps}"
+            )
+        if self.env != MINI and (self.method == "ppo" or not self.dream):
+            asked = "method=ppo" if self.method == "ppo" else "dream=false"
+            raise UsageError(
+                f"{asked} needs thousands of real steps a second, and {self.env} gives some "
+                f"hundreds: type env={MINI}"
+            )
+        if self.method == "ppo" and self.ppo.rounds < 1:
+            raise UsageError(f"ppo.steps={self.ppo.steps} are less than one round of PPO")
+
+
+@lab("world_models", Config)
+def train(cfg: Config, run: Run) -> None:
+    """Collect, learn V, M and C, and measure."""
+    import functools
+
+    import numpy as np
+    import torch
+
+    from labkit import paths
+    from labkit.data import batch_indices, check_batch_size
+    from pytorch_mastery import one_cycle
+    from world_models import envs, evaluate, figures, report, rollouts
+    from world_models.dream import Features
+    from world_models.latents import Latents, latents_of
+    from world_models.model_free import ModelFree
+    from world_models.play import Driver, repeated_returns
+    from world_models.rnn import MDNRNN, MemoryLearner
+    from world_models.search import DreamJudge, Search, TrackJudge, key
+    from world_models.vae import VAE, VisionLearner, encode_all
+
+    run.environment(cfg.env)
+    envs.spec_of(cfg.env)
+    data = rollouts.obtain(cfg.env, cfg.collect, paths.home() / "rollouts")
+    run.note(rollouts=data.sha256)
+    held = max(1, cfg.collect.envs // 8)  # streams for validation, and as many for the test
+    borders = [0, cfg.collect.envs - 2 * held, cfg.collect.envs - held, cfg.collect.envs]
+    parts = [data.streams(*ends) for ends in zip(borders, borders[1:], strict=False)]
+    known = parts[0]
+    T, N = known.frame.shape[:2]
+    check_batch_size(T * N, cfg.vae.batch, "vae.batch")
+
+    vae = VAE(data.frame.shape[2], cfg.vae.latent, cfg.vae.width).to(run.device)
+    model, untrained = (
+        MDNRNN(cfg.vae.latent, 3, cfg.rnn.hidden, cfg.rnn.mixtures).to(run.device) for _ in "MR"
+    )
+    watcher = {"v": None, "v_random": untrained, "v_m": model}[cfg.features]
+    features = Features(cfg.vae.latent, watcher)
+    vision, memory = VisionLearner(vae, cfg.vae, run.autocast), MemoryLearner(model, cfg.rnn)
+    drive = functools.partial(Driver, vae, features, run.autocast)
+
+    @functools.cache  # once V is trained
+    def encoded() -> list[Latents]:
+        return [
+            latents_of(part, *encode_all(vae, part.frame, run.device, run.autocast))
+            for part in parts
+        ]
+
+    def starts() -> torch.Tensor:
+        return encoded()[0].starts()
+
+    ppo = cfg.method == "ppo"
+    dreams = DreamJudge(model, features, starts, cfg.search, cfg.seed)
+    learner: Any
+    if ppo:
+        learner = ModelFree(vae, run.autocast, cfg.ppo, cfg.gamma, cfg.seed, run.device)
+        phases = (cfg.vae.steps, 0, cfg.ppo.rounds)
+    else:
+        judge: Any = dreams
+        if not cfg.dream:
+            judge = TrackJudge(drive, cfg.env, cfg.search, cfg.seed)
+        learner = Search(features.count, cfg.search, judge, cfg.seed, run.device)
+        phases = (cfg.vae.steps, cfg.rnn.steps, cfg.search.generations)
+
+    def returns(test: bool, seed: int) -> np.ndarray:
+        """Of episodes in reality, on circuits of the training or of the test."""
+        if ppo:
+            return learner.returns(cfg.test_copies, cfg.test_rounds, test, seed)
+        env = envs.open_copies(cfg.env, cfg.test_copies, test)
+        drivers = functools.partial(drive, learner.best, cfg.test_copies)
+        found = repeated_returns(drivers, env, cfg.test_rounds, seed)
+        env.close()
+        return found
+
+    run.track(untrained=untrained, **vision.tracked, **memory.tracked, **learner.tracked)
+    v_steps, m_steps, c_steps = phases
+    for step in run.steps(sum(phases)):
+        if step < v_steps:
+            t, n = np.divmod(batch_indices(T * N, cfg.vae.batch, step, cfg.seed), N)
+            frames = torch.from_numpy(known.frame[t, n]).to(run.device)
+            rate = one_cycle(step, v_steps, 1.0, rise=0.05)  # as a share of the peak
+            log = vision.update(frames, rate)
+            due = step % cfg.log_every == 0
+        elif (i := step - v_steps) < m_steps:
+            batch = encoded()[0].windows(cfg.rnn.batch, cfg.rnn.length, i, cfg.seed)
+            log = memory.update(batch, one_cycle(i, m_steps, 1.0, rise=0.05))
+            due = i % cfg.log_every == 0
+        else:
+            i = step - v_steps - m_steps
+            log, due = learner.update(i), True
+            if cfg.looks and (i + 1) % max(1, c_steps // cfg.looks) == 0:
+                log["eval/return"] = returns(False, key(cfg.seed, i)).mean().item()
+                if ppo and cfg.target_return is not None:
+                    if log["eval/return"] >= cfg.target_return:
+                        run.stop()
+        if due:
+            run.log(log, step)
+    run.save()
+
+    reality = returns(True, key(cfg.seed, LAST))
+    env = envs.open_copies(cfg.env, cfg.test_copies, test=True)
+    guess = evaluate.random_return(env, cfg.collect.exploration, cfg.test_rounds, cfg.seed)
+    metrics = {
+        "return": reality.mean(),
+        "return_std": reality.std(),
+        "random_return": guess,
+        "return_ratio": reality.mean() / guess,
+        "real_steps": int(data.valid.sum()) + learner.real_steps,
+        "pixel_error": evaluate.pixel_error(vae, parts[2].frame, run.device),
+    }
+    if not ppo:
+        metrics |= evaluate.model_metrics(model, *encoded())
+        metrics["dream_return"] = dreams(learner.best, LAST).item()
+        three = report.film(drive(learner.best, 1), model, cfg.env, cfg.search.temperature, cfg.seed)
+        run.gif("dream", figures.beside(*three), fps=12)
+        run.grid("dream", figures.moments(*three), columns=figures.MOMENTS)
+        run.plot("model", "train/nll")
+        run.plot("search", "search/mean", "search/best", *(["eval/return"] if cfg.looks else []))
+    env.close()
+    run.result(metrics)
+
+
+if __name__ == "__main__":
+    train()
