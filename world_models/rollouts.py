@@ -25,7 +25,7 @@ import json
 import shutil
 import uuid
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from gymnasium.vector import VectorEnv
@@ -86,8 +86,21 @@ class SmoothPolicy:
         self.x += PULL * (MEAN - self.x) + NOISE * self.rng.standard_normal(self.x.shape)
         return self.x.clip(LOW, HIGH).astype(np.float32)
 
+    def restart(self, which: np.ndarray) -> None:
+        """The walk goes on through the ends of episodes."""
 
-def collect(env: VectorEnv, policy: SmoothPolicy, steps: int, seed: int) -> Rollouts:
+
+class Explorer(Protocol):
+    """What acts while rollouts are collected."""
+
+    def __call__(self, frame: np.ndarray, /) -> np.ndarray:
+        """Frames (N, H, W, 3) -> actions (N, 3) float32."""
+
+    def restart(self, which: np.ndarray, /) -> None:
+        """The next frames of the copies in the mask (N,) are the first of their episodes."""
+
+
+def collect(env: VectorEnv, policy: Explorer, steps: int, seed: int) -> Rollouts:
     """Act for `steps` frames in each of the N copies."""
     frame, _ = env.reset(seed=seed)
     shape = (steps, len(frame))
@@ -99,6 +112,7 @@ def collect(env: VectorEnv, policy: SmoothPolicy, steps: int, seed: int) -> Roll
         action[t] = policy(frame)
         frame, reward[t], terminated[t], truncated, _ = env.step(action[t])
         frames[t + 1] = frame
+        policy.restart(~valid[t])
         if t + 1 < steps:
             valid[t + 1] = ~(terminated[t] | truncated)
     return Rollouts(frames, action, reward, terminated, valid)

@@ -8,7 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from labkit.config.bounds import Bounds, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from labkit.config.bounds import (
+    Bounds,
+    Fraction,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
 
 Exploration = Literal["smooth", "white"]
 Features = Literal["v", "v_random", "v_m"]
@@ -81,3 +88,47 @@ class SearchSettings:
     """Temperature of the dream: above 1 it is less certain than M, below 1 more."""
     sigma: PositiveFloat = 0.1
     """First step size of CMA-ES."""
+
+
+@dataclass
+class DreamerSettings:
+    """Dreamer: a model of categorical latents, actor and critic."""
+
+    rounds: PositiveInt = 500
+    """Rounds of driving and learning."""
+    envs: PositiveInt = 4
+    """Copies of the environment that the actor drives."""
+    drive: PositiveInt = 1000
+    """Frames that each of them is driven in a round, from a new episode on."""
+    updates: PositiveInt = 100
+    """Updates in a round."""
+    batch: PositiveInt = 50
+    """Windows in an update."""
+    length: PositiveInt = 50
+    """Steps of a window; at most as many as `drive`."""
+    remembered: PositiveInt = 100
+    """Rounds that are remembered; with the rollouts of the random policy, which always are."""
+    starts: PositiveInt = 2500
+    """Imagined trajectories in an update."""
+    horizon: PositiveInt = 15
+    """Steps of an imagined trajectory."""
+    width: PositiveInt = 32
+    """Channels of the first level of encoder and decoder."""
+    hidden: PositiveInt = 256
+    """Units of the GRU and of all hidden layers."""
+    groups: PositiveInt = 32
+    """Categorical latents."""
+    classes: Annotated[int, Bounds(least=2)] = 32
+    """Classes of each."""
+    beta: NonNegativeFloat = 1.0
+    """Weight of the KL term."""
+    balance: Fraction = 0.8
+    """Share of the KL's gradient that moves the prior; the rest moves the posterior."""
+    lam: Fraction = 0.95
+    """Weight of later values in the lambda-return."""
+    entropy: NonNegativeFloat = 1e-3
+    """Weight of the actor's entropy."""
+    lr: PositiveFloat = 3e-4
+    """Learning rate of the model."""
+    actor_lr: PositiveFloat = 1e-4
+    """Learning rate of actor and critic."""

@@ -5,8 +5,10 @@
     python -m world_models.train +size=tiny features=v_random       ... and an untrained RNN
     python -m world_models.train +size=tiny +experiment=cheating    C cheats in a certain dream
     python -m world_models.train +size=tiny +experiment=ppo         week 13's PPO, no model
+    python -m world_models.train +size=tiny +experiment=dreamer     DreamerV2: all learn together
 
-The loop has three phases, one after another: steps of V, steps of M, generations of C.
+The loop has three phases, one after another: steps of V, steps of M, generations of C. PPO has V
+and then its own rounds, and Dreamer its rounds alone.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from labkit.config.bounds import Bounds, NonNegativeInt, PositiveInt
 from reinforcement_learning import PPOSettings
 from world_models.settings import (
     CollectSettings,
+    DreamerSettings,
     Features,
     RNNSettings,
     SearchSettings,
@@ -36,8 +39,9 @@ class Config(LabConfig):
 
     env: str = "CarRacing-v3"
     """CarRacing-v3 or lab/MiniTrack-v0."""
-    method: Literal["world_model", "ppo"] = "world_model"
-    """world_model: V, M and C. ppo: V, and week 13's PPO on its latents, on the mini track."""
+    method: Literal["world_model", "ppo", "dreamer"] = "world_model"
+    """world_model: V, M and C. ppo: V, and week 13's PPO on its latents, on the mini track.
+    dreamer: an RSSM, actor and critic."""
     features: Features = "v_m"
     """What C sees: v, the latents alone; v_random, also an untrained RNN; v_m, also M's state."""
     dream: bool = True
@@ -60,10 +64,12 @@ class Config(LabConfig):
     """C and CMA-ES."""
     ppo: PPOSettings = field(default_factory=PPOSettings)
     """Settings of method=ppo."""
+    dreamer: DreamerSettings = field(default_factory=DreamerSettings)
+    """Settings of method=dreamer."""
     gamma: Annotated[float, Bounds(above=0, below=1)] = 0.99
-    """Discount of method=ppo."""
+    """Discount of method=ppo and method=dreamer."""
     target_return: float | None = None
-    """method=ppo stops when a look has a mean return of this; null: use the whole budget."""
+    """Stop when a look has a mean return of this; null: use the whole budget."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -77,6 +83,12 @@ class Config(LabConfig):
             raise UsageError(
                 f"{asked} needs thousands of real steps a second, and {self.env} gives some "
                 f"hundreds: type env={MINI}"
+            )
+        shortest = min(self.collect.steps, self.dreamer.drive)
+        if self.method == "dreamer" and self.dreamer.length > shortest:
+            raise UsageError(
+                f"dreamer.length={self.dreamer.length} is more than collect.steps or "
+                f"dreamer.drive; try dreamer.length={shortest}"
             )
         if self.method == "ppo" and self.ppo.rounds < 1:
             raise UsageError(f"ppo.steps={self.ppo.steps} are less than one round of PPO")
@@ -95,6 +107,7 @@ def train(cfg: Config, run: Run) -> None:
     from pytorch_mastery import one_cycle
     from world_models import envs, evaluate, figures, report, rollouts
     from world_models.dream import Features
+    from world_models.dreamer import Dreamer
     from world_models.latents import Latents, latents_of
     from world_models.model_free import ModelFree
     from world_models.play import Driver, repeated_returns
@@ -132,12 +145,15 @@ def train(cfg: Config, run: Run) -> None:
     def starts() -> torch.Tensor:
         return encoded()[0].starts()
 
-    ppo = cfg.method == "ppo"
     dreams = DreamJudge(model, features, starts, cfg.search, cfg.seed)
     learner: Any
-    if ppo:
+    if cfg.method == "ppo":
         learner = ModelFree(vae, run.autocast, cfg.ppo, cfg.gamma, cfg.seed, run.device)
         phases = (cfg.vae.steps, 0, cfg.ppo.rounds)
+    elif cfg.method == "dreamer":
+        words = (cfg.env, cfg.dreamer, cfg.gamma, cfg.seed, run.device, run.autocast)
+        learner = Dreamer(known, *words)
+        phases = (0, 0, cfg.dreamer.rounds)
     else:
         judge: Any = dreams
         if not cfg.dream:
@@ -147,7 +163,7 @@ def train(cfg: Config, run: Run) -> None:
 
     def returns(test: bool, seed: int) -> np.ndarray:
         """Of episodes in reality, on circuits of the training or of the test."""
-        if ppo:
+        if not isinstance(learner, Search):
             return learner.returns(cfg.test_copies, cfg.test_rounds, test, seed)
         env = envs.open_copies(cfg.env, cfg.test_copies, test)
         drivers = functools.partial(drive, learner.best, cfg.test_copies)
@@ -173,9 +189,8 @@ def train(cfg: Config, run: Run) -> None:
             log, due = learner.update(i), True
             if cfg.looks and (i + 1) % max(1, c_steps // cfg.looks) == 0:
                 log["eval/return"] = returns(False, key(cfg.seed, i)).mean().item()
-                if ppo and cfg.target_return is not None:
-                    if log["eval/return"] >= cfg.target_return:
-                        run.stop()
+                if cfg.target_return is not None and log["eval/return"] >= cfg.target_return:
+                    run.stop()
         if due:
             run.log(log, step)
     run.save()
@@ -189,9 +204,9 @@ def train(cfg: Config, run: Run) -> None:
         "random_return": guess,
         "return_ratio": reality.mean() / guess,
         "real_steps": int(data.valid.sum()) + learner.real_steps,
-        "pixel_error": evaluate.pixel_error(vae, parts[2].frame, run.device),
     }
-    if not ppo:
+    if cfg.method == "world_model":
+        metrics["pixel_error"] = evaluate.pixel_error(vae, parts[2].frame, run.device)
         metrics |= evaluate.model_metrics(model, *encoded())
         metrics["dream_return"] = dreams(learner.best, LAST).item()
         three = report.film(drive(learner.best, 1), model, cfg.env, cfg.search.temperature, cfg.seed)

@@ -30,33 +30,54 @@ CHUNK = 512
 """Frames encoded or decoded at once."""
 
 
+def conv_encoder(side: int, width: int, outputs: int) -> nn.Sequential:
+    """(B, 3, side, side) -> (B, outputs). Level i has width 2^i channels, the last one 4 x 4
+    places. Raises ValueError for a side that is not 4 times a power of two.
+    """
+    layers: list[nn.Module] = []
+    for before, after in itertools.pairwise([3, *_widths(side, width)]):
+        layers += [nn.Conv2d(before, after, 4, 2, 1), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(16 * after, outputs))
+
+
+def conv_decoder(side: int, width: int, inputs: int) -> nn.Sequential:
+    """The way back: (B, inputs) -> (B, 3, side, side)."""
+    widths = _widths(side, width)[::-1]
+    layers: list[nn.Module] = [
+        nn.Linear(inputs, 16 * widths[0]),
+        nn.Unflatten(1, (widths[0], 4, 4)),
+    ]
+    for before, after in itertools.pairwise([*widths, 3]):
+        layers += [nn.ReLU(inplace=True), nn.ConvTranspose2d(before, after, 4, 2, 1)]
+    return nn.Sequential(*layers)
+
+
+def _widths(side: int, width: int) -> list[int]:
+    levels = (side // 4).bit_length() - 1
+    if levels < 1 or side != 4 << levels:
+        raise ValueError(f"frames of {side} x {side}: the side must be 8, 16, 32, 64 ...")
+    return [width << i for i in range(levels)]
+
+
+def channels_first(frames: Tensor) -> Tensor:
+    """uint8 (B, H, W, 3) -> float32 (B, 3, H, W) in [0, 1], laid out as the frames were: the layout
+    that convolutions are fastest in.
+    """
+    return frames.permute(0, 3, 1, 2).float().div(255)
+
+
 class VAE(nn.Module):
     """Encoder and decoder of frames of `side` x `side` pixels; `side` is 4 times a power of two."""
 
     def __init__(self, side: int, latent: int, width: int) -> None:
         super().__init__()
-        levels = (side // 4).bit_length() - 1
-        if levels < 1 or side != 4 << levels:
-            raise ValueError(f"frames of {side} x {side}: the side must be 8, 16, 32, 64 ...")
-        widths = [width << i for i in range(levels)]
-        down: list[nn.Module] = []
-        for before, after in itertools.pairwise([3, *widths]):
-            down += [nn.Conv2d(before, after, 4, 2, 1), nn.ReLU(inplace=True)]
-        self.encoder = nn.Sequential(*down, nn.Flatten(), nn.Linear(16 * widths[-1], 2 * latent))
-        up: list[nn.Module] = [
-            nn.Linear(latent, 16 * widths[-1]),
-            nn.Unflatten(1, (widths[-1], 4, 4)),
-            nn.ReLU(inplace=True),
-        ]
-        for before, after in itertools.pairwise([*reversed(widths), 3]):
-            up += [nn.ConvTranspose2d(before, after, 4, 2, 1), nn.ReLU(inplace=True)]
-        self.decoder = nn.Sequential(*up[:-1])
+        self.encoder = conv_encoder(side, width, 2 * latent)
+        self.decoder = conv_decoder(side, width, latent)
         self.latent = latent
 
     def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 (B, H, W, 3) -> mean and log-variance of q(z | x), float32 (B, D)."""
-        x = frames.permute(0, 3, 1, 2).float().div(255)  # a view: convolutions take this layout
-        mean, log_variance = self.encoder(x).float().chunk(2, dim=-1)
+        mean, log_variance = self.encoder(channels_first(frames)).float().chunk(2, dim=-1)
         return mean, log_variance.clamp(-20, 10)  # an early step must not overflow exp
 
     def decode(self, z: Tensor) -> Tensor:
