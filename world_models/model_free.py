@@ -45,7 +45,7 @@ class LatentTrack(MiniTrackVectorEnv):
         return np.concatenate([self.last, self.last], axis=1), info
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, ...]:  # type: ignore[override]
-        restarted = self.over
+        restarted = self.over.copy()
         frame, *rest = super().step(CHOICES[actions])
         z = self._see(frame)
         before = np.where(restarted[:, None], z, self.last)

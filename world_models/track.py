@@ -119,7 +119,7 @@ class MiniTrackVectorEnv(VectorEnv):
         self, actions: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Drive one frame with actions (N, 3), clipped to their bounds; NaN raises ValueError."""
-        restarted = self.over
+        restarted = self.over.copy()
         action = np.clip(np.asarray(actions, np.float64), LOW, HIGH)
         if np.isnan(action).any():
             raise ValueError("an action is NaN: it must be (steer, gas, brake)")
