@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 SCALE = 2
-FIELD = 104
+FIELD = 136
 """Side of the square field, in units; outside it an episode is over."""
 MARGIN = 32
 """Units around the field, so that no view leaves the map: a view reaches 29 units from the car."""

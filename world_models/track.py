@@ -47,7 +47,7 @@ LAP = 0.95
 
 GAS, BRAKE = 0.12, 0.25
 """Change of speed in a frame, in units, at full gas and at full brake."""
-DRAG, DRAG_GRASS = 0.05, 0.16
+DRAG, DRAG_GRASS = 0.05, 0.22
 """Share of the speed lost in a frame."""
 SLIP, SLIP_GRASS = 0.5, 0.85
 """Share of the sideways speed kept in a frame: on grass the car skids."""
@@ -88,7 +88,9 @@ class MiniTrackVectorEnv(VectorEnv):
         tracks: Sequence[int] = tuple(range(16)),
         render_mode: str | None = None,
     ) -> None:
-        """Each episode is on one of the circuits `tracks`, from a random tile. None is no limit."""
+        """Each episode is on one of the circuits `tracks`, from a random tile, in a random
+        direction. `max_episode_steps`: None is no limit.
+        """
         self.num_envs, self.render_mode = num_envs, render_mode
         self.limit = max_episode_steps
         self.circuits = circuits(tuple(tracks))
@@ -153,12 +155,15 @@ class MiniTrackVectorEnv(VectorEnv):
         return tuple(self._views().repeat(4, axis=1).repeat(4, axis=2))
 
     def _restart(self, which: np.ndarray) -> None:
-        """New episodes for the cars of the mask (N,): a circuit, and one of its tiles."""
+        """New episodes for the cars of the mask (N,): a circuit, one of its tiles, a direction."""
         count = int(which.sum())
         track = self.np_random.integers(len(self.circuits.tiles), size=count)
         tile = self.np_random.integers(self.circuits.tiles[track])
+        back = self.np_random.integers(2, size=count)  # in the other direction
         self.track[which] = track
-        self.x[which], self.y[which], self.heading[which] = self.circuits.start[track, tile].T
+        x, y, heading = self.circuits.start[track, tile].T
+        self.x[which], self.y[which] = x, y
+        self.heading[which] = (heading + back * np.pi) % (2 * np.pi)
         self.forward[which] = self.sideways[which] = 0.0
         self.visited[which] = False
         self.visited[np.flatnonzero(which), tile] = True  # the car stands on it
