@@ -51,7 +51,7 @@ DRAG, DRAG_GRASS = 0.05, 0.22
 """Share of the speed lost in a frame."""
 SLIP, SLIP_GRASS = 0.5, 0.85
 """Share of the sideways speed kept in a frame: on grass the car skids."""
-TURN, EASE = 0.16, 0.5
+TURN, EASE = 0.12, 0.5
 """A frame turns the car by TURN v / (EASE + v) at full steer, in radians."""
 
 

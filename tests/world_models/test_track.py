@@ -124,10 +124,12 @@ def autopilot(env: MiniTrackVectorEnv, tile_ahead: int = 3) -> np.ndarray:
         count = env.circuits.tiles[env.track[i]]
         start = env.circuits.start[env.track[i], :count]
         here = np.hypot(start[:, 0] - env.x[i], start[:, 1] - env.y[i]).argmin()
-        x, y, _ = start[(here + tile_ahead) % count]
+        onward = 1 if math.cos(start[here, 2] - env.heading[i]) > 0 else -1
+        x, y, _ = start[(here + onward * tile_ahead) % count]
         turn = math.atan2(y - env.y[i], x - env.x[i]) - env.heading[i]
         turn = (turn + math.pi) % (2 * math.pi) - math.pi
-        actions[i] = np.clip(3 * turn, -1, 1), float(env.forward[i] < 1.6), 0
+        speed = max(0.6, 1.8 - 2 * abs(turn))  # slower in a curve
+        actions[i] = np.clip(4 * turn, -1, 1), env.forward[i] < speed, env.forward[i] > speed + 0.2
     return actions
 
 
