@@ -50,9 +50,7 @@ class Constants:
         rank_mu = 2 * (0.25 + mu_eff - 2 + 1 / mu_eff) / ((n + 2) ** 2 + mu_eff)
         c_mu = min(1 - c_1, rank_mu)
         # Three bounds on the sum of the negative weights: eq. 50 to 52.
-        limit = min(
-            1 + c_1 / c_mu, 1 + 2 * worse_eff / (mu_eff + 2), (1 - c_1 - c_mu) / (n * c_mu)
-        )
+        limit = min(1 + c_1 / c_mu, 1 + 2 * worse_eff / (mu_eff + 2), (1 - c_1 - c_mu) / (n * c_mu))
         weights = np.concatenate([better / better.sum(), limit * worse / -worse.sum()])
         return cls(
             weights=weights,

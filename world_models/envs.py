@@ -83,7 +83,9 @@ def open_copies(
     Raises UsageError when the environment is unknown or not installed.
     """
     spec = spec_of(env_id)
-    limit = {} if max_episode_steps is None else {"max_episode_steps": max_episode_steps}
+    limit: dict[str, Any] = (
+        {} if max_episode_steps is None else {"max_episode_steps": max_episode_steps}
+    )
     if env_id == track.ENV_ID:
         tracks = TEST_TRACKS if test else TRAIN_TRACKS
         return gym.make_vec(spec, num_envs, tracks=tracks, **limit)

@@ -1,4 +1,4 @@
-"""How good are V, M and C? Everything here is of streams, tracks and seeds that none of them saw."""
+"""How good are V, M and C? All of it on streams, circuits and seeds that none of them saw."""
 
 from __future__ import annotations
 
@@ -66,9 +66,7 @@ def _deviation(data: Sequence, weight: Tensor) -> Tensor:
     return error.square().mean(dim=0).sqrt().clamp(min=1e-6)
 
 
-def model_metrics(
-    model: MDNRNN, train: Latents, valid: Latents, test: Latents
-) -> dict[str, float]:
+def model_metrics(model: MDNRNN, train: Latents, valid: Latents, test: Latents) -> dict[str, float]:
     """Negative log-likelihood of the next latent in nats a frame, M's and that of both baselines,
     which were fitted to `train`; `valid_nll` is the one to choose settings by.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 from generative_models import reparameterise
 from world_models.rnn import Sequence
 from world_models.rollouts import Rollouts
+from world_models.vae import VAE, Autocast, encode_all
 
 
 class Latents(NamedTuple):
@@ -62,3 +64,10 @@ def latents_of(rollouts: Rollouts, mean: Tensor, log_variance: Tensor) -> Latent
     return Latents(
         mean, log_variance, *(torch.from_numpy(column).to(mean.device) for column in columns)
     )
+
+
+def encode(
+    parts: Iterable[Rollouts], vision: VAE, device: torch.device, autocast: Autocast
+) -> list[Latents]:
+    """Each part of the rollouts as V sees it."""
+    return [latents_of(part, *encode_all(vision, part.frame, device, autocast)) for part in parts]

@@ -50,7 +50,7 @@ class LatentTrack(MiniTrackVectorEnv):
         z = self._see(frame)
         before = np.where(restarted[:, None], z, self.last)
         self.last = z
-        return np.concatenate([z, before], axis=1), *rest  # type: ignore[return-value]
+        return np.concatenate([z, before], axis=1), *rest  # type: ignore[arg-type]
 
     def _see(self, frame: np.ndarray) -> np.ndarray:
         device = next(self.vision.parameters()).device

@@ -1,11 +1,12 @@
-"""The film of a run: one episode in reality, as V sees it, and as M dreams it."""
+"""The pictures of a run: one episode in reality, as V sees it, and as M dreams it."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 
-from world_models import mdn
+from labkit import Run
+from world_models import figures, mdn
 from world_models.envs import open_copies
 from world_models.play import Driver
 from world_models.rnn import MDNRNN
@@ -13,6 +14,15 @@ from world_models.rnn import MDNRNN
 FRAMES = 80
 WARM_UP = 8
 """Frames that M sees as they are, before it is given the actions alone."""
+
+
+def pictures(run: Run, driver: Driver, model: MDNRNN, env_id: str, temperature: float) -> None:
+    """Draw the film and its moments, and the curves of M and of the search."""
+    films = film(driver, model, env_id, temperature, run.seed)
+    run.gif("dream", figures.beside(*films), fps=12)
+    run.grid("dream", figures.moments(*films), columns=figures.MOMENTS)
+    run.plot("model", "train/nll")
+    run.plot("search", "search/mean", "search/best", "eval/return")
 
 
 @torch.no_grad()

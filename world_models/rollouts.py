@@ -21,6 +21,7 @@ not used: a warning says why, and they are collected anew.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import shutil
 import uuid
@@ -61,6 +62,14 @@ class Rollouts(NamedTuple):
     def streams(self, begin: int, end: int) -> Rollouts:
         """Those of the streams `begin` to `end`."""
         return Rollouts(*(column[:, begin:end] for column in self))
+
+    def split(self) -> list[Rollouts]:
+        """For training, for validation and for the test of M: an eighth of the streams, at least
+        one, in each of the last two.
+        """
+        N = self.action.shape[1]
+        held = max(1, N // 8)
+        return [self.streams(*ends) for ends in itertools.pairwise([0, N - 2 * held, N - held, N])]
 
     @property
     def sha256(self) -> str:

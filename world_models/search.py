@@ -14,7 +14,7 @@ from world_models import controller
 from world_models.cmaes import CMAES
 from world_models.dream import Features, dreamed
 from world_models.envs import open_copies
-from world_models.play import Driver, episode_returns
+from world_models.play import Driver, episode_returns, repeated_returns
 from world_models.rnn import MDNRNN
 from world_models.settings import SearchSettings
 
@@ -42,8 +42,17 @@ class Search:
     """CMA-ES, one generation at a time. The controller it stands for is its mean."""
 
     def __init__(
-        self, features: int, settings: SearchSettings, judge: Judge, seed: int, device: torch.device
+        self,
+        env_id: str,
+        drive: MakeDriver,
+        features: int,
+        settings: SearchSettings,
+        judge: Judge,
+        seed: int,
+        device: torch.device,
     ) -> None:
+        """Controllers of so many `features`; `drive` makes what drives them in `env_id`."""
+        self.env_id, self.drive = env_id, drive
         start = np.zeros(controller.parameter_count(features))
         self.cmaes = CMAES(start, settings.sigma, settings.population, seed)
         self.judge, self.device = judge, device
@@ -73,6 +82,13 @@ class Search:
             "search/best": float(returns.max()),
             "search/sigma": self.cmaes.sigma,
         }
+
+    def returns(self, copies: int, rounds: int, test: bool, seed: int) -> np.ndarray:
+        """Real returns of `rounds` episodes in each of `copies` copies: (rounds copies,)."""
+        env = open_copies(self.env_id, copies, test)
+        found = repeated_returns(lambda: self.drive(self.best, copies), env, rounds, seed)
+        env.close()
+        return found
 
     def _tensor(self, parameters: np.ndarray) -> Tensor:
         return torch.from_numpy(parameters).float().to(self.device)

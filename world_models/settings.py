@@ -50,6 +50,8 @@ class VAESettings:
     """Frames a step."""
     lr: PositiveFloat = 1e-3
     """Peak learning rate of AdamW."""
+    error_weight: PositiveFloat = 1.0
+    """Weight of the squared error beside the KL; 1 is the paper's, for 64 x 64 pixels."""
     free_bits: NonNegativeFloat = 0.5
     """Nats of KL for each latent that cost nothing."""
 

@@ -239,5 +239,8 @@ class MiniTrack(gym.Env):
 
 if ENV_ID not in gym.registry:
     gym.register(
-        ENV_ID, MiniTrack, max_episode_steps=TIME_LIMIT, vector_entry_point=MiniTrackVectorEnv
+        ENV_ID,
+        f"{__name__}:MiniTrack",
+        max_episode_steps=TIME_LIMIT,
+        vector_entry_point=f"{__name__}:MiniTrackVectorEnv",
     )

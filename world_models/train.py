@@ -98,6 +98,7 @@ class Config(LabConfig):
 def train(cfg: Config, run: Run) -> None:
     """Collect, learn V, M and C, and measure."""
     import functools
+    from functools import partial
 
     import numpy as np
     import torch
@@ -105,24 +106,20 @@ def train(cfg: Config, run: Run) -> None:
     from labkit import paths
     from labkit.data import batch_indices, check_batch_size
     from pytorch_mastery import one_cycle
-    from world_models import envs, evaluate, figures, report, rollouts
+    from world_models import envs, evaluate, latents, report, rollouts
     from world_models.dream import Features
     from world_models.dreamer import Dreamer
-    from world_models.latents import Latents, latents_of
     from world_models.model_free import ModelFree
-    from world_models.play import Driver, repeated_returns
+    from world_models.play import Driver
     from world_models.rnn import MDNRNN, MemoryLearner
     from world_models.search import DreamJudge, Search, TrackJudge, key
-    from world_models.vae import VAE, VisionLearner, encode_all
+    from world_models.vae import VAE, VisionLearner
 
     run.environment(cfg.env)
     envs.spec_of(cfg.env)
     data = rollouts.obtain(cfg.env, cfg.collect, paths.home() / "rollouts")
     run.note(rollouts=data.sha256)
-    held = max(1, cfg.collect.envs // 8)  # streams for validation, and as many for the test
-    borders = [0, cfg.collect.envs - 2 * held, cfg.collect.envs - held, cfg.collect.envs]
-    parts = [data.streams(*ends) for ends in zip(borders, borders[1:], strict=False)]
-    known = parts[0]
+    known, _, unseen = parts = data.split()
     T, N = known.frame.shape[:2]
     check_batch_size(T * N, cfg.vae.batch, "vae.batch")
 
@@ -133,19 +130,11 @@ def train(cfg: Config, run: Run) -> None:
     watcher = {"v": None, "v_random": untrained, "v_m": model}[cfg.features]
     features = Features(cfg.vae.latent, watcher)
     vision, memory = VisionLearner(vae, cfg.vae, run.autocast), MemoryLearner(model, cfg.rnn)
-    drive = functools.partial(Driver, vae, features, run.autocast)
+    drive = partial(Driver, vae, features, run.autocast)
 
-    @functools.cache  # once V is trained
-    def encoded() -> list[Latents]:
-        return [
-            latents_of(part, *encode_all(vae, part.frame, run.device, run.autocast))
-            for part in parts
-        ]
-
-    def starts() -> torch.Tensor:
-        return encoded()[0].starts()
-
-    dreams = DreamJudge(model, features, starts, cfg.search, cfg.seed)
+    # Each part's frames as latents; to be asked for when V is trained.
+    encoded = functools.cache(partial(latents.encode, parts, vae, run.device, run.autocast))
+    dreams = DreamJudge(model, features, lambda: encoded()[0].starts(), cfg.search, cfg.seed)
     learner: Any
     if cfg.method == "ppo":
         learner = ModelFree(vae, run.autocast, cfg.ppo, cfg.gamma, cfg.seed, run.device)
@@ -158,19 +147,11 @@ def train(cfg: Config, run: Run) -> None:
         judge: Any = dreams
         if not cfg.dream:
             judge = TrackJudge(drive, cfg.env, cfg.search, cfg.seed)
-        learner = Search(features.count, cfg.search, judge, cfg.seed, run.device)
+        own = (features.count, cfg.search, judge, cfg.seed, run.device)
+        learner = Search(cfg.env, drive, *own)
         phases = (cfg.vae.steps, cfg.rnn.steps, cfg.search.generations)
 
-    def returns(test: bool, seed: int) -> np.ndarray:
-        """Of episodes in reality, on circuits of the training or of the test."""
-        if not isinstance(learner, Search):
-            return learner.returns(cfg.test_copies, cfg.test_rounds, test, seed)
-        env = envs.open_copies(cfg.env, cfg.test_copies, test)
-        drivers = functools.partial(drive, learner.best, cfg.test_copies)
-        found = repeated_returns(drivers, env, cfg.test_rounds, seed)
-        env.close()
-        return found
-
+    copies = cfg.test_copies, cfg.test_rounds
     run.track(untrained=untrained, **vision.tracked, **memory.tracked, **learner.tracked)
     v_steps, m_steps, c_steps = phases
     for step in run.steps(sum(phases)):
@@ -188,14 +169,14 @@ def train(cfg: Config, run: Run) -> None:
             i = step - v_steps - m_steps
             log, due = learner.update(i), True
             if cfg.looks and (i + 1) % max(1, c_steps // cfg.looks) == 0:
-                log["eval/return"] = returns(False, key(cfg.seed, i)).mean().item()
+                log["eval/return"] = learner.returns(*copies, False, key(cfg.seed, i)).mean()
                 if cfg.target_return is not None and log["eval/return"] >= cfg.target_return:
                     run.stop()
         if due:
             run.log(log, step)
     run.save()
 
-    reality = returns(True, key(cfg.seed, LAST))
+    reality = learner.returns(*copies, True, key(cfg.seed, LAST))
     env = envs.open_copies(cfg.env, cfg.test_copies, test=True)
     guess_rounds = 8 if cfg.env == MINI else cfg.test_rounds
     guess = evaluate.random_return(env, cfg.collect.exploration, guess_rounds)
@@ -207,14 +188,10 @@ def train(cfg: Config, run: Run) -> None:
         "real_steps": int(data.valid.sum()) + learner.real_steps,
     }
     if cfg.method == "world_model":
-        metrics["pixel_error"] = evaluate.pixel_error(vae, parts[2].frame, run.device)
+        metrics["pixel_error"] = evaluate.pixel_error(vae, unseen.frame, run.device)
         metrics |= evaluate.model_metrics(model, *encoded())
         metrics["dream_return"] = dreams(learner.best, LAST).item()
-        three = report.film(drive(learner.best, 1), model, cfg.env, cfg.search.temperature, cfg.seed)
-        run.gif("dream", figures.beside(*three), fps=12)
-        run.grid("dream", figures.moments(*three), columns=figures.MOMENTS)
-        run.plot("model", "train/nll")
-        run.plot("search", "search/mean", "search/best", *(["eval/return"] if cfg.looks else []))
+        report.pictures(run, drive(learner.best, 1), model, cfg.env, cfg.search.temperature)
     env.close()
     run.result(metrics)
 

@@ -3,7 +3,7 @@
 Ha & Schmidhuber 2018, section 2.1 and appendix A.1, in small: 4 x 4 kernels with stride 2 and ReLU
 until 4 x 4 places are left, one dense layer to the latents, the same way back, sigmoid.
 
-    loss = sum of squared errors of a frame's pixels + KL(q(z | x) || N(0, I)) with free bits
+    loss = w (sum of squared errors of a frame's pixels) + KL(q(z | x) || N(0, I)) with free bits
 
 The KL's closed form, its free bits and the reparameterisation are week 9's.
 
@@ -107,7 +107,7 @@ class VisionLearner:
             logits = self.network.decode(reparameterise(mean, log_variance))
         error = (logits.sigmoid() - frames.float() / 255).square().sum(dim=(1, 2, 3)).mean()
         kl = gaussian_kl(mean, log_variance)
-        loss = error + kl_term(kl, self.settings.free_bits)
+        loss = self.settings.error_weight * error + kl_term(kl, self.settings.free_bits)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()

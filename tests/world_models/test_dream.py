@@ -20,6 +20,8 @@ from world_models.settings import SearchSettings
 from world_models.track import MiniTrackVectorEnv
 from world_models.vae import VAE
 
+CPU = torch.device("cpu")
+
 
 @pytest.mark.exercise("dream.dream_return")
 @pytest.mark.parametrize("shape", [(6, 4, 3), (1, 2), (9, 1)])
@@ -133,7 +135,7 @@ def search(danger: float = -50.0) -> Search:
     settings = SearchSettings(population=8, episodes=2, horizon=5, sigma=0.5)
     features = Features(2, None)
     judge = DreamJudge(Steered(danger), features, lambda: torch.randn(9, 2), settings, 0)
-    return Search(features.count, settings, judge, 0, torch.device("cpu"))
+    return Search("lab/MiniTrack-v0", drive, features.count, settings, judge, 0, CPU)
 
 
 def test_the_search_finds_what_pays() -> None:
@@ -158,9 +160,7 @@ def drive(parameters: Tensor, episodes: int, watcher: MDNRNN | None = None) -> D
     import contextlib
 
     torch.manual_seed(4)
-    return Driver(
-        VAE(32, 4, 4), Features(4, watcher), contextlib.nullcontext, parameters, episodes
-    )
+    return Driver(VAE(32, 4, 4), Features(4, watcher), contextlib.nullcontext, parameters, episodes)
 
 
 def test_a_driver_sees_acts_and_remembers() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -83,7 +84,7 @@ def test_unrolled_it_is_torchs_lstm_on_each_episode() -> None:
     x = torch.cat([data.z[:-1], data.action], dim=-1)
     for b in range(B):
         begins = [0, *(data.first[:, b].nonzero().flatten().tolist()), T]
-        parts = [lstm(x[i:j, b : b + 1])[0] for i, j in zip(begins, begins[1:], strict=False)]
+        parts = [lstm(x[i:j, b : b + 1])[0] for i, j in itertools.pairwise(begins)]
         expected = model.predict(torch.cat(parts)[:, 0])
         for a, e in zip(found.latent, expected.latent, strict=True):
             torch.testing.assert_close(a[:, b], e)

@@ -1,4 +1,4 @@
-"""Rollouts: what a stream says about its ends, the smooth policy, and a cache that is not trusted."""
+"""Rollouts: what a stream says of its ends, the smooth policy, and a cache that is not trusted."""
 
 from __future__ import annotations
 

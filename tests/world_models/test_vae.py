@@ -58,13 +58,14 @@ def test_the_loss_is_squared_error_and_kl_with_free_bits() -> None:
         error = (network.decode(z).sigmoid() - frames / 255).square().sum() / 5
         q = torch.distributions.Normal(mean, (log_variance / 2).exp())
         kl = torch.distributions.kl_divergence(q, torch.distributions.Normal(0.0, 1.0)).mean(0)
-    for free_bits in (0.0, 0.5):
-        learner = VisionLearner(network, VAESettings(free_bits=free_bits), contextlib.nullcontext)
+    for free_bits, weight in ((0.0, 1.0), (0.5, 3.0)):
+        settings = VAESettings(free_bits=free_bits, error_weight=weight)
+        learner = VisionLearner(network, settings, contextlib.nullcontext)
         before = {k: v.clone() for k, v in network.state_dict().items()}
         torch.manual_seed(1)
         log = learner.update(frames, rate=1.0)
         network.load_state_dict(before)
-        expected = error + kl.clamp(min=free_bits).sum()
+        expected = weight * error + kl.clamp(min=free_bits).sum()
         torch.testing.assert_close(torch.as_tensor(log["train/vae_loss"]).detach(), expected)
         torch.testing.assert_close(torch.as_tensor(log["train/vae_kl"]).detach(), kl.sum())
 
