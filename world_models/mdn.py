@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from labkit import exercise
@@ -43,7 +44,7 @@ def log_prob(mixture: Mixture, x: Tensor) -> Tensor:
     """
     scaled = (x.unsqueeze(-1) - mixture.mean) * (-mixture.log_deviation).exp()
     density = -0.5 * scaled.square() - mixture.log_deviation - 0.5 * math.log(2 * math.pi)
-    return (mixture.logits.log_softmax(dim=-1) + density).logsumexp(dim=-1)
+    return torch.logsumexp(mixture.logits.log_softmax(dim=-1) + density, dim=-1)
 
 
 @exercise(minutes=20)

@@ -119,7 +119,10 @@ def test_the_given_number_chooses_the_class() -> None:
     many = torch.randn(4000, 7, generator=torch.Generator().manual_seed(0))
     drawn = straight_through(many, torch.full((4000,), 1 - 2**-24))
     assert (drawn.sum(dim=-1) == 1).all(), "where rounding leaves none, the last one"
-    assert straight_through(logits[0].double(), uniform[3].double()).dtype == torch.float64
+    assert straight_through(logits[0].double(), uniform[3]).dtype == torch.float64
+    assert straight_through(logits[0], uniform[3].double()).dtype == torch.float32
+    border = straight_through(torch.zeros(2, 2), torch.tensor([0.5, 0.0]))
+    assert border.tolist() == [[0.0, 1.0], [1.0, 0.0]]
 
 
 @pytest.mark.exercise("rssm.straight_through")

@@ -66,6 +66,14 @@ def test_far_from_every_component_it_is_finite_and_has_gradients(dtype: torch.dt
 
 
 @pytest.mark.exercise("mdn.log_prob")
+def test_gradients_are_those_of_the_function() -> None:
+    parts = mixture(2, 3, 4, dtype=torch.float64)
+    x = torch.randn(2, 3, dtype=torch.float64)
+    inputs = tuple(p.requires_grad_() for p in (*parts, x))
+    assert torch.autograd.gradcheck(lambda a, b, c, x: log_prob(Mixture(a, b, c), x), inputs)
+
+
+@pytest.mark.exercise("mdn.log_prob")
 def test_a_component_of_no_weight_does_not_count() -> None:
     parts = Mixture(
         torch.tensor([[0.0, -200.0]]), torch.tensor([[1.0, 4.0]]), torch.tensor([[0.5, -5.0]])
@@ -135,6 +143,13 @@ def test_every_number_has_a_mixture_of_its_own_and_the_last_component_takes_the_
     flat = mixture(5000, 5)
     found = sample(flat, 1.0, torch.full((5000,), 1 - 2**-24), torch.zeros(5000))
     assert torch.equal(found, flat.mean[:, -1])
+
+
+@pytest.mark.exercise("mdn.sample")
+def test_a_number_on_the_border_belongs_to_the_next_component() -> None:
+    parts = Mixture(torch.zeros(2, 2), torch.tensor([[3.0, 7.0]] * 2), torch.zeros(2, 2))
+    found = sample(parts, 2.0, torch.tensor([0.5, 0.0]), torch.zeros(2))
+    assert found.tolist() == [7.0, 3.0]
 
 
 @pytest.mark.exercise("mdn.sample")
