@@ -191,8 +191,9 @@ class RSSM(nn.Module):
             "end": F.binary_cross_entropy_with_logits(goes_on, lasting, weight=steps),
             "kl": kl.mean(),
         }
-        parts["loss"] = (
-            parts["picture"] + parts["reward"] + parts["end"] + self.settings.beta * parts["kl"]
+        weights = {"picture": self.settings.error_weight, "kl": self.settings.beta}
+        parts["loss"] = sum(
+            (weights.get(name, 1.0) * part for name, part in parts.items()), torch.tensor(0.0)
         )
         return parts, beliefs
 

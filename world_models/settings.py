@@ -122,7 +122,9 @@ class DreamerSettings:
     """Categorical latents."""
     classes: Annotated[int, Bounds(least=2)] = 32
     """Classes of each."""
-    beta: NonNegativeFloat = 1.0
+    error_weight: PositiveFloat = 1.0
+    """Weight of the squared error of a frame's pixels."""
+    beta: NonNegativeFloat = 0.1
     """Weight of the KL term."""
     balance: Fraction = 0.8
     """Share of the KL's gradient that moves the prior; the rest moves the posterior."""

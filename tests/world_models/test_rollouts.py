@@ -42,6 +42,15 @@ def test_rows_around_an_end() -> None:
     assert (middle.action == data.action[:, 1:3]).all()
 
 
+@pytest.mark.parametrize(("streams", "held"), [(4, 1), (8, 1), (17, 2)])
+def test_streams_are_split_without_overlap(streams: int, held: int) -> None:
+    numbers = np.arange(streams)[None].repeat(3, axis=0)
+    data = Rollouts(*(numbers for _ in Rollouts._fields))
+    known, valid, test = (part.action[0].tolist() for part in data.split())
+    assert len(valid) == len(test) == held
+    assert known + valid + test == list(range(streams))
+
+
 def test_frames_actions_and_rewards_belong_together() -> None:
     """Played again, action by action, in an environment of the same seed."""
     data, env = few(), MiniTrackVectorEnv(4, max_episode_steps=25)
