@@ -137,7 +137,7 @@ def test_it_learns_a_rule_that_needs_memory() -> None:
     """z_t+1 is the sum of the last two actions: a Gaussian of (z, a) alone cannot know it."""
     torch.manual_seed(0)
     learner = MemoryLearner(MDNRNN(1, 3, 24, 2), RNNSettings(lr=1e-2))
-    for step in range(150):
+    for step in range(110):
         action = torch.randn(20, 32, 3, generator=torch.Generator().manual_seed(step))
         z = torch.zeros(21, 32, 1)
         z[2:, :, 0] = action[1:, :, 0] + action[:-1, :, 0]
@@ -146,7 +146,7 @@ def test_it_learns_a_rule_that_needs_memory() -> None:
         nothing = torch.zeros(20, 32)
         yes, no = nothing == 0, nothing == 1
         data = Sequence(z, action, 10 * action[..., 1], no, yes, no)
-        log = learner.update(data, 1 - step / 150)
+        log = learner.update(data, 1 - step / 110)
     stays = evaluate.linear(data).nll(data)
     assert float(log["train/nll"]) < float(stays) - 0.8
     assert float(log["train/reward_error"]) < 0.1
