@@ -108,12 +108,15 @@ class RSSM(nn.Module):
         self.settings = settings
         H, self.groups, self.classes = settings.hidden, settings.groups, settings.classes
         flat = self.groups * self.classes
-        self.encoder = conv_encoder(side, settings.width, H)
+        self.encoder = nn.Sequential(conv_encoder(side, settings.width, H), nn.LayerNorm(H))
         self.decoder = conv_decoder(side, settings.width, H + flat)
         self.enter = nn.Sequential(nn.Linear(flat + ACTIONS, H), nn.ELU())
         self.cell = nn.GRUCell(H, H)
         self.prior_head = head(H, H, flat)
         self.posterior_head = head(2 * H, H, flat)
+        # Logits near 0 would make every draw pure noise, and the decoder would learn to ignore it
+        # before the encoder has learned anything: they begin large enough to tell frames apart.
+        nn.init.orthogonal_(self.posterior_head[-1].weight, gain=4.0)  # type: ignore[arg-type]
         self.reward_head = head(H + flat, H, 1)
         self.goes_on_head = head(H + flat, H, 1)
 
