@@ -118,13 +118,15 @@ class Dreamer:
         return self.books["real_steps"]
 
     def update(self, round_: int) -> dict[str, Tensor | float]:
-        """Drive, remember, learn."""
+        """Drive, remember, learn; the first round learns the model from the rollouts."""
+        settings = self.settings
         log: dict[str, Tensor | float] = dict(self.drive(round_)) if round_ else {}
-        for _ in range(self.settings.updates):
-            data = self.memory.windows(
-                self.settings.batch, self.settings.length, self.rng, self.device
-            )
-            log |= self.learn(data)
+        for _ in range(settings.updates if round_ else settings.pretrain):
+            data = self.memory.windows(settings.batch, settings.length, self.rng, self.device)
+            terms, beliefs = self.learn_model(data)
+            log |= terms
+            if round_:
+                log |= self.learn_to_act(beliefs)
         return log
 
     def drive(self, round_: int) -> dict[str, float]:
@@ -138,20 +140,27 @@ class Dreamer:
         self.books["real_steps"] += int(piece.valid.sum())
         return {"train/reward": float(piece.reward[piece.valid].mean())}
 
-    def learn(self, data: Experience) -> dict[str, Tensor | float]:
-        """One update of model, actor and critic."""
-        settings, (model_step, actor_step, critic_step) = self.settings, self.optimizers
+    def learn_model(self, data: Experience) -> tuple[dict[str, Tensor | float], Belief]:
+        """One update of the model; returns what is to be logged, and the states of all frames."""
         with self.autocast():
             terms, beliefs = self.model.loss(data)
-        self._descend(model_step, terms["loss"], self.model)
-        start = Belief(*(part.detach().flatten(0, 1) for part in beliefs))
+        self._descend(self.optimizers[0], terms["loss"], self.model)
+        log: dict[str, Tensor | float] = {
+            "train/model_loss": terms["loss"], "train/picture": terms["picture"],
+            "train/kl": terms["kl"], "train/reward_error": terms["reward"],
+        }  # fmt: skip
+        return log, Belief(*(part.detach().flatten(0, 1) for part in beliefs))
+
+    def learn_to_act(self, start: Belief) -> dict[str, Tensor | float]:
+        """One update of actor and critic, in imagination from some of the states (B,)."""
+        settings = self.settings
         chosen = torch.randperm(len(start.hidden), device=self.device)[: settings.starts]
         start = Belief(*(part[chosen] for part in start))
         self.model.requires_grad_(False)  # the actor's gradient goes through it, not into it
         trip = imagine(self.model, self.parts.actor, start, settings.horizon, self.gamma)
         actor, critic = self.parts.losses(trip, settings.lam, settings.entropy)
-        self._descend(actor_step, actor, self.parts.actor)
-        self._descend(critic_step, critic, self.parts.critic)
+        self._descend(self.optimizers[1], actor, self.parts.actor)
+        self._descend(self.optimizers[2], critic, self.parts.critic)
         self.model.requires_grad_(True)
         with torch.no_grad():
             pairs = zip(
@@ -159,11 +168,7 @@ class Dreamer:
             )
             for slow, fast in pairs:
                 slow.lerp_(fast, SLOW)
-        return {
-            "train/model_loss": terms["loss"], "train/picture": terms["picture"],
-            "train/kl": terms["kl"], "train/reward_error": terms["reward"],
-            "train/actor_loss": actor, "train/critic_loss": critic,
-        }  # fmt: skip
+        return {"train/actor_loss": actor, "train/critic_loss": critic}
 
     @staticmethod
     def _descend(optimizer: torch.optim.Optimizer, loss: Tensor, module: nn.Module) -> None:

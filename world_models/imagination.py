@@ -54,7 +54,7 @@ class Actor(nn.Module):
     def forward(self, features: Tensor, greedy: bool = False) -> tuple[Tensor, Tensor]:
         """Actions (..., 3) for features (..., F), and the entropy (...) of the Gaussian."""
         mean, spread = self.net(features).chunk(2, dim=-1)
-        mean = 3 * (mean / 3).tanh()  # tanh of more than 3 has no gradient left
+        mean = 2 * (mean / 2).tanh()  # the squashing tanh has no gradient left far from 0
         deviation = 0.05 + nn.functional.softplus(spread)
         raw = mean if greedy else mean + deviation * torch.randn_like(mean)
         entropy = (deviation.log() + 1.418938533).sum(dim=-1)  # log sqrt(2 pi e)

@@ -97,13 +97,16 @@ class DreamerSettings:
     """Dreamer: a model of categorical latents, actor and critic."""
 
     rounds: PositiveInt = 500
-    """Rounds of driving and learning."""
+    """Rounds: the first one trains the model alone, the others drive and learn."""
     envs: PositiveInt = 4
     """Copies of the environment that the actor drives."""
     drive: PositiveInt = 1000
     """Frames that each of them is driven in a round, from a new episode on."""
+    pretrain: PositiveInt = 500
+    """Updates of the model alone, on the rollouts, in the first round: an actor that follows an
+    untrained model may never come back."""
     updates: PositiveInt = 100
-    """Updates in a round."""
+    """Updates in each later round."""
     batch: PositiveInt = 50
     """Windows in an update."""
     length: PositiveInt = 50
@@ -130,7 +133,7 @@ class DreamerSettings:
     """Share of the KL's gradient that moves the prior; the rest moves the posterior."""
     lam: Fraction = 0.95
     """Weight of later values in the lambda-return."""
-    entropy: NonNegativeFloat = 1e-3
+    entropy: NonNegativeFloat = 2e-3
     """Weight of the actor's entropy."""
     lr: PositiveFloat = 3e-4
     """Learning rate of the model."""

@@ -18,7 +18,7 @@ from world_models.rssm import RSSM, Belief, Experience, balanced_kl, straight_th
 from world_models.settings import DreamerSettings
 
 SMALL = DreamerSettings(
-    rounds=2, envs=2, drive=30, updates=2, batch=4, length=8, starts=10, horizon=4, width=4,
+    rounds=2, envs=2, drive=30, pretrain=2, updates=2, batch=4, length=8, starts=10, horizon=4, width=4,
     hidden=8, groups=3, classes=5, error_weight=3.0, beta=0.2,
 )  # fmt: skip
 
@@ -255,8 +255,10 @@ def test_a_round_drives_remembers_and_learns() -> None:
         rollouts, "lab/MiniTrack-v0", SMALL, 0.95, 0, torch.device("cpu"), contextlib.nullcontext
     )
     before = [p.clone() for m in (learner.model, learner.parts) for p in m.parameters()]
+    acting = [p.clone() for p in learner.parts.parameters()]
     learner.update(0)
     assert learner.real_steps == 0, "the first round has the rollouts alone"
+    assert all(torch.equal(a, b) for a, b in zip(acting, learner.parts.parameters(), strict=True))
     log = learner.update(1)
     assert learner.real_steps == 60
     assert len(learner.memory.pieces) == 1
