@@ -18,8 +18,8 @@ from world_models.rssm import RSSM, Belief, Experience, balanced_kl, straight_th
 from world_models.settings import DreamerSettings
 
 SMALL = DreamerSettings(
-    rounds=2, envs=2, drive=30, pretrain=2, updates=2, batch=4, length=8, starts=10, horizon=4, width=4,
-    hidden=8, groups=3, classes=5, error_weight=3.0, beta=0.2,
+    rounds=2, envs=2, drive=30, pretrain=2, updates=2, batch=4, length=8, starts=10, horizon=4,
+    width=4, hidden=8, groups=3, classes=5, error_weight=3.0, beta=0.2,
 )  # fmt: skip
 
 
