@@ -8,7 +8,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "gan": ["GAN"],
         "model": ["Decoder", "Discriminator", "Encoder"],
         "pipeline": ["Autoencoder", "Generator"],
-        "vae": ["VAE"],
+        "vae": ["VAE", "gaussian_kl", "kl_term", "reparameterise"],
         "settings": ["GANSettings", "VAESettings", "VQSettings"],
         "vqvae": ["VQVAE"],
     },
