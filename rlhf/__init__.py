@@ -1,0 +1,1 @@
+"""Week 16: learning from preferences and from rewards."""
