@@ -1,0 +1,154 @@
+"""Spend computation when answering instead of in training: votes, a verifier, a tree search.
+
+    python -m rlhf.inference.train +size=tiny
+
+The model is the one that rlhf.verifiable starts GRPO from: it adds rightly now and then. It draws
+many answers to each question; they are chosen among by vote, or by a verifier that is trained here,
+or the verifier guides a search. Beside that, the same model is simply trained further, so that both
+ways to spend computation stand in one plot (Snell et al. 2024 ask the same of language models).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from labkit import LabConfig, Run, UsageError, lab
+from labkit.config.bounds import Bounds, PositiveFloat, PositiveInt
+from rlhf.verifiable.settings import StartSettings
+
+
+@dataclass
+class Config(LabConfig):
+    """Week 16: inference-time scaling."""
+
+    data: Literal["addition"] = "addition"
+    """Sums of two numbers, as in rlhf.verifiable."""
+    base: str = "lab"
+    """The model that answers: lab is what rlhf.verifiable published, before GRPO; or a folder."""
+    base_size: str = "tiny"
+    """Size of the run of rlhf.verifiable for base=lab."""
+    digits: PositiveInt = 2
+    """Digits of each number, as the model was trained with."""
+    order: Literal["units_first", "plain"] = "units_first"
+    """How the sum is written, as the model was trained with."""
+    longest: PositiveInt = 6
+    """Tokens that an answer has room for, END included."""
+    samples: Annotated[int, Bounds(least=2)] = 64
+    """Answers drawn to each test question."""
+    questions: PositiveInt = 800
+    """Test questions (at most as many as there are)."""
+    widths: list[PositiveInt] = field(default_factory=lambda: [1, 2, 4, 8, 16])
+    """Beams of the tree search."""
+    expand: PositiveInt = 4
+    """Continuations of each beam."""
+    draws: PositiveInt = 8
+    """Answers drawn to each training question, for the verifier."""
+    steps: PositiveInt = 2000
+    """Steps: the verifier takes one, and so does the model that is trained further."""
+    batch_size: PositiveInt = 512
+    """Answers in a step of the verifier."""
+    lr: PositiveFloat = 1e-3
+    """Learning rate of the verifier."""
+    looks: PositiveInt = 20
+    """Measurements of the further training, evenly spaced."""
+    start: StartSettings = field(default_factory=StartSettings)
+    """Further training; at size smoke also the supervised start."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.widths:
+            raise UsageError("widths must name a number of beams, e.g. widths=[1,4]")
+        if self.expand > 10:
+            raise UsageError(f"expand={self.expand}: more than 10 of the tokens make no answer")
+
+
+@lab("rlhf.inference", Config)
+def train(cfg: Config, run: Run) -> None:
+    """A step for the verifier and a step of further training; then every way to answer."""
+    import copy
+    from pathlib import Path
+
+    import torch
+
+    from labkit.data import batch_indices
+    from rlhf.inference.measure import (
+        draw_answers,
+        greedy_point,
+        sampling_points,
+        search_points,
+    )
+    from rlhf.inference.report import report
+    from rlhf.inference.verifier import Verifier, verifier_loss
+    from rlhf.verifiable.arithmetic import END, SPLITS, Addition
+    from rlhf.verifiable.compute import training_flops
+    from rlhf.verifiable.evaluate import accuracy, right, sampled
+    from rlhf.verifiable.grpo import answer_mask
+    from rlhf.verifiable.start import Supervised, make_model, supervised_start
+    from rlhf.verifiable.weights import START, open_model
+
+    task = Addition(cfg.digits, cfg.order, cfg.longest)
+    sums = {split: task.pairs(split) for split in SPLITS}
+    run.generated(cfg.data, {split: len(found) for split, found in sums.items()}, task.digest())
+    if cfg.base == "lab":
+        published = run.artifact("rlhf.verifiable", cfg.data, size=cfg.base_size)
+        folder = None if published is None else published / START
+    else:
+        folder = Path(cfg.base)
+    if folder is None:  # size smoke makes its own
+        model = make_model(task, 32, 2, 2, run.device)
+        supervised_start(model, task, cfg.start, cfg.seed, run.autocast)
+    else:
+        model = open_model(folder, task.context).to(run.device)
+    model.requires_grad_(False)
+
+    answer, _ = sampled(model, task, sums["train"], cfg.draws)
+    each = sums["train"].repeat(cfg.draws, axis=0)
+    answer = answer.flatten(0, 1).to(run.device)
+    marks = right(task, each, answer)
+    prompt = torch.from_numpy(task.prompts(each)).to(run.device)
+    mask = answer_mask(answer, END)
+
+    verifier = Verifier(copy.deepcopy(model).requires_grad_(True)).to(run.device)
+    optimizer = torch.optim.AdamW(verifier.parameters(), cfg.lr, weight_decay=0.0, fused=True)
+    trained = copy.deepcopy(model).requires_grad_(True)
+    further = Supervised(trained, task, cfg.start, cfg.seed + 1, run.autocast)
+    tokens, curve = {"trained": 0}, {"flops": [0.0], "accuracy": [100 * accuracy(model, task, sums["valid"])]}
+    run.track(
+        verifier=verifier, optimizer=optimizer, trained=trained, tokens=tokens, curve=curve,
+        further=further.optimizer,
+    )  # fmt: skip
+    batch_size, every = min(cfg.batch_size, len(prompt)), max(1, cfg.steps // cfg.looks)
+    for step in run.steps(cfg.steps):
+        index = torch.from_numpy(batch_indices(len(prompt), batch_size, step, cfg.seed))
+        index = index.to(run.device)
+        with run.autocast():
+            logits = verifier(prompt[index], answer[index])
+        loss = verifier_loss(logits, mask[index], marks[index])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        further_loss, read = further.step(step)
+        tokens["trained"] += read
+        logged = {"train/verifier_loss": loss.detach(), "train/loss": further_loss}
+        if (step + 1) % every == 0 or step == cfg.steps - 1:
+            reached = 100 * accuracy(trained, task, sums["valid"])
+            curve["flops"].append(training_flops(trained, tokens["trained"]))
+            curve["accuracy"].append(reached)
+            logged["valid/accuracy"] = reached
+        run.log(logged, step)
+    run.save()
+
+    asked = sums["test"][: cfg.questions]
+    drawn = draw_answers(model, verifier, task, asked, cfg.samples)
+    points = [
+        greedy_point(model, task, asked),
+        *sampling_points(drawn, model, verifier, task.prompt_length),
+        *search_points(model, verifier, task, asked, cfg.widths, cfg.expand),
+    ]
+    run.plot("training", "train/verifier_loss", "train/loss")
+    run.result(report(run, points, list(zip(curve["flops"], curve["accuracy"], strict=True))))
+
+
+if __name__ == "__main__":
+    train()
