@@ -113,7 +113,10 @@ def train(cfg: Config, run: Run) -> None:
     optimizer = torch.optim.AdamW(verifier.parameters(), cfg.lr, weight_decay=0.0, fused=True)
     trained = copy.deepcopy(model).requires_grad_(True)
     further = Supervised(trained, task, cfg.start, cfg.seed + 1, run.autocast)
-    tokens, curve = {"trained": 0}, {"flops": [0.0], "accuracy": [100 * accuracy(model, task, sums["valid"])]}
+    asked = sums["test"][: cfg.questions]  # nothing is chosen by them
+    tokens: dict[str, int] = {"trained": 0}
+    curve: dict[str, list[float]] = {"flops": [0.0]}
+    curve["accuracy"] = [100 * accuracy(model, task, asked)]
     run.track(
         verifier=verifier, optimizer=optimizer, trained=trained, tokens=tokens, curve=curve,
         further=further.optimizer,
@@ -132,14 +135,13 @@ def train(cfg: Config, run: Run) -> None:
         tokens["trained"] += read
         logged = {"train/verifier_loss": loss.detach(), "train/loss": further_loss}
         if (step + 1) % every == 0 or step == cfg.steps - 1:
-            reached = 100 * accuracy(trained, task, sums["valid"])
+            reached = 100 * accuracy(trained, task, asked)
             curve["flops"].append(training_flops(trained, tokens["trained"]))
             curve["accuracy"].append(reached)
-            logged["valid/accuracy"] = reached
+            logged["test/accuracy"] = reached
         run.log(logged, step)
     run.save()
 
-    asked = sums["test"][: cfg.questions]
     drawn = draw_answers(model, verifier, task, asked, cfg.samples)
     points = [
         greedy_point(model, task, asked),
