@@ -64,7 +64,7 @@ class Config(LabConfig):
     """Measurements of the hidden return during training, evenly spaced."""
     eval_episodes: PositiveInt = 50
     """Greedy episodes of a measurement."""
-    ppo: PPOSettings = field(default_factory=lambda: PPOSettings(entropy=0.01))
+    ppo: PPOSettings = field(default_factory=PPOSettings)
     """Week 13's PPO."""
 
     def __post_init__(self) -> None:

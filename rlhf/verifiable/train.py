@@ -63,6 +63,11 @@ class Config(LabConfig):
                 "method=trl draws new answers for every update and has no dynamic sampling; type "
                 "grpo.iterations=1 grpo.dynamic=false"
             )
+        if self.method == "trl" and self.grpo.beta > 0:
+            raise UsageError(
+                "trl opens the reference of its KL penalty by name, and this model has none yet; "
+                "type grpo.beta=0, or method=grpo"
+            )
 
 
 @lab("rlhf.verifiable", Config)
