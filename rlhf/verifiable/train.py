@@ -90,7 +90,7 @@ def train(cfg: Config, run: Run) -> None:
     task = Addition(cfg.digits, cfg.order, cfg.longest)
     judge = find_judge(cfg.judge, cfg.order)
     sums = {split: task.pairs(split) for split in SPLITS}
-    check_batch_size(len(sums["train"]), cfg.grpo.prompts)
+    check_batch_size(len(sums["train"]), cfg.grpo.prompts, "grpo.prompts")
     run.generated(cfg.data, {split: len(found) for split, found in sums.items()}, task.digest())
     model = make_model(task, cfg.width, cfg.layers, cfg.heads, run.device)
     start = supervised_start(model, task, cfg.start, cfg.seed, run.autocast)
