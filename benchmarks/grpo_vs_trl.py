@@ -108,7 +108,9 @@ def main() -> int:
             seconds, reward = side(copy.deepcopy(model), task, settings, args.steps)
             rate = answers / seconds
             best[name] = max(best.get(name, 0.0), rate)
-            print(f"round {round_ + 1}  {name:5} {rate:9,.0f} answers a second, reward {reward:.2f}")
+            print(
+                f"round {round_ + 1}  {name:5} {rate:9,.0f} answers a second, reward {reward:.2f}"
+            )
     print(f"best   ours {best['ours']:,.0f}, trl {best['trl']:,.0f}: "
           f"{best['ours'] / best['trl']:.1f} times trl's rate")  # fmt: skip
     return 0

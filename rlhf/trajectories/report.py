@@ -35,9 +35,7 @@ def report(
     """Play held-out episodes with the trained policy and at random; draws reward.png."""
     seed = run.seed + HELD_OUT
     score, own, played = hidden_return(act, envs, behaviour, seed)
-    chance, _, random = hidden_return(
-        random_actions(envs.num_actions, seed), envs, behaviour, seed
-    )
+    chance, _, random = hidden_return(random_actions(envs.num_actions, seed), envs, behaviour, seed)
     metrics = {
         "hidden_return": score, "own_return": own, "random_return": chance,
         "comparisons": float(asked),

@@ -97,9 +97,9 @@ def train(cfg: Config, run: Run) -> None:
     run.environment(cfg.env)
     behaviour = find_behaviour(cfg.behaviour)
     test_envs = Environments(cfg.env, cfg.eval_episodes)
-    model = RewardEnsemble(
-        test_envs.obs_dim, test_envs.num_actions, cfg.hidden, cfg.members
-    ).to(run.device)
+    model = RewardEnsemble(test_envs.obs_dim, test_envs.num_actions, cfg.hidden, cfg.members).to(
+        run.device
+    )
     optimizer = torch.optim.AdamW(
         model.parameters(), cfg.reward_lr, weight_decay=cfg.weight_decay, fused=True
     )

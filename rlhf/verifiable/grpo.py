@@ -138,7 +138,10 @@ def grpo_loss(
     )
     if settings.beta > 0:
         assert reference is not None, "a KL penalty needs the reference's log-probabilities"
-        terms = terms + settings.beta * kl_terms(logps, reference)
+        kl = kl_terms(logps, reference)
+        if settings.kl_ratio:
+            kl = kl * (logps - batch.old_logps).exp()
+        terms = terms + settings.beta * kl
     return aggregate(terms, batch.mask, settings.loss)
 
 

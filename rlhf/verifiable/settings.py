@@ -42,6 +42,9 @@ class GRPOSettings:
     """With dynamic: draw at most so many times, until `prompts` groups are found."""
     beta: NonNegativeFloat = 0.0
     """Weight of the KL penalty to the model after its supervised start."""
+    kl_ratio: bool = False
+    """Multiply the penalty by the ratio, as trl does by default (DeepSeek-V3.2): its gradient then
+    is that of the KL divergence itself."""
     max_norm: PositiveFloat = 1.0
     """Largest norm of the gradient."""
 

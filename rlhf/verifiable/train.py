@@ -94,9 +94,7 @@ def train(cfg: Config, run: Run) -> None:
     run.generated(cfg.data, {split: len(found) for split, found in sums.items()}, task.digest())
     model = make_model(task, cfg.width, cfg.layers, cfg.heads, run.device)
     start = supervised_start(model, task, cfg.start, cfg.seed, run.autocast)
-    say(
-        f"supervised start: {start.steps} steps, {start.accuracy:.0%} of the validation sums right"
-    )
+    say(f"supervised start: {start.steps} steps, {start.accuracy:.0%} of the validation sums right")
     first = copy.deepcopy(model).requires_grad_(False)
     optimizer = torch.optim.AdamW(
         model.parameters(), cfg.grpo.lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True

@@ -292,7 +292,10 @@ def test_the_most_disputed_pairs_come_first() -> None:
     torch.manual_seed(0)
     model = RewardEnsemble(2, 2, 8, 4)
     rng = np.random.default_rng(0)
-    obs, action = rng.normal(size=(60, 2, 5, 2)).astype(np.float32), rng.integers(2, size=(60, 2, 5))
+    obs, action = (
+        rng.normal(size=(60, 2, 5, 2)).astype(np.float32),
+        rng.integers(2, size=(60, 2, 5)),
+    )
     found = most_disputed(model, obs, action, 10)
     with torch.no_grad():
         rewards = model(torch.from_numpy(obs), torch.from_numpy(action))  # (E, M, 2, k)

@@ -70,9 +70,10 @@ def test_tokens_are_those_of_week_7() -> None:
 
     found = tokenizer()
     assert len(found) == VOCABULARY
-    assert found(text="47+85=")["input_ids"] == Addition(2, "plain", 4).prompts(
-        np.array([[47, 85]])
-    ).tolist()[0]
+    assert (
+        found(text="47+85=")["input_ids"]
+        == Addition(2, "plain", 4).prompts(np.array([[47, 85]])).tolist()[0]
+    )
     assert (found.eos_token_id, found.pad_token_id) == (END, PAD)
 
 
@@ -114,7 +115,7 @@ def test_the_digest_tells_the_way_of_writing() -> None:
 
 
 def test_an_answer_needs_room() -> None:
-    with pytest.raises(UsageError, match="longest=3 has no room .* type longest=4 or more"):
+    with pytest.raises(UsageError, match=r"longest=3 has no room .* type longest=4 or more"):
         Addition(2, "plain", 3)
 
 

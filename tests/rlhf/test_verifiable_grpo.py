@@ -371,9 +371,9 @@ def trainer(task: Addition, model: GPT, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.mark.parametrize("loss", ["grpo", "dr_grpo", "dapo"])
-@pytest.mark.parametrize("beta", [0.0, 0.2])
+@pytest.mark.parametrize(("beta", "kl_ratio"), [(0.0, False), (0.2, False), (0.2, True)])
 def test_the_loss_and_its_gradient_are_those_of_trl(
-    task: Addition, model: GPT, trainer: Any, loss: Any, beta: float
+    task: Addition, model: GPT, trainer: Any, loss: Any, beta: float, kl_ratio: bool
 ) -> None:
     torch.manual_seed(5)
     prompt = torch.from_numpy(task.prompts(task.pairs("valid")[:N]))
@@ -382,13 +382,14 @@ def test_the_loss_and_its_gradient_are_those_of_trl(
     old = logps + 0.4 * torch.randn(logps.shape)
     reference = logps + 0.4 * torch.randn(logps.shape)
     advantage = torch.randn(N)
-    settings = GRPOSettings(loss=loss, clip_low=0.15, clip_high=0.3, beta=beta)
+    settings = GRPOSettings(loss=loss, clip_low=0.15, clip_high=0.3, beta=beta, kl_ratio=kl_ratio)
     model.zero_grad()
     batch = Batch(prompt, answer, mask, old, advantage)
     ours = grpo_loss(token_logps(model, prompt, answer), batch, settings, reference)
     ours.backward()
 
     trainer.loss_type, trainer.beta = loss, beta
+    trainer.args.use_bias_correction_kl = kl_ratio
     trainer.epsilon_low, trainer.epsilon_high = 0.15, 0.3
     trainer.model.zero_grad()
     theirs = trainer._compute_loss(

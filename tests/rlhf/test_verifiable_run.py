@@ -69,9 +69,7 @@ def test_resumes_to_the_same_bits(resume_check) -> None:
 
 
 def test_trl_trains_from_the_same_start(lab_run: Lab) -> None:
-    done = lab_run(
-        "rlhf.verifiable", "+size=smoke", "+experiment=trl", "steps=3", "start.steps=60"
-    )
+    done = lab_run("rlhf.verifiable", "+size=smoke", "+experiment=trl", "steps=3", "start.steps=60")
     assert done.returncode == 0, done.output
     assert done.record is not None
     assert [row["step"] for row in done.metrics] == [0, 1, 2]
