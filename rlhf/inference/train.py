@@ -119,7 +119,7 @@ def train(cfg: Config, run: Run) -> None:
     curve["accuracy"] = [100 * accuracy(model, task, asked)]
     run.track(
         verifier=verifier, optimizer=optimizer, trained=trained, tokens=tokens, curve=curve,
-        further=further.optimizer,
+        muon=further.muon, adamw=further.adamw,
     )  # fmt: skip
     batch_size, every = min(cfg.batch_size, len(prompt)), max(1, cfg.steps // cfg.looks)
     for step in run.steps(cfg.steps):

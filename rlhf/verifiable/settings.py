@@ -64,8 +64,10 @@ class StartSettings:
     """At most so many steps."""
     batch_size: PositiveInt = 256
     """Sums a step."""
-    lr: PositiveFloat = 2e-3
-    """Learning rate of AdamW."""
+    lr: PositiveFloat = 1e-2
+    """Learning rate of AdamW: embedding and head."""
+    muon_lr: PositiveFloat = 2e-2
+    """Learning rate of Muon: the matrices of the layers."""
     check_every: PositiveInt = 10
     """Steps between two looks at the validation accuracy."""
     share: Fraction = 1.0

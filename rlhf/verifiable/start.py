@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from labkit.data import batch_indices
+from labkit.learning.muon import Muon, others
 from pretraining import GPT, Shape
 from rlhf.verifiable.arithmetic import END, VOCABULARY, Addition
 from rlhf.verifiable.evaluate import accuracy
@@ -64,8 +65,10 @@ class Supervised:
         self.answer = torch.from_numpy(task.answers(pairs)).to(device)
         self.per_row = self.prompt.shape[1] + answer_mask(self.answer, END).sum(1)  # tokens
         self.batch_size = min(settings.batch_size, len(pairs))
-        self.optimizer = torch.optim.AdamW(
-            model.parameters(), settings.lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True
+        matrices = list(model.blocks.parameters())
+        self.muon = Muon(matrices, settings.muon_lr, precision="fp32", weight_decay=0.0)
+        self.adamw = torch.optim.AdamW(
+            others(model, matrices), settings.lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True
         )
 
     def step(self, step: int) -> tuple[Tensor, int]:
@@ -74,10 +77,10 @@ class Supervised:
         index = index.to(self.prompt.device)
         with self.autocast():
             loss = answer_loss(self.model, self.prompt[index], self.answer[index])
-        self.optimizer.zero_grad()
+        self.model.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
+        self.muon.step()
+        self.adamw.step()
         return loss.detach(), int(self.per_row[index].sum())
 
 
