@@ -58,7 +58,7 @@ class GRPOSettings:
 class StartSettings:
     """The supervised start: cross-entropy on right answers, until the model is partly right."""
 
-    accuracy: Annotated[float, Bounds(above=0, below=1)] = 0.3
+    accuracy: Annotated[float, Bounds(above=0, below=1)] = 0.25
     """Stop at this share of right greedy answers on the validation sums."""
     steps: PositiveInt = 2000
     """At most so many steps."""
@@ -68,7 +68,7 @@ class StartSettings:
     """Learning rate of AdamW: embedding and head."""
     muon_lr: PositiveFloat = 2e-2
     """Learning rate of Muon: the matrices of the layers."""
-    check_every: PositiveInt = 10
+    check_every: PositiveInt = 5
     """Steps between two looks at the validation accuracy."""
     share: Fraction = 1.0
     """Share of the training sums whose answers are shown; GRPO has the questions of all."""
