@@ -92,6 +92,8 @@ def most_disputed(
 
     Disagreement is the variance over the members of the predicted probability.
     """
+    if not len(obs):
+        return np.empty(0, np.int64)
     device = model.low.device
     total = model(torch.from_numpy(obs).to(device), torch.from_numpy(action).to(device)).sum(dim=3)
     variance = (total[..., 0] - total[..., 1]).sigmoid().var(dim=0, correction=0)  # (M,)

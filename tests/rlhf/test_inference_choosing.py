@@ -283,7 +283,7 @@ def test_the_picture_has_both_panels() -> None:
 
     points = [Point(name, n, 4.0 * n, 1e4 * n, 50 + n) for name in METHODS for n in (1, 2)]
     points.append(Point("greedy", 1, 4.0, 1e4, 40))
-    chart = figure(points, [(1e6, 50.0), (2e6, 90.0)], 1000)
+    chart = figure(points, [(0.0, 40.0), (1e6, 50.0), (2e6, 90.0)], 1000)
     assert len(chart.axes) == 2
     assert "1,000 questions" in chart.axes[1].get_xlabel()
     assert table(points, [(1e6, 50.0)]).count("\n") == 16
