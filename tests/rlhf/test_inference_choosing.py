@@ -30,9 +30,6 @@ from rlhf.verifiable.evaluate import accuracy
 from rlhf.verifiable.grpo import answer_mask
 from rlhf.verifiable.start import make_model
 
-VOTE = pytest.mark.exercise("inference.select.majority_vote")
-PASS = pytest.mark.exercise("inference.select.pass_at_k")
-
 
 def winner(row: list[int], weights: list[float]) -> int:
     """By counting: the first place of the answer with most votes."""
@@ -43,7 +40,7 @@ def winner(row: list[int], weights: list[float]) -> int:
     return next(i for i, answer in enumerate(row) if votes[answer] == most)
 
 
-@VOTE
+@pytest.mark.exercise("inference.select.majority_vote")
 @pytest.mark.parametrize(("p", "n"), [(50, 7), (1, 4), (3, 1), (5, 5), (30, 12)])
 def test_votes_are_counted(p: int, n: int) -> None:
     rng = np.random.default_rng(n)
@@ -59,7 +56,7 @@ def test_votes_are_counted(p: int, n: int) -> None:
     assert weighted.tolist() == [winner(*x) for x in zip(rows, weights.tolist(), strict=True)]
 
 
-@VOTE
+@pytest.mark.exercise("inference.select.majority_vote")
 def test_ties_go_to_the_answer_that_came_first() -> None:
     answers = np.array([[5, 3, 3, 5], [3, 5, 5, 3], [1, 2, 3, 4], [9, 2, 1, 2]])
     assert majority_vote(answers).tolist() == [0, 0, 0, 1]
@@ -68,7 +65,7 @@ def test_ties_go_to_the_answer_that_came_first() -> None:
     assert majority_vote(answers, half).tolist() == [0, 0, 0, 1]
 
 
-@VOTE
+@pytest.mark.exercise("inference.select.majority_vote")
 def test_weights_can_overrule_the_majority() -> None:
     answers = np.array([[7, 8, 8, 8]])
     assert majority_vote(answers).tolist() == [1]
@@ -76,7 +73,7 @@ def test_weights_can_overrule_the_majority() -> None:
     assert majority_vote(answers, np.array([[0.5, 0.1, 0.2, 0.3]])).tolist() == [1]
 
 
-@PASS
+@pytest.mark.exercise("inference.select.pass_at_k")
 @pytest.mark.parametrize(("n", "k"), [(6, 1), (6, 2), (6, 5), (6, 6), (1, 1), (5, 3)])
 def test_pass_at_k_is_the_share_of_all_choices(n: int, k: int) -> None:
     right = np.arange(n + 1)
@@ -89,7 +86,7 @@ def test_pass_at_k_is_the_share_of_all_choices(n: int, k: int) -> None:
         assert found[count] == pytest.approx(sum(sets) / len(sets))
 
 
-@PASS
+@pytest.mark.exercise("inference.select.pass_at_k")
 def test_pass_at_k_of_many_answers_is_exact() -> None:
     found = pass_at_k(np.array([0, 1, 5000, 10_000]), 10_000, 100)
     assert found == pytest.approx([0, 0.01, 1 - 2**-100.7, 1.0], abs=1e-12)
@@ -98,7 +95,7 @@ def test_pass_at_k_of_many_answers_is_exact() -> None:
     assert few != pytest.approx(1 - (1 - 3 / 200) ** 10, abs=1e-4)  # the biased estimate
 
 
-@PASS
+@pytest.mark.exercise("inference.select.pass_at_k")
 @pytest.mark.parametrize("k", [0, 5, -1])
 def test_more_answers_than_were_drawn_are_refused(k: int) -> None:
     with pytest.raises(ValueError, match="k"):

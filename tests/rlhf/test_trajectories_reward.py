@@ -36,11 +36,8 @@ from rlhf.trajectories.segments import (
     segment_starts,
 )
 
-LOGS = pytest.mark.exercise("trajectories.reward.log_preference")
-LOSS = pytest.mark.exercise("trajectories.reward.preference_loss")
 
-
-@LOGS
+@pytest.mark.exercise("trajectories.reward.log_preference")
 @pytest.mark.parametrize(("b", "k"), [(5, 7), (1, 3), (4, 1), (2, 2)])
 @pytest.mark.parametrize("error", [0.0, 0.1, 0.5])
 def test_the_probability_is_that_of_the_summed_rewards(b: int, k: int, error: float) -> None:
@@ -57,7 +54,7 @@ def test_the_probability_is_that_of_the_summed_rewards(b: int, k: int, error: fl
     assert torch.allclose(found.exp().sum(dim=1), torch.ones(b, dtype=torch.float64))
 
 
-@LOGS
+@pytest.mark.exercise("trajectories.reward.log_preference")
 def test_longer_segments_decide_more_clearly() -> None:
     """A sum, not a mean: 20 steps that are better by 0.1 count like one that is better by 2."""
     long, short = torch.zeros(1, 2, 20), torch.zeros(1, 2, 1)
@@ -67,7 +64,7 @@ def test_longer_segments_decide_more_clearly() -> None:
     assert torch.allclose(log_preference(short, 0.0), expected)
 
 
-@LOGS
+@pytest.mark.exercise("trajectories.reward.log_preference")
 @pytest.mark.parametrize("error", [0.0, 0.1])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_enormous_rewards_stay_finite(error: float, sign: int) -> None:
@@ -85,7 +82,7 @@ def test_enormous_rewards_stay_finite(error: float, sign: int) -> None:
     assert rewards.grad[0, 0].tolist() == pytest.approx([slope] * 4, abs=1e-6)
 
 
-@LOGS
+@pytest.mark.exercise("trajectories.reward.log_preference")
 def test_the_gradient_raises_the_preferred_segment() -> None:
     rewards = torch.zeros(3, 2, 4, requires_grad=True)
     log_preference(rewards, 0.2)[:, 0].sum().backward()
@@ -94,7 +91,7 @@ def test_the_gradient_raises_the_preferred_segment() -> None:
     assert torch.allclose(rewards.grad[:, 1], -rewards.grad[:, 0])
 
 
-@LOSS
+@pytest.mark.exercise("trajectories.reward.preference_loss")
 def test_the_loss_is_the_cross_entropy_of_the_choices() -> None:
     generator = torch.Generator().manual_seed(0)
     scores = torch.randn(5, 2, generator=generator)
@@ -111,7 +108,7 @@ def test_the_loss_is_the_cross_entropy_of_the_choices() -> None:
     assert torch.equal(choice, kept)
 
 
-@LOSS
+@pytest.mark.exercise("trajectories.reward.preference_loss")
 def test_the_loss_of_one_comparison() -> None:
     logs = torch.tensor([[math.log(0.9), math.log(0.1)]])
     for choice, expected in ((1.0, 0.9), (0.0, 0.1)):

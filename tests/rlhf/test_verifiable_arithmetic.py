@@ -19,10 +19,8 @@ from rlhf.verifiable.arithmetic import (
     split_of,
 )
 
-EXERCISE = pytest.mark.exercise("verifiable.arithmetic.is_correct")
 
-
-@EXERCISE
+@pytest.mark.exercise("verifiable.arithmetic.is_correct")
 @pytest.mark.parametrize(("a", "b"), [(47, 85), (10, 10), (99, 99), (0, 0), (3, 4), (700, 305)])
 def test_the_exact_sum_is_right_in_its_order_only(a: int, b: int) -> None:
     said = str(a + b)
@@ -34,7 +32,7 @@ def test_the_exact_sum_is_right_in_its_order_only(a: int, b: int) -> None:
     assert isinstance(is_correct(said, a, b, False), float)
 
 
-@EXERCISE
+@pytest.mark.exercise("verifiable.arithmetic.is_correct")
 @pytest.mark.parametrize(
     "said",
     ["", "1", "13", "32", "0132", " 132", "132 ", "+132", "1_32", "132.", "132.0", "1132", "1322",

@@ -31,15 +31,11 @@ from rlhf.verifiable.start import make_model
 N, T = 6, 5
 
 
-def exercise(name: str) -> Any:
-    return pytest.mark.exercise(f"verifiable.grpo.{name}")
-
-
 def rewards(seed: int, p: int, g: int) -> Tensor:
     return torch.randn(p, g, generator=torch.Generator().manual_seed(seed)) * 2 + 1
 
 
-@exercise("group_advantages")
+@pytest.mark.exercise("verifiable.grpo.group_advantages")
 @pytest.mark.parametrize(("p", "g"), [(3, 8), (1, 4), (7, 2), (4, 4)])
 @pytest.mark.parametrize("scale", [True, False])
 def test_advantages_are_compared_inside_each_group(p: int, g: int, scale: bool) -> None:
@@ -54,7 +50,7 @@ def test_advantages_are_compared_inside_each_group(p: int, g: int, scale: bool) 
         assert ours == pytest.approx([(r - mean) / unit for r in row], abs=1e-5)
 
 
-@exercise("group_advantages")
+@pytest.mark.exercise("verifiable.grpo.group_advantages")
 def test_groups_do_not_see_each_other() -> None:
     """An easy question beside a hard one: each is measured by its own mean and deviation."""
     reward = torch.tensor([[1.0, 1, 1, 0], [0, 0, 0, 1]])
@@ -67,7 +63,7 @@ def test_groups_do_not_see_each_other() -> None:
     assert group_advantages(reward, True)[1, 3].item() == pytest.approx(0.75 / (0.5 + 1e-4))
 
 
-@exercise("group_advantages")
+@pytest.mark.exercise("verifiable.grpo.group_advantages")
 @pytest.mark.parametrize("value", [0.0, 1.0, -3.0])
 def test_equal_rewards_have_no_advantage(value: float) -> None:
     reward = torch.full((2, 8), value)
@@ -75,7 +71,7 @@ def test_equal_rewards_have_no_advantage(value: float) -> None:
         assert torch.equal(group_advantages(reward, scale), torch.zeros(2, 8))
 
 
-@exercise("group_advantages")
+@pytest.mark.exercise("verifiable.grpo.group_advantages")
 def test_a_tiny_deviation_is_not_blown_up() -> None:
     """The deviation gets 1e-4 added, outside of the root."""
     reward = torch.tensor([[0.0, 1e-4]], dtype=torch.float64)
@@ -85,7 +81,7 @@ def test_a_tiny_deviation_is_not_blown_up() -> None:
     assert found.dtype == torch.float64
 
 
-@exercise("informative")
+@pytest.mark.exercise("verifiable.grpo.informative")
 def test_groups_that_teach_are_those_whose_rewards_differ() -> None:
     reward = torch.tensor(
         [[0.0, 0, 0], [1, 1, 1], [0, 0, 1], [1, 0, 0], [0, 1, 0], [0.5, 0.5, 0.5], [1, 1, 1 - 1e-6]]
@@ -96,7 +92,7 @@ def test_groups_that_teach_are_those_whose_rewards_differ() -> None:
     assert informative(reward[2:3]).tolist() == [True]
 
 
-@exercise("informative")
+@pytest.mark.exercise("verifiable.grpo.informative")
 def test_a_common_reward_is_not_taken_for_a_difference() -> None:
     """Rows of 0.1, whose computed deviation may be a rounding error above 0."""
     reward = torch.full((3, 7), 0.1)
@@ -106,7 +102,7 @@ def test_a_common_reward_is_not_taken_for_a_difference() -> None:
     assert informative(torch.tensor([[-1.0, 1.0], [2.0, -2.0]])).tolist() == [True, True]
 
 
-@exercise("answer_mask")
+@pytest.mark.exercise("verifiable.grpo.answer_mask")
 @pytest.mark.parametrize("end", [12, 0])
 def test_the_mask_ends_with_the_first_end(end: int) -> None:
     generator = torch.Generator().manual_seed(end)
@@ -123,7 +119,7 @@ def test_the_mask_ends_with_the_first_end(end: int) -> None:
         assert kept == [t < length for t in range(len(row))]
 
 
-@exercise("answer_mask")
+@pytest.mark.exercise("verifiable.grpo.answer_mask")
 def test_the_mask_of_one_answer_and_of_one_token() -> None:
     assert answer_mask(torch.tensor([[3, 4, 5]]), 9).tolist() == [[True, True, True]]
     assert answer_mask(torch.tensor([[9], [1]]), 9).tolist() == [[True], [True]]
@@ -138,7 +134,7 @@ def numbers(seed: int) -> tuple[Tensor, Tensor, Tensor]:
     return logps, old, advantage
 
 
-@exercise("clipped_terms")
+@pytest.mark.exercise("verifiable.grpo.clipped_terms")
 @pytest.mark.parametrize(("low", "high"), [(0.2, 0.2), (0.1, 0.28), (0.3, 0.05)])
 def test_every_token_is_clipped_by_itself(low: float, high: float) -> None:
     logps, old, advantage = numbers(0)
@@ -154,7 +150,7 @@ def test_every_token_is_clipped_by_itself(low: float, high: float) -> None:
             assert found[n, t].item() == pytest.approx(-min(ratio * a, clipped * a), abs=1e-12)
 
 
-@exercise("clipped_terms")
+@pytest.mark.exercise("verifiable.grpo.clipped_terms")
 def test_the_gradient_stops_where_the_clip_acts_and_nowhere_else() -> None:
     old = torch.full((4, 3), -1.0)
     shift = torch.tensor([-0.5, 0.0, 0.5]).expand(4, 3)  # ratios .61, 1, 1.65
@@ -169,7 +165,7 @@ def test_the_gradient_stops_where_the_clip_acts_and_nowhere_else() -> None:
     assert torch.allclose(logps.grad, expected)
 
 
-@exercise("clipped_terms")
+@pytest.mark.exercise("verifiable.grpo.clipped_terms")
 def test_one_answer_longer_than_the_batch() -> None:
     logps = torch.tensor([[-0.5, -1.0, -2.0, -0.1]])
     found = clipped_terms(logps, logps.clone(), torch.tensor([2.0]), 0.2, 0.2)
@@ -184,7 +180,7 @@ MASKS = torch.tensor([[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 1, 1], [1, 1, 
                       [1, 1, 1, 1, 0], [1, 0, 0, 0, 0]], dtype=torch.bool)  # fmt: skip
 
 
-@exercise("aggregate")
+@pytest.mark.exercise("verifiable.grpo.aggregate")
 def test_the_three_ways_to_average() -> None:
     terms, _, _ = numbers(1)
     rows = [
@@ -208,7 +204,7 @@ def test_the_three_ways_to_average() -> None:
         assert one.item() == pytest.approx(statistics.fmean(rows[2]))
 
 
-@exercise("aggregate")
+@pytest.mark.exercise("verifiable.grpo.aggregate")
 @pytest.mark.parametrize("loss", ["grpo", "dapo", "dr_grpo"])
 def test_what_stands_after_the_end_has_no_gradient(loss: Any) -> None:
     terms = numbers(2)[0].requires_grad_()
