@@ -15,7 +15,7 @@ from torch import Tensor
 from pretraining import GPT, generate
 from rlhf.inference.search import tree_search
 from rlhf.inference.select import majority_vote, pass_at_k, rerank
-from rlhf.inference.verifier import Verifier, final_scores
+from rlhf.inference.verifier import Verifier, scores
 from rlhf.verifiable.arithmetic import END, VOCABULARY, Addition
 from rlhf.verifiable.compute import inference_flops
 from rlhf.verifiable.evaluate import ROWS, right, sampled
@@ -72,7 +72,7 @@ def verified(verifier: Verifier, prompt: Tensor, answer: Tensor, mask: Tensor) -
     for start in range(0, len(prompt), ROWS):
         rows = slice(start, start + ROWS)
         logits = verifier(prompt[rows].to(device), answer[rows].to(device))
-        found.append(final_scores(logits, mask[rows].to(device)).sigmoid().cpu())
+        found.append(scores(logits, mask[rows].to(device)).exp().cpu())
     return torch.cat(found)
 
 

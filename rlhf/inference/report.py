@@ -31,9 +31,12 @@ NAMES = {
 
 
 def report(
-    run: Run, points: Sequence[Point], curve: Sequence[tuple[float, float]]
+    run: Run, points: Sequence[Point], curve: Sequence[tuple[float, float]], verifying: float
 ) -> dict[str, float]:
-    """The run's metrics; draws samples/inference.png and writes samples/inference.txt."""
+    """The run's metrics; draws samples/inference.png and writes samples/inference.txt.
+
+    `verifying` counts the operations of the verifier's training.
+    """
     greedy = next(point for point in points if point.method == "greedy")
     best = {key: [p for p in points if p.method == name][-1] for key, name in NAMES.items()}
     vote = best["weighted_accuracy"]
@@ -41,6 +44,7 @@ def report(
     extra = vote.flops - greedy.flops
     questions = needed / extra if needed is not None and extra > 0 else 0.0
     text = table(points, curve)
+    text += f"\n\n{'the verifier was trained with':32}{verifying:13.3g}"
     say(text)
     if run.writes:
         folder = run.dir / "samples"

@@ -1,8 +1,8 @@
 """A tree search over digits with a budget: the verifier says which unfinished answers to keep.
 
 At each depth every kept answer is continued by its `expand` likeliest tokens, the verifier scores
-all of them, and the best `width` are kept: beam search with a value in place of the probability
-(Yao et al. 2023, Tree of Thoughts, section 3, breadth first). `width` is the budget.
+all of them, and the best `width` are kept: beam search with a verifier's score in place of the
+probability (Yao et al. 2023, Tree of Thoughts, section 3, breadth first). `width` is the budget.
 
 Letters: P questions, b beams, k continuations of each, L tokens of a prompt, T of an answer.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from labkit.learning.modes import evaluating
@@ -44,30 +45,26 @@ def tree_search(
         raise ValueError(f"width and expand must be 1 or more, got {width} and {expand}")
     count, drawn, scored = len(prompt), 0, 0
     beams = prompt.new_empty(count, 1, 0)  # (P, b, t)
-    value = prompt.new_zeros(count, 1).float()
+    value = torch.zeros(count, 1, device=prompt.device)  # log-probability that nothing is wrong
     over = torch.zeros(count, 1, dtype=torch.bool, device=prompt.device)
     with evaluating(model, verifier):
         for _ in range(longest):
             b = beams.shape[1]
-            asked = prompt[:, None].expand(-1, b, -1)
-            hidden = model.hidden(torch.cat([asked, beams], dim=2).flatten(0, 1))[:, -1]
-            token = model.logits(hidden).view(count, b, -1).topk(expand, dim=2).indices
-            token = torch.where(over[..., None], end, token)  # (P, b, k)
-            grown = torch.cat(
-                [beams[:, :, None].expand(-1, -1, expand, -1), token[..., None]], dim=3
-            )
-            rows = grown.flatten(0, 2)
-            judged = verifier(prompt.repeat_interleave(b * expand, dim=0), rows)[:, -1]
-            judged = judged.view(count, b, expand)
+            rows = torch.cat([prompt[:, None].expand(-1, b, -1), beams], dim=2).flatten(0, 1)
+            likely = model.logits(model.hidden(rows)[:, -1]).topk(expand, dim=1).indices
+            judged = F.logsigmoid(verifier.following(rows)).gather(1, likely)
+            token, judged = likely.view(count, b, -1), judged.view(count, b, -1)  # (P, b, k)
+            # A finished answer is continued once, by END again, at no cost.
             spare = over[..., None] & (torch.arange(expand, device=prompt.device) > 0)
-            new = torch.where(over[..., None], value[..., None], judged)
-            new = new.masked_fill(spare, -torch.inf)  # a finished answer is continued once
+            token = torch.where(over[..., None], end, token)
+            new = value[..., None] + torch.where(over[..., None], 0.0, judged)
+            new = new.masked_fill(spare, -torch.inf)
             running = int((~over).sum())
-            drawn, scored = drawn + running, scored + running * expand
+            drawn, scored = drawn + running, scored + running
             kept = new.flatten(1).topk(min(width, b * expand), dim=1)
-            beams = _take(grown.flatten(1, 2), kept.indices)
-            value = kept.values
-            over = beams[..., -1] == end
+            longer = beams[:, :, None].expand(-1, -1, expand, -1)
+            beams = _take(torch.cat([longer, token[..., None]], dim=3).flatten(1, 2), kept.indices)
+            value, over = kept.values, beams[..., -1] == end
             if bool(over.all()):
                 break
     best = value.masked_fill(~over, -torch.inf).argmax(dim=1, keepdim=True)

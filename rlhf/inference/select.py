@@ -28,7 +28,7 @@ def majority_vote(answers: np.ndarray, weights: np.ndarray | None = None) -> np.
     as they are. Wang et al. 2023, section 2.
     """
     same = answers[:, :, None] == answers[:, None, :]  # (P, n, n)
-    votes = same.sum(axis=2) if weights is None else (same * weights[:, None, :]).sum(axis=2)
+    votes = (same * (1 if weights is None else weights[:, None, :])).sum(axis=2)
     return votes.argmax(axis=1)  # the first of the largest
 
 
@@ -49,4 +49,4 @@ def pass_at_k(right: np.ndarray, n: int, k: int) -> np.ndarray:
     """
     if not 1 <= k <= n:
         raise ValueError(f"k must be from 1 to the {n} answers drawn, got {k}")
-    return np.array([1 - comb(n - int(count), k) / comb(n, k) for count in right], np.float64)
+    return np.array([1 - comb(n - count, k) / comb(n, k) for count in right], np.float64)

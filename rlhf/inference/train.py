@@ -11,7 +11,7 @@ ways to spend computation stand in one plot (Snell et al. 2024 ask the same of l
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from labkit import LabConfig, Run, UsageError, lab
 from labkit.config.bounds import Bounds, PositiveFloat, PositiveInt
@@ -48,8 +48,10 @@ class Config(LabConfig):
     """Steps: the verifier takes one, and so does the model that is trained further."""
     batch_size: PositiveInt = 512
     """Answers in a step of the verifier."""
-    lr: PositiveFloat = 1e-3
-    """Learning rate of the verifier."""
+    lr: PositiveFloat = 1e-2
+    """Learning rate of the verifier's embedding and head, by AdamW."""
+    muon_lr: PositiveFloat = 2e-2
+    """Learning rate of the verifier's layers, by Muon."""
     looks: PositiveInt = 20
     """Measurements of the further training, evenly spaced."""
     start: StartSettings = field(default_factory=StartSettings)
@@ -72,6 +74,7 @@ def train(cfg: Config, run: Run) -> None:
     import torch
 
     from labkit.data import batch_indices
+    from labkit.learning.muon import Muon
     from rlhf.inference.measure import (
         draw_answers,
         greedy_point,
@@ -79,10 +82,10 @@ def train(cfg: Config, run: Run) -> None:
         search_points,
     )
     from rlhf.inference.report import report
-    from rlhf.inference.verifier import Verifier, verifier_loss
+    from rlhf.inference.verifier import Verifier, right_so_far, verifier_loss
     from rlhf.verifiable.arithmetic import END, SPLITS, Addition
     from rlhf.verifiable.compute import training_flops
-    from rlhf.verifiable.evaluate import accuracy, right, sampled
+    from rlhf.verifiable.evaluate import accuracy, sampled
     from rlhf.verifiable.grpo import answer_mask
     from rlhf.verifiable.start import Supervised, make_model, supervised_start
     from rlhf.verifiable.weights import START, open_model
@@ -105,21 +108,24 @@ def train(cfg: Config, run: Run) -> None:
     answer, _ = sampled(model, task, sums["train"], cfg.draws)
     each = sums["train"].repeat(cfg.draws, axis=0)
     answer = answer.flatten(0, 1).to(run.device)
-    marks = right(task, each, answer)
+    marks = right_so_far(answer, torch.from_numpy(task.answers(each)).to(run.device))
     prompt = torch.from_numpy(task.prompts(each)).to(run.device)
     mask = answer_mask(answer, END)
 
     verifier = Verifier(copy.deepcopy(model).requires_grad_(True)).to(run.device)
-    optimizer = torch.optim.AdamW(verifier.parameters(), cfg.lr, weight_decay=0.0, fused=True)
+    matrices = list(verifier.trunk.blocks.parameters())
+    muon = Muon(matrices, cfg.muon_lr, precision="fp32", weight_decay=0.0)
+    rest = [verifier.trunk.embedding.weight, *verifier.head.parameters()]
+    adamw = torch.optim.AdamW(rest, cfg.lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
     trained = copy.deepcopy(model).requires_grad_(True)
     further = Supervised(trained, task, cfg.start, cfg.seed + 1, run.autocast)
     asked = sums["test"][: cfg.questions]  # nothing is chosen by them
-    tokens: dict[str, int] = {"trained": 0}
+    tokens: dict[str, int] = {"trained": 0, "verified": 0}
     curve: dict[str, list[float]] = {"flops": [0.0]}
     curve["accuracy"] = [100 * accuracy(model, task, asked)]
     run.track(
-        verifier=verifier, optimizer=optimizer, trained=trained, tokens=tokens, curve=curve,
-        muon=further.muon, adamw=further.adamw,
+        verifier=verifier, muon=muon, adamw=adamw, trained=trained, further_muon=further.muon,
+        further_adamw=further.adamw, tokens=tokens, curve=curve,
     )  # fmt: skip
     batch_size, every = min(cfg.batch_size, len(prompt)), max(1, cfg.steps // cfg.looks)
     for step in run.steps(cfg.steps):
@@ -128,12 +134,14 @@ def train(cfg: Config, run: Run) -> None:
         with run.autocast():
             logits = verifier(prompt[index], answer[index])
         loss = verifier_loss(logits, mask[index], marks[index])
-        optimizer.zero_grad()
+        verifier.zero_grad()
         loss.backward()
-        optimizer.step()
+        muon.step()
+        adamw.step()
         further_loss, read = further.step(step)
         tokens["trained"] += read
-        logged = {"train/verifier_loss": loss.detach(), "train/loss": further_loss}
+        tokens["verified"] += int(mask[index].sum()) + prompt.shape[1] * len(index)
+        logged: dict[str, Any] = {"train/verifier_loss": loss.detach(), "train/loss": further_loss}
         if (step + 1) % every == 0 or step == cfg.steps - 1:
             reached = 100 * accuracy(trained, task, asked)
             curve["flops"].append(training_flops(trained, tokens["trained"]))
@@ -149,7 +157,8 @@ def train(cfg: Config, run: Run) -> None:
         *search_points(model, verifier, task, asked, cfg.widths, cfg.expand),
     ]
     run.plot("training", "train/verifier_loss", "train/loss")
-    run.result(report(run, points, list(zip(curve["flops"], curve["accuracy"], strict=True))))
+    pairs = list(zip(curve["flops"], curve["accuracy"], strict=True))
+    run.result(report(run, points, pairs, 6.0 * verifier.weights() * tokens["verified"]))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ Letters: B comparisons, k steps of a segment, D numbers of an observation, A act
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -39,10 +40,8 @@ def log_preference(rewards: Tensor, error: float) -> Tensor:
     total = rewards.sum(dim=2)  # (B, 2)
     gap = total[:, 0] - total[:, 1]
     logs = F.logsigmoid(torch.stack([gap, -gap], dim=1))
-    if error == 0:
-        return logs
-    certain = logs + float(np.log1p(-error))
-    return torch.logaddexp(certain, torch.full_like(certain, error / 2).log())
+    coin = torch.full_like(logs, error / 2).log()  # -inf without mistakes: adds nothing
+    return torch.logaddexp(logs + math.log1p(-error), coin)
 
 
 @exercise(minutes=10)
@@ -52,7 +51,7 @@ def preference_loss(logs: Tensor, choice: Tensor) -> Tensor:
     Args:
         logs: (B, 2), as `log_preference` gives them.
         choice: (B,), 1 where the judge preferred the first segment, 0 where the second, and 0.5
-            where it found them equal: mu of the paper is (choice, 1 - choice).
+            where it found them equal: mu of the paper is (choice, 1 - choice). A constant.
     """
     return -(choice * logs[:, 0] + (1 - choice) * logs[:, 1]).mean()
 

@@ -13,7 +13,7 @@ fitted to all comparisons so far.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from labkit import LabConfig, Run, UsageError, lab
 from labkit.config.bounds import Bounds, PositiveFloat, PositiveInt, Share
@@ -118,7 +118,8 @@ def train(cfg: Config, run: Run) -> None:
     rounds = cfg.ppo.rounds
     for step in run.steps(rounds):
         rollout = agent.collect(envs)
-        history, logged = envs.take_history(), {}
+        history = envs.take_history()
+        logged: dict[str, Any] = {}
         if cfg.reward == "learned" and step % cfg.every == 0:
             due = cfg.first + (1 - cfg.first) * step / (rounds - 1)
             wanted = round(due * cfg.comparisons) - len(known)

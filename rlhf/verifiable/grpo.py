@@ -51,8 +51,9 @@ def group_advantages(reward: Tensor, scale: bool) -> Tensor:
 
     Each reward minus the mean of its own row. With `scale` this is divided by the standard
     deviation of the row plus EPSILON; the deviation is the unbiased one (G - 1 in the denominator),
-    as in trl. A row of equal rewards has advantages of 0, with `scale` or without. The rewards stay
-    as they are. Shao et al. 2024, section 4.1.2; without `scale`: Liu et al. 2025, section 3.1.
+    as in trl. A row of equal rewards has advantages of 0, with `scale` or without. Rewards are
+    constants, and stay as they are. Shao et al. 2024, section 4.1.2; without `scale`: Liu et al.
+    2025, section 3.1.
     """
     centred = reward - reward.mean(dim=1, keepdim=True)
     return centred / (reward.std(dim=1, keepdim=True) + EPSILON) if scale else centred

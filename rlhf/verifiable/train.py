@@ -11,7 +11,7 @@ times, a programme says which answers are right, and each answer is compared wit
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from labkit import LabConfig, Run, UsageError, lab
 from labkit.config.bounds import PositiveInt
@@ -115,7 +115,7 @@ def train(cfg: Config, run: Run) -> None:
                 reference = None
                 if cfg.grpo.beta > 0 and len(batch.answer):
                     reference = token_logps(first, batch.prompt, batch.answer)
-            logged = {"train/reward": reward.mean()}
+            logged: dict[str, Any] = {"train/reward": reward.mean()}
             logged["train/informative"] = grpo.informative(reward).float().mean()
             for update in range(cfg.grpo.iterations if len(batch.answer) else 0):
                 with run.autocast():

@@ -23,7 +23,7 @@ from rlhf.inference.measure import (
 )
 from rlhf.inference.search import tree_search
 from rlhf.inference.select import majority_vote, pass_at_k, rerank
-from rlhf.inference.verifier import Verifier, final_scores, verifier_loss
+from rlhf.inference.verifier import Verifier, right_so_far, scores, verifier_loss
 from rlhf.verifiable.arithmetic import END, VOCABULARY, Addition
 from rlhf.verifiable.compute import weights
 from rlhf.verifiable.evaluate import accuracy
@@ -150,33 +150,42 @@ def verifier(task: Addition) -> Verifier:
     return found
 
 
-def test_the_verifier_judges_every_prefix_as_if_it_were_all(
+def test_the_verifier_judges_every_token_by_those_before_it(
     task: Addition, verifier: Verifier
 ) -> None:
     prompt = torch.from_numpy(task.prompts(task.pairs("test")[:3]))
     answer = torch.randint(1, 11, (3, 4))
     whole = verifier(prompt, answer)
     assert whole.shape == (3, 4)
-    for t in range(1, 5):
-        assert torch.allclose(whole[:, :t], verifier(prompt, answer[:, :t]), atol=1e-5)
-    other = answer.clone()
-    other[:, 3] = 11 - other[:, 3]
-    assert torch.allclose(whole[:, :3], verifier(prompt, other)[:, :3], atol=1e-5)
+    for t in range(4):
+        following = verifier.following(torch.cat([prompt, answer[:, :t]], dim=1))
+        assert following.shape == (3, VOCABULARY)
+        direct = following.gather(1, answer[:, t : t + 1])[:, 0]
+        assert torch.allclose(whole[:, t], direct, atol=1e-5)
 
 
-def test_the_verifiers_loss_and_its_last_word() -> None:
+def test_what_is_right_so_far() -> None:
+    expected = torch.tensor([[1, 2, 3]]).expand(4, -1)
+    answer = torch.tensor([[1, 2, 3], [1, 0, 3], [0, 2, 3], [1, 2, 0]])
+    found = right_so_far(answer, expected)
+    assert found.tolist() == [
+        [True, True, True], [True, False, False], [False, False, False], [True, True, False],
+    ]  # fmt: skip
+
+
+def test_the_verifiers_loss_ends_with_the_first_mistake() -> None:
     logits = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
     mask = torch.tensor([[1, 0, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]], dtype=torch.bool)
-    right = torch.tensor([True, False, True])
+    right = torch.tensor([[1, 1, 1, 1], [1, 0, 0, 0], [0, 0, 0, 0]], dtype=torch.bool)
+    counted = [(0, 0), (1, 0), (1, 1), (2, 0)]
     terms = [
-        -torch.log(torch.sigmoid(logits[n, t] if right[n] else -logits[n, t])).item()
-        for n in range(3)
-        for t in range(4)
-        if mask[n, t]
+        -torch.log(torch.sigmoid(logits[n, t] if right[n, t] else -logits[n, t])).item()
+        for n, t in counted
     ]
     assert verifier_loss(logits, mask, right).item() == pytest.approx(np.mean(terms), abs=1e-6)
-    expected = [logits[0, 0].item(), logits[1, 2].item(), logits[2, 3].item()]
-    assert final_scores(logits, mask).tolist() == expected
+    p = torch.sigmoid(logits)
+    expected = [p[0, 0], p[1, 0] * p[1, 1] * p[1, 2], p[2].prod()]
+    assert scores(logits, mask).exp().tolist() == pytest.approx([x.item() for x in expected])
 
 
 def test_a_wide_search_is_exhaustive(task: Addition, model: Any, verifier: Verifier) -> None:
@@ -190,8 +199,8 @@ def test_a_wide_search_is_exhaustive(task: Addition, model: Any, verifier: Verif
     every = torch.cat([every[every[:, 1] == END], torch.full((1, 2), END)])
     mask = answer_mask(every, END)
     for row in range(3):
-        scores = final_scores(verifier(prompt[row].expand(len(every), -1), every), mask)
-        assert torch.equal(found.answer[row], every[scores.argmax()])
+        found_here = scores(verifier(prompt[row].expand(len(every), -1), every), mask)
+        assert torch.equal(found.answer[row], every[found_here.argmax()])
 
 
 def test_a_search_of_width_one_and_one_continuation_is_greedy(
@@ -214,7 +223,7 @@ def test_a_search_counts_its_tokens_and_refuses_no_beams(
 ) -> None:
     prompt = torch.from_numpy(task.prompts(task.pairs("test")[:5]))
     found = tree_search(model, verifier, prompt, 2, 3, 1, END)
-    assert (found.drawn, found.scored) == (5, 15)
+    assert (found.drawn, found.scored) == (5, 5)
     with pytest.raises(ValueError, match="width and expand must be 1 or more, got 0 and 3"):
         tree_search(model, verifier, prompt, 0, 3, 1, END)
 
@@ -254,16 +263,14 @@ def test_equal_answers_have_equal_codes(task: Addition, model: Any, verifier: Ve
     assert len(np.unique(drawn.log_likelihood.round(4))) == len(np.unique(drawn.code))
 
 
-def test_scores_are_probabilities_after_the_end(task: Addition, verifier: Verifier) -> None:
+def test_scores_are_probabilities_of_the_tokens_up_to_the_end(
+    task: Addition, verifier: Verifier
+) -> None:
     prompt = torch.from_numpy(task.prompts(task.pairs("test")[:2]))
     answer = torch.tensor([[3, END, END, END], [1, 2, 3, END]])
     found = verified(verifier, prompt, answer, answer_mask(answer, END))
-    assert found[0].item() == pytest.approx(
-        verifier(prompt[:1], answer[:1, :2])[0, 1].sigmoid().item(), abs=1e-5
-    )
-    assert found[1].item() == pytest.approx(
-        verifier(prompt[1:], answer[1:])[0, 3].sigmoid().item(), abs=1e-5
-    )
+    p = verifier(prompt, answer).sigmoid()
+    assert found.tolist() == pytest.approx([p[0, :2].prod().item(), p[1].prod().item()], rel=1e-4)
 
 
 def test_the_training_that_an_accuracy_takes() -> None:
