@@ -117,14 +117,13 @@ def search_points(
     verifier: Verifier,
     task: Addition,
     pairs: np.ndarray,
-    widths: list[int],
-    expand: int,
+    budgets: list[int],
 ) -> list[Point]:
-    """A point of the tree search for each width, on the sums `pairs` (P, 2)."""
+    """A point of the tree search for each budget: so many beams, and continuations of each."""
     points = []
     prompt = torch.from_numpy(task.prompts(pairs)).to(model.embedding.weight.device)
-    for width in widths:
-        found = tree_search(model, verifier, prompt, width, expand, task.longest, END)
+    for width in budgets:
+        found = tree_search(model, verifier, prompt, width, width, task.longest, END)
         drawn, scored = found.drawn / len(pairs), found.scored / len(pairs)
         length = task.prompt_length
         flops = inference_flops(model, length + drawn) + 2.0 * verifier.weights() * (

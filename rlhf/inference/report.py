@@ -4,7 +4,7 @@ start_accuracy       greedy answers of the model as it came (%)
 majority_accuracy    majority vote over all answers drawn (%)
 verifier_accuracy    the answer that the learned verifier scores highest (%)
 weighted_accuracy    votes weighted by the verifier (%)
-tree_accuracy        tree search with the largest width (%)
+tree_accuracy        tree search with the largest budget (%)
 pass_accuracy        some answer is right (%): what perfect choosing would reach
 trained_accuracy     greedy answers after further training (%)
 break_even           questions after which further training, up to the accuracy of the weighted

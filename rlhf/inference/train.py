@@ -38,10 +38,8 @@ class Config(LabConfig):
     """Answers drawn to each test question."""
     questions: PositiveInt = 800
     """Test questions (at most as many as there are)."""
-    widths: list[PositiveInt] = field(default_factory=lambda: [1, 2, 4, 8, 16])
-    """Beams of the tree search."""
-    expand: PositiveInt = 4
-    """Continuations of each beam."""
+    budgets: list[PositiveInt] = field(default_factory=lambda: [1, 2, 4, 8])
+    """Tree search: beams that are kept, and as many continuations of each."""
     draws: PositiveInt = 8
     """Answers drawn to each training question, for the verifier."""
     steps: PositiveInt = 2000
@@ -59,10 +57,11 @@ class Config(LabConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.widths:
-            raise UsageError("widths must name a number of beams, e.g. widths=[1,4]")
-        if self.expand > 10:
-            raise UsageError(f"expand={self.expand}: more than 10 of the tokens make no answer")
+        if not self.budgets or max(self.budgets) > 12:
+            raise UsageError(
+                f"budgets={self.budgets} must name numbers of beams from 1 to 12 (an answer has no "
+                "more different characters), e.g. budgets=[1,4]"
+            )
 
 
 @lab("rlhf.inference", Config)
@@ -154,7 +153,7 @@ def train(cfg: Config, run: Run) -> None:
     points = [
         greedy_point(model, task, asked),
         *sampling_points(drawn, model, verifier, task.prompt_length),
-        *search_points(model, verifier, task, asked, cfg.widths, cfg.expand),
+        *search_points(model, verifier, task, asked, cfg.budgets),
     ]
     run.plot("training", "train/verifier_loss", "train/loss")
     pairs = list(zip(curve["flops"], curve["accuracy"], strict=True))

@@ -244,9 +244,10 @@ def test_points_have_the_operations_of_their_tokens(
     assert vote.flops == pytest.approx(2 * weights(model) * (6 + vote.tokens))
     judged = next(p for p in points if p.method == "verifier" and p.n == 4)
     assert judged.flops - vote.flops == pytest.approx(2 * verifier.weights() * (6 + vote.tokens))
-    search = search_points(model, verifier, task, asked, [1, 2], 2)
+    search = search_points(model, verifier, task, asked, [1, 2])
     assert [p.n for p in search] == [1, 2]
     greedy = greedy_point(model, task, asked)
+    assert search[0].accuracy == greedy.accuracy  # one beam, one continuation
     assert greedy.accuracy == pytest.approx(100 * accuracy(model, task, asked))
     assert greedy.flops == pytest.approx(2 * weights(model) * (6 + greedy.tokens))
 

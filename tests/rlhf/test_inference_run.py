@@ -28,16 +28,16 @@ def test_smoke_measures_every_way_to_answer(lab_run: Lab) -> None:
 
 
 def test_resumes_to_the_same_bits(resume_check) -> None:
-    words = ("steps=6", "start.steps=20", "questions=20", "widths=[1]", "samples=2")
+    words = ("steps=6", "start.steps=20", "questions=20", "budgets=[1]", "samples=2")
     resume_check("rlhf.inference", "+size=smoke", *words)
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("widths=[]", "widths must name a number of beams, e.g. widths=[1,4]"),
-        ("widths=[0]", "widths must be > 0, got 0"),
-        ("expand=11", "expand=11: more than 10"),
+        ("budgets=[]", "budgets=[] must name numbers of beams from 1 to 12"),
+        ("budgets=[0]", "budgets must be > 0, got 0"),
+        ("budgets=[13]", "budgets=[13] must name numbers of beams from 1 to 12"),
         ("samples=1", "samples must be 2 or more, got 1"),
         ("base=no/such/folder", "no/such/folder holds no language model that can be opened"),
     ],
