@@ -2,7 +2,8 @@
 
 At each depth every kept answer is continued by its `expand` likeliest tokens, the verifier scores
 all of them, and the best `width` are kept: beam search with a verifier's score in place of the
-probability (Yao et al. 2023, Tree of Thoughts, section 3, breadth first). Both numbers are the budget.
+probability (Yao et al. 2023, Tree of Thoughts, section 3, breadth first). Both numbers are the
+budget.
 
 Letters: P questions, b beams, k continuations of each, L tokens of a prompt, T of an answer.
 """

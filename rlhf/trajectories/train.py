@@ -2,7 +2,7 @@
 
     python -m rlhf.trajectories.train +size=tiny                     CartPole at x = -1
     python -m rlhf.trajectories.train +size=tiny behaviour=rock      driving to and fro
-    python -m rlhf.trajectories.train +size=tiny reward=true         PPO told the hidden reward
+    python -m rlhf.trajectories.train +size=tiny reward=hidden       PPO told the hidden reward
     python -m rlhf.trajectories.train +size=tiny reward=environment  CartPole's own reward
 
 Three things happen in turn (Christiano et al. 2017, section 2.2): the policy acts and is improved
@@ -32,7 +32,7 @@ class Config(LabConfig):
     """A gymnasium environment; the behaviours are about CartPole."""
     behaviour: str = "left"
     """What the judge likes: left, rock, or module:function of your own."""
-    reward: Literal["learned", "true", "environment"] = "learned"
+    reward: Literal["learned", "hidden", "environment"] = "learned"
     """What PPO is paid: the learned reward, the hidden one itself, or the environment's own."""
     gamma: Annotated[float, Bounds(above=0, below=1)] = 0.99
     """Discount of future rewards."""
@@ -104,7 +104,7 @@ def train(cfg: Config, run: Run) -> None:
         model.parameters(), cfg.reward_lr, weight_decay=cfg.weight_decay, fused=True
     )
     paid = {
-        "learned": model.reward, "true": lambda obs, action: behaviour(obs), "environment": None,
+        "learned": model.reward, "hidden": lambda obs, action: behaviour(obs), "environment": None,
     }[cfg.reward]  # fmt: skip
     envs = PaidEnvironments(cfg.env, cfg.ppo.envs, paid)
     agent = PPO(cfg.ppo, envs, cfg.gamma, cfg.hidden, run.device)

@@ -27,11 +27,6 @@ def test_smoke_measures_every_way_to_answer(lab_run: Lab) -> None:
         assert name in text
 
 
-def test_resumes_to_the_same_bits(resume_check) -> None:
-    words = ("steps=6", "start.steps=20", "questions=20", "budgets=[1]", "samples=2")
-    resume_check("rlhf.inference", "+size=smoke", *words)
-
-
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -23,7 +23,7 @@ def test_smoke_learns_what_the_judge_likes(lab_run: Lab) -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("paid", ["true", "environment"])
+@pytest.mark.parametrize("paid", ["hidden"])
 def test_other_rewards_need_no_judge(
     paid: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
