@@ -118,6 +118,19 @@ def test_the_loss_of_one_comparison() -> None:
     assert even.item() == pytest.approx(-(math.log(0.9) + math.log(0.1)) / 2)
 
 
+@pytest.mark.exercise("trajectories.reward.log_preference")
+@pytest.mark.parametrize("error", [0.0, 0.1])
+def test_preferences_are_computed_where_the_rewards_are(error: float) -> None:
+    found = log_preference(torch.empty(3, 2, 5, device="meta"), error)
+    assert (found.device.type, found.dtype, found.shape) == ("meta", torch.float32, (3, 2))
+
+
+@pytest.mark.exercise("trajectories.reward.preference_loss")
+def test_the_loss_is_computed_where_the_choices_are() -> None:
+    found = preference_loss(torch.empty(3, 2, device="meta"), torch.empty(3, device="meta"))
+    assert (found.device.type, found.shape) == ("meta", ())
+
+
 def test_behaviours_and_their_names() -> None:
     obs = np.zeros((3, 4))
     obs[:, 0], obs[:, 1] = [-1.0, -0.6, 1.0], [0.5, -3.0, 0.0]

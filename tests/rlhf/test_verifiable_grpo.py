@@ -217,6 +217,40 @@ def test_what_stands_after_the_end_has_no_gradient(loss: Any) -> None:
     assert aggregate(other, MASKS, loss).item() == aggregate(terms, MASKS, loss).item()
 
 
+@pytest.mark.exercise("verifiable.grpo.group_advantages")
+def test_advantages_are_computed_where_the_rewards_are() -> None:
+    reward = torch.empty(3, 4, dtype=torch.bfloat16, device="meta")
+    for scale in (True, False):
+        found = group_advantages(reward, scale)
+        assert (found.device.type, found.dtype, found.shape) == ("meta", torch.bfloat16, (3, 4))
+
+
+@pytest.mark.exercise("verifiable.grpo.informative")
+def test_groups_are_compared_where_they_are() -> None:
+    assert informative(torch.empty(3, 4, device="meta")).device.type == "meta"
+
+
+@pytest.mark.exercise("verifiable.grpo.answer_mask")
+def test_the_mask_is_made_where_the_answers_are() -> None:
+    found = answer_mask(torch.empty(3, 4, dtype=torch.int64, device="meta"), 2)
+    assert (found.device.type, found.dtype, found.shape) == ("meta", torch.bool, (3, 4))
+
+
+@pytest.mark.exercise("verifiable.grpo.clipped_terms")
+def test_terms_are_computed_where_the_answers_are() -> None:
+    logps = torch.empty(3, 4, device="meta")
+    found = clipped_terms(logps, logps, torch.empty(3, device="meta"), 0.2, 0.2)
+    assert (found.device.type, found.dtype, found.shape) == ("meta", torch.float32, (3, 4))
+
+
+@pytest.mark.exercise("verifiable.grpo.aggregate")
+@pytest.mark.parametrize("loss", ["grpo", "dapo", "dr_grpo"])
+def test_the_average_is_taken_where_the_terms_are(loss: Any) -> None:
+    mask = torch.empty(3, 4, dtype=torch.bool, device="meta")
+    found = aggregate(torch.empty(3, 4, device="meta"), mask, loss)
+    assert (found.device.type, found.dtype, found.shape) == ("meta", torch.float32, ())
+
+
 def test_the_kl_estimate_is_unbiased_and_never_negative() -> None:
     p = torch.tensor([0.5, 0.3, 0.15, 0.05], dtype=torch.float64)
     q = torch.tensor([0.1, 0.4, 0.3, 0.2], dtype=torch.float64)
