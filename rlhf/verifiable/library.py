@@ -76,7 +76,7 @@ def make_trainer(
             args=args,
             train_dataset=dataset,
             processing_class=tokenizer(),
-            optimizers=(optimizer, LambdaLR(optimizer, lambda step: 1.0)),
+            optimizers=(optimizer, LambdaLR(optimizer, lambda step: 1 - step / steps)),
         )
 
 

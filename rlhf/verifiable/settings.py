@@ -31,7 +31,7 @@ class GRPOSettings:
     iterations: PositiveInt = 2
     """Updates on the same answers."""
     lr: PositiveFloat = 1e-3
-    """Learning rate of AdamW."""
+    """Learning rate of AdamW at first; it falls to 0 in a straight line."""
     clip_low: Annotated[float, Bounds(above=0, most=1)] = 0.2
     """The ratio to the sampler counts down to 1 - clip_low."""
     clip_high: PositiveFloat = 0.2

@@ -110,12 +110,14 @@ def train(cfg: Config, run: Run) -> None:
         every = max(1, cfg.steps // cfg.evaluations)
         for step in run.steps(cfg.steps):
             look = step % every == 0 or step == cfg.steps - 1
+            optimizer.param_groups[0]["lr"] = cfg.grpo.lr * (1 - step / cfg.steps)
             with run.autocast():
                 batch, reward = collector.collect(model, step)
                 reference = None
                 if cfg.grpo.beta > 0 and len(batch.answer):
                     reference = token_logps(first, batch.prompt, batch.answer)
             logged: dict[str, Any] = {"train/reward": reward.mean()}
+            logged["train/lr"] = optimizer.param_groups[0]["lr"]
             logged["train/informative"] = grpo.informative(reward).float().mean()
             for update in range(cfg.grpo.iterations if len(batch.answer) else 0):
                 with run.autocast():
