@@ -222,6 +222,21 @@ def test_what_does_not_fit_into_the_context_is_refused(length: int, count: int) 
         generate(model_of("gpt2"), torch.zeros(1, length, dtype=torch.int64), count)
 
 
+@pytest.mark.parametrize("architecture", ["gpt2", "modern"])
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_copies_are_continuations_of_one_prompt(
+    architecture: Architecture, use_cache: bool
+) -> None:
+    model = model_of(architecture)
+    prompt = torch.randint(13, (3, 4), generator=torch.Generator().manual_seed(1))
+    repeated = prompt.repeat_interleave(5, dim=0)
+    expected = generate(model, repeated, 7, generator=torch.Generator().manual_seed(2))
+    found = generate(
+        model, prompt, 7, generator=torch.Generator().manual_seed(2), use_cache=use_cache, copies=5
+    )
+    assert torch.equal(found, expected)
+
+
 def test_a_function_may_choose_and_sees_the_logits_of_every_step() -> None:
     model = model_of("modern")
     prompt = torch.randint(13, (3, 4), generator=torch.Generator().manual_seed(1))
