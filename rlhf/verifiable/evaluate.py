@@ -39,11 +39,11 @@ def sampled(model: GPT, task: Addition, pairs: np.ndarray, count: int) -> tuple[
 
     They are on the CPU.
     """
-    device, each = model.embedding.weight.device, pairs.repeat(count, axis=0)
+    device, size = model.embedding.weight.device, max(1, ROWS // count)
     answers, logps = [], []
-    for start in range(0, len(each), ROWS):
-        prompt = torch.from_numpy(task.prompts(each[start : start + ROWS])).to(device)
-        tokens, found = draw(model, prompt, task.longest)
+    for start in range(0, len(pairs), size):
+        prompt = torch.from_numpy(task.prompts(pairs[start : start + size])).to(device)
+        tokens, found = draw(model, prompt, task.longest, count)
         answers.append(tokens.cpu())
         logps.append(found.float().cpu())
     shape = (len(pairs), count, task.longest)

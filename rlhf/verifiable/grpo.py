@@ -36,13 +36,27 @@ EPSILON = 1e-4
 
 
 class Batch(NamedTuple):
-    """What one update learns from; N answers, those of one group one after the other."""
+    """What one update learns from; N answers, those of one group one after the other.
+
+    Rows of groups whose rewards are all equal have advantages of 0, and need not be computed. They
+    still count in the mean, unless sampling is dynamic: that is what `share` is for.
+    """
 
     prompt: Tensor  # int64 (N, L)
     answer: Tensor  # int64 (N, T)
     mask: Tensor  # bool (N, T): tokens up to and including END
     old_logps: Tensor  # (N, T), of the sampler
     advantage: Tensor  # (N,)
+    share: float = 1.0  # of what the loss is averaged over, that these rows are
+
+    def rows(self, kept: Tensor, loss: Loss, dynamic: bool) -> Batch:
+        """The answers `kept`, bool (N,); without `dynamic` their loss is that of all answers."""
+        few = Batch(*(column[kept] for column in self[:5]))
+        if dynamic:
+            return few
+        tokens = few.mask.sum() / self.mask.sum()
+        share = tokens.item() if loss == "dapo" else len(few.answer) / len(self.answer)
+        return few._replace(share=share)
 
 
 @exercise(minutes=15)
@@ -143,7 +157,7 @@ def grpo_loss(
         if settings.kl_ratio:
             kl = kl * (logps - batch.old_logps).exp()
         terms = terms + settings.beta * kl
-    return aggregate(terms, batch.mask, settings.loss)
+    return batch.share * aggregate(terms, batch.mask, settings.loss)
 
 
 def clipped_share(logps: Tensor, batch: Batch, settings: GRPOSettings) -> Tensor:

@@ -21,10 +21,11 @@ from rlhf.verifiable.arithmetic import END, Addition, Judge, score
 from rlhf.verifiable.settings import GRPOSettings
 
 
-def draw(model: GPT, prompt: Tensor, longest: int) -> tuple[Tensor, Tensor]:
-    """One answer for each prompt (N, L), at temperature 1: tokens (N, T) and log-probabilities.
+def draw(model: GPT, prompt: Tensor, longest: int, group: int = 1) -> tuple[Tensor, Tensor]:
+    """`group` answers to each prompt (P, L), at temperature 1: tokens and log-probabilities.
 
-    Both are (N, T), with T = longest. After END, tokens are END and log-probabilities mean nothing.
+    Both are (N, T), with N = P group and T = longest. After END, tokens are END and
+    log-probabilities mean nothing. A prompt is read once for all answers to it.
     """
     found: list[Tensor] = []
 
@@ -34,7 +35,7 @@ def draw(model: GPT, prompt: Tensor, longest: int) -> tuple[Tensor, Tensor]:
         found.append(logps.gather(1, token))
         return token
 
-    answer = generate(model, prompt, longest, end=END, chooser=choose)
+    answer = generate(model, prompt, longest, end=END, chooser=choose, copies=group)
     logps = torch.cat(found, dim=1)
     room = logps.new_zeros(len(logps), longest - logps.shape[1])  # all ended early
     return answer, torch.cat([logps, room], dim=1)
@@ -68,8 +69,9 @@ class Collector:
     def collect(self, model: GPT, step: int) -> tuple[grpo.Batch, Tensor]:
         """The batch of a step, and all rewards (P, G) that were given for it.
 
-        With dynamic sampling, groups of equal rewards are left out, and questions are drawn again
-        up to `redraws` times in all; the batch may be empty then. Raises RunFailed as `score` does.
+        Groups of equal rewards are left out where they would not change the gradient, so the batch
+        may be empty. With dynamic sampling, questions are drawn again up to `redraws` times in all.
+        Raises RunFailed as `score` does.
         """
         settings, batches, rewards = self.settings, [], []
         wanted = settings.prompts * settings.group
@@ -77,15 +79,16 @@ class Collector:
             number = step * settings.redraws + redraw
             index = batch_indices(len(self.pairs), settings.prompts, number, self.seed)
             batch, reward = self.draw_groups(model, self.pairs[index])
-            if settings.dynamic:
-                rows = grpo.informative(reward).repeat_interleave(settings.group)
-                batch = grpo.Batch(*(column[rows] for column in batch))
+            if settings.dynamic or settings.beta == 0:  # else: the penalty is for all answers
+                kept = grpo.informative(reward).repeat_interleave(settings.group)
+                batch = batch.rows(kept, settings.loss, settings.dynamic)
             batches.append(batch)
             rewards.append(reward)
             if sum(len(each.answer) for each in batches) >= wanted:
                 break
-        columns = zip(*batches, strict=True)
-        batch = grpo.Batch(*(torch.cat(column)[:wanted] for column in columns))
+        if len(batches) > 1:
+            columns = zip(*(each[:5] for each in batches), strict=True)
+            batch = grpo.Batch(*(torch.cat(column)[:wanted] for column in columns))
         length = batch.prompt.shape[1]
         trained = int(batch.mask.sum()) + length * len(batch.mask)
         self.tokens["trained"] += trained * settings.iterations
@@ -95,12 +98,13 @@ class Collector:
         """G answers to each of the sums (P, 2), as a batch of all; and rewards (P, G)."""
         group, device = self.settings.group, model.embedding.weight.device
         each = pairs.repeat(group, axis=0)
-        prompt = torch.from_numpy(self.task.prompts(each)).to(device)
-        answer, logps = draw(model, prompt, self.task.longest)
+        asked = torch.from_numpy(self.task.prompts(pairs)).to(device)
+        answer, logps = draw(model, asked, self.task.longest, group)
+        prompt = asked.repeat_interleave(group, dim=0)
         said = self.task.text(answer.cpu().numpy())
         reward = torch.from_numpy(score(self.judge, said, each)).to(device).view(-1, group)
         mask = grpo.answer_mask(answer, END)
-        self.tokens["drawn"] += int(mask.sum()) + prompt.numel()
+        self.tokens["drawn"] += int(mask.sum()) + asked.numel()
         scale = self.settings.loss != "dr_grpo"
         advantage = grpo.group_advantages(reward, scale).flatten()
         return grpo.Batch(prompt, answer, mask, logps, advantage), reward

@@ -334,7 +334,7 @@ def collector(task: Addition, **settings: Any) -> Collector:
 
 def test_a_batch_is_groups_of_answers_to_one_question(task: Addition, model: GPT) -> None:
     torch.manual_seed(0)
-    found, counted = collector(task, prompts=10, group=4), {"drawn": 0}
+    found, drawn, trained = collector(task, prompts=10, group=4, beta=0.1), 0, 0
     for step in range(2):
         batch, reward = found.collect(model, step)
         assert reward.shape == (10, 4)
@@ -347,13 +347,17 @@ def test_a_batch_is_groups_of_answers_to_one_question(task: Addition, model: GPT
             expected = [len(s) % 2 if odd else 1 for s in said[4 * i : 4 * i + 4]]
             assert reward[i].tolist() == expected
         assert torch.equal(batch.advantage.view(10, 4), group_advantages(reward, True))
-        counted["drawn"] += int(batch.mask.sum()) + batch.prompt.numel()
-    assert found.tokens["drawn"] == counted["drawn"]
-    assert found.tokens["trained"] == 2 * counted["drawn"]  # every batch is used twice
+        assert batch.share == 1
+        written = int(batch.mask.sum())
+        drawn += written + batch.prompt.numel() // 4  # a question is read once
+        trained += 2 * (written + batch.prompt.numel())  # every batch is used twice
+    assert found.tokens == {"drawn": drawn, "trained": trained}
 
 
 def test_questions_depend_on_seed_and_step_alone(task: Addition, model: GPT) -> None:
-    asked = [collector(task, prompts=10).collect(model, step)[0].prompt for step in (0, 1, 0)]
+    asked = [
+        collector(task, prompts=10, beta=0.1).collect(model, step)[0].prompt for step in (0, 1, 0)
+    ]
     assert torch.equal(asked[0], asked[2])
     assert not torch.equal(asked[0], asked[1])
 
@@ -376,9 +380,41 @@ def test_dynamic_sampling_leaves_out_equal_groups_and_draws_again(
     assert int(informative(reward).sum()) >= 10
 
 
+@pytest.mark.parametrize("loss", ["grpo", "dr_grpo", "dapo"])
+def test_answers_without_advantage_need_not_be_computed(loss: Any) -> None:
+    """Loss and gradient are those of the whole batch, also where the ratio is not 1."""
+    logps, old, _ = numbers(7)
+    reward = torch.tensor([[1.0, 1.0], [0.0, 1.0], [0.0, 0.0]], dtype=torch.float64)
+    batch = batch_of(old, group_advantages(reward, True).flatten(), MASKS)
+    settings, kept = GRPOSettings(loss=loss), informative(reward).repeat_interleave(2)
+    whole, part = logps.clone().requires_grad_(), logps.clone().requires_grad_()
+    loss_whole = grpo_loss(whole, batch, settings)
+    few = batch.rows(kept, loss, dynamic=False)
+    loss_part = grpo_loss(part[kept], few, settings)
+    assert len(few.answer) == 2
+    assert loss_part.item() == pytest.approx(loss_whole.item())
+    loss_whole.backward()
+    loss_part.backward()
+    assert whole.grad is not None
+    assert part.grad is not None
+    assert torch.allclose(whole.grad, part.grad)
+    assert whole.grad.abs().max() > 0
+    assert batch.rows(kept, loss, dynamic=True).share == 1
+
+
+def test_the_collector_leaves_them_out(task: Addition, model: GPT) -> None:
+    torch.manual_seed(0)
+    batch, reward = collector(task, prompts=10, group=4).collect(model, 0)
+    kept = int(informative(reward).sum())
+    assert reward.shape == (10, 4)
+    assert 0 < kept < 10
+    assert len(batch.answer) == 4 * kept
+    assert batch.share == pytest.approx(kept / 10)
+
+
 def test_dr_grpo_leaves_out_the_deviation(task: Addition, model: GPT) -> None:
     torch.manual_seed(0)
-    batch, reward = collector(task, prompts=10, group=4, loss="dr_grpo").collect(model, 0)
+    batch, reward = collector(task, prompts=10, group=4, loss="dr_grpo", beta=0.1).collect(model, 0)
     assert torch.equal(batch.advantage.view(10, 4), group_advantages(reward, False))
 
 
