@@ -34,7 +34,6 @@ def test_smoke_measures_every_way_to_answer(lab_run: Lab) -> None:
         ("budgets=[0]", "budgets must be > 0, got 0"),
         ("budgets=[13]", "budgets=[13] must name numbers of beams from 1 to 12"),
         ("samples=1", "samples must be 2 or more, got 1"),
-        ("base=no/such/folder", "no/such/folder holds no language model that can be opened"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(
@@ -58,6 +57,9 @@ def test_a_model_with_other_tokens_is_refused(
     export(GPT(Shape(10, 32, 8, 1, 1)), build_tokenizer("char", "x", "abc", 0), tmp_path / "abc")
     monkeypatch.setenv("LAB_HOME", str(tmp_path))
     monkeypatch.setattr("sys.argv", ["test"])
+    (tmp_path / "empty").mkdir()
+    assert train.main(["+size=smoke", f"base={tmp_path / 'empty'}"]) == 2
+    assert "holds no language model that can be opened" in " ".join(capfd.readouterr().err.split())
     assert train.main(["+size=smoke", f"base={tmp_path / 'abc'}"]) == 2
     shown = " ".join(capfd.readouterr().err.split())
     assert "has 10 tokens, and sums need the 15 of rlhf.verifiable" in shown

@@ -31,7 +31,7 @@ def test_other_rewards_need_no_judge(
 
     monkeypatch.setenv("LAB_HOME", str(tmp_path))
     monkeypatch.setattr("sys.argv", ["test"])
-    assert train.main(["+size=smoke", f"reward={paid}", "ppo.steps=4096", "eval_episodes=4"]) == 0
+    assert train.main(["+size=smoke", f"reward={paid}", "ppo.steps=4096", "eval_episodes=2"]) == 0
     (file,) = tmp_path.glob("runs/*/*/*/result.json")
     metrics = json.loads(file.read_text())["metrics"]
     assert "agreement" not in metrics
@@ -39,7 +39,7 @@ def test_other_rewards_need_no_judge(
 
 
 def test_resumes_to_the_same_bits(resume_check) -> None:
-    words = ("comparisons=40", "ppo.steps=10240", "updates=4", "eval_episodes=4")
+    words = ("comparisons=40", "ppo.steps=3072", "ppo.rollout=32", "updates=2", "eval_episodes=4")
     resume_check("rlhf.trajectories", "+size=smoke", *words)
 
 
