@@ -49,9 +49,15 @@ class Batch(NamedTuple):
     advantage: Tensor  # (N,)
     share: float = 1.0  # of what the loss is averaged over, that these rows are
 
+    @property
+    def columns(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """All but `share`, row by row."""
+        return self.prompt, self.answer, self.mask, self.old_logps, self.advantage
+
     def rows(self, kept: Tensor, loss: Loss, dynamic: bool) -> Batch:
         """The answers `kept`, bool (N,); without `dynamic` their loss is that of all answers."""
-        few = Batch(*(column[kept] for column in self[:5]))
+        prompt, answer, mask, old_logps, advantage = (column[kept] for column in self.columns)
+        few = Batch(prompt, answer, mask, old_logps, advantage)
         if dynamic:
             return few
         tokens = few.mask.sum() / self.mask.sum()

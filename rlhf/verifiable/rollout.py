@@ -87,8 +87,9 @@ class Collector:
             if sum(len(each.answer) for each in batches) >= wanted:
                 break
         if len(batches) > 1:
-            columns = zip(*(each[:5] for each in batches), strict=True)
-            batch = grpo.Batch(*(torch.cat(column)[:wanted] for column in columns))
+            columns = zip(*(each.columns for each in batches), strict=True)
+            prompt, answer, mask, logps, advantage = (torch.cat(c)[:wanted] for c in columns)
+            batch = grpo.Batch(prompt, answer, mask, logps, advantage)
         length = batch.prompt.shape[1]
         trained = int(batch.mask.sum()) + length * len(batch.mask)
         self.tokens["trained"] += trained * settings.iterations
