@@ -9,6 +9,8 @@ Letters: B rows, T tokens of the prompt, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -67,6 +69,8 @@ def generate(
     generator: torch.Generator | None = None,
     end: int | None = None,
     use_cache: bool = True,
+    chooser: Callable[[Tensor], Tensor] | None = None,
+    copies: int = 1,
 ) -> Tensor:
     """`count` new tokens for each row of the prompt: int64 (B, T) -> (B, count).
 
@@ -77,6 +81,10 @@ def generate(
         top_k, top_p: see above; None turns them off. If both are given, k comes first.
         generator: of the random draws; the global one when None.
         end: stop when every row has this token; a row that has it is filled with it.
+        chooser: takes logits (B, V) to tokens int64 (B, 1), instead of the four settings above.
+            It sees every step, so it can also note the log-probabilities of what it draws.
+        copies: continuations of each prompt, one after the other: (B, T) -> (B copies, count). With
+            the cache each prompt is read only once.
     Raises:
         ValueError when the prompt is empty, or with `count` longer than the context.
     """
@@ -87,12 +95,21 @@ def generate(
             f"together they must fit into the context of {model.shape.context}"
         )
     caches = model.new_caches(len(prompt), length + count) if use_cache else None
-    row = torch.cat([prompt, prompt.new_full((len(prompt), count), end or 0)], dim=1)
     feed = prompt
+    prompt = prompt.repeat_interleave(copies, dim=0)
+    row = torch.cat([prompt, prompt.new_full((len(prompt), count), end or 0)], dim=1)
     with evaluating(model):
         for t in range(length, length + count):
             logits = model.logits(model.hidden(feed, caches)[:, -1])
-            token = choose(logits, temperature, top_k, top_p, generator)
+            if t == length and copies > 1:
+                logits = logits.repeat_interleave(copies, dim=0)
+                for cache in caches or []:
+                    cache.keys = cache.keys.repeat_interleave(copies, dim=0)
+                    cache.values = cache.values.repeat_interleave(copies, dim=0)
+            if chooser is not None:
+                token = chooser(logits)
+            else:
+                token = choose(logits, temperature, top_k, top_p, generator)
             if end is not None and t > length:
                 token = token.masked_fill(row[:, t - 1 : t] == end, end)
             row[:, t : t + 1] = token

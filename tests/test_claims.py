@@ -71,20 +71,22 @@ def test_broken_experiment_shows_its_symptom(
     lab_run: Any, unit: course.Unit, broken: course.Broken
 ) -> None:
     """The symptom is there with the experiment, and not without it."""
-    ill = lab_run(unit.module, "+size=smoke", f"+experiment={broken.experiment}")
+    program = f"{unit.module}.{broken.part}" if broken.part else unit.module
+    ill = lab_run(program, "+size=smoke", f"+experiment={broken.experiment}")
     assert ill.record is not None, ill.output
     assert ill.returncode == 0, ill.output
     assert broken.verdict(ill.record["metrics"][broken.metric]), ill.record["metrics"]
-    plain = vars(entrypoint(unit.module).compose(["+size=smoke"]).config)
+    plain = vars(entrypoint(program).compose(["+size=smoke"]).config)
     its = ill.record["config"]
     variant = [f"{k}={its[k]}" for k in VARIANTS if k in its and its[k] != plain[k]]
-    well = lab_run.once(unit.module, "+size=smoke", *variant)
+    well = lab_run.once(program, "+size=smoke", *variant)
     assert well.record is not None, well.output
     assert not broken.verdict(well.record["metrics"][broken.metric]), well.record["metrics"]
 
 
 @pytest.mark.parametrize("unit", BUILT, ids=lambda unit: unit.package)
 def test_every_built_week_has_two_broken_experiments(unit: course.Unit) -> None:
-    files = {p.stem for p in (ROOT / "configs" / unit.package).glob("experiment/broken_*.yaml")}
+    folders = [ROOT / "configs" / program for program in unit.programs]
+    files = {p.stem for folder in folders for p in folder.glob("experiment/broken_*.yaml")}
     assert len(files) >= 2
     assert files == {broken.experiment for broken in unit.broken}, "each with its symptom on record"

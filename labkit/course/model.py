@@ -127,6 +127,8 @@ class Broken(Limit):
     symptom: str
     metric: str
     size: Size
+    part: str = ""
+    """The part of the unit whose experiment it is; empty for the unit's own entrypoint."""
 
 
 class Unit(Part):

@@ -2,7 +2,8 @@
 
 curriculum.yaml has the plan: months, weeks, electives. What a unit claims (metrics, bands,
 baselines, broken experiments, published numbers) is in configs/<unit>/claims.yaml, beside its
-settings.
+settings. A part of a unit may have a file of its own, configs/<unit>.<part>/claims.yaml, with the
+same keys.
 """
 
 from __future__ import annotations
@@ -90,16 +91,38 @@ U = TypeVar("U", bound=Unit)
 def _unit(kind: type[U], where: str, item: dict[str, Any], folder: Path, prefix: str = "") -> U:
     """A unit from its entry in the plan and its claims. Raises UsageError."""
     package = item.get("package")
-    file = folder / f"{prefix}{package}" / CLAIMS
-    claims = _yaml(file) if "metrics" not in item else {}
-    if not isinstance(claims, dict):
-        raise UsageError(f"{file}: expected a mapping, got {claims!r}")
+    claims = _claims(folder, f"{prefix}{package}", item) if "metrics" not in item else {}
     values = {key: value for key, value in {**item, **claims}.items() if value is not None}
     try:
         return kind.model_validate(values)
     except ValidationError as error:
         named = f"{where} ({package})" if package else where
         raise UsageError(f"curriculum: {named}: {_said(error, values, kind)}") from error
+
+
+def _claims(folder: Path, name: str, item: dict[str, Any]) -> dict[str, Any]:
+    """What a unit's file claims, and after it what the files of its parts claim, where they have
+    one: lists are joined, and a broken experiment is one of that part. Raises UsageError.
+    """
+    found = _mapping(folder / name / CLAIMS)
+    parts = item.get("parts")
+    for part in parts if isinstance(parts, list) else []:
+        file = folder / f"{name}.{part}" / CLAIMS
+        for key, value in (_mapping(file) if file.is_file() else {}).items():
+            if not isinstance(value, list):
+                raise UsageError(f"{file}: {key} must be a list; the rest stands with the unit")
+            if key == "broken":
+                value = [{**dict(entry), "part": part} for entry in value]
+            found[key] = [*(found.get(key) or []), *value]
+    return found
+
+
+def _mapping(file: Path) -> dict[str, Any]:
+    """A file's keys. Raises UsageError when it has none."""
+    found = _yaml(file)
+    if not isinstance(found, dict):
+        raise UsageError(f"{file}: expected a mapping, got {found!r}")
+    return found
 
 
 def _said(error: ValidationError, raw: Any, kind: type[BaseModel]) -> str:

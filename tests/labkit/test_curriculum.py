@@ -92,10 +92,14 @@ def test_a_built_week_makes_a_claim_and_can_be_run(unit: course.Unit) -> None:
     sheet = (unit.folder / "README.md").read_text(encoding="utf-8")
     assert "<!-- results:begin -->" in sheet
     assert "<!-- results:end -->" in sheet
-    for broken in unit.broken:
-        assert (config / "experiment" / f"{broken.experiment}.yaml").is_file()
-    experiments = {path.stem for path in (config / "experiment").glob("broken_*.yaml")}
-    assert experiments == {broken.experiment for broken in unit.broken}
+    experiments = {
+        (part, path.stem)
+        for part in ("", *unit.parts)
+        for path in (ROOT / "configs").glob(
+            f"{unit.module}{f'.{part}' if part else ''}/experiment/broken_*.yaml"
+        )
+    }
+    assert experiments == {(broken.part, broken.experiment) for broken in unit.broken}
 
 
 @pytest.mark.parametrize("unit", [u for u in UNITS if not u.built], ids=lambda unit: unit.package)
@@ -339,3 +343,35 @@ def test_a_part_of_a_week_is_judged_with_it() -> None:
     assert course.package_of("pretraining") == "pretraining"
     assert course.package_of("pretraining.scaling") == "pretraining"
     assert course.package_of("electives.autograd") == "autograd"
+
+
+def test_claims_of_a_part_are_joined_to_those_of_its_unit(tmp_path: Path) -> None:
+    def write(name: str, **claims: Any) -> None:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "claims.yaml").write_text(yaml.safe_dump(claims), encoding="utf-8")
+
+    def metric(name: str) -> dict[str, str]:
+        return {"name": name, "title": name, "unit": "", "better": "higher"}
+
+    def broken(name: str) -> dict[str, Any]:
+        return {
+            "experiment": f"broken_{name}", "symptom": "none", "metric": name, "size": "smoke",
+            "at_most": 1,
+        }  # fmt: skip
+
+    week = {
+        "number": 1, "package": "w", "focus": "f", "task": "t", "prerequisites": [],
+        "parts": ["p", "q"],
+    }  # fmt: skip
+    plan = {"months": [{"title": "m", "weeks": [week]}], "electives": []}
+    file = tmp_path / "plan.yaml"
+    file.write_text(yaml.safe_dump(plan), encoding="utf-8")
+    write("w", metrics=[metric("a")], broken=[broken("a")])
+    write("w.p", metrics=[metric("b")], broken=[broken("b")])  # q has no claims of its own
+    (unit,) = course.load(file, tmp_path).units
+    assert [m.name for m in unit.metrics] == ["a", "b"]
+    assert [(b.part, b.experiment) for b in unit.broken] == [("", "broken_a"), ("p", "broken_b")]
+    write("w.q", planned={"tiny": "more"})
+    again = file.rename(tmp_path / "again.yaml")  # the first one is cached
+    with pytest.raises(UsageError, match="planned must be a list"):
+        course.load(again, tmp_path)

@@ -220,3 +220,39 @@ def test_stops_at_the_end_token_and_stays_there() -> None:
 def test_what_does_not_fit_into_the_context_is_refused(length: int, count: int) -> None:
     with pytest.raises(ValueError, match="must fit into the context of 20"):
         generate(model_of("gpt2"), torch.zeros(1, length, dtype=torch.int64), count)
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "modern"])
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_copies_are_continuations_of_one_prompt(
+    architecture: Architecture, use_cache: bool
+) -> None:
+    model = model_of(architecture)
+    prompt = torch.randint(13, (3, 4), generator=torch.Generator().manual_seed(1))
+    repeated = prompt.repeat_interleave(5, dim=0)
+    expected = generate(model, repeated, 7, generator=torch.Generator().manual_seed(2))
+    found = generate(
+        model, prompt, 7, generator=torch.Generator().manual_seed(2), use_cache=use_cache, copies=5
+    )
+    assert torch.equal(found, expected)
+
+
+def test_a_function_may_choose_and_sees_the_logits_of_every_step() -> None:
+    model = model_of("modern")
+    prompt = torch.randint(13, (3, 4), generator=torch.Generator().manual_seed(1))
+    seen: list[torch.Tensor] = []
+
+    def least_likely(logits: torch.Tensor) -> torch.Tensor:
+        seen.append(logits)
+        return logits.argmin(dim=-1, keepdim=True)
+
+    written = generate(model, prompt, 6, temperature=0, chooser=least_likely)
+    with torch.no_grad():
+        whole = model(torch.cat([prompt, written], dim=1))[:, 3:-1]
+    torch.testing.assert_close(torch.stack(seen, dim=1), whole, atol=1e-5, rtol=1e-4)
+    assert torch.equal(written, whole.argmin(dim=-1))
+    end = int(written[0, 1])
+    cut = generate(model, prompt[:1], 6, end=end, chooser=least_likely)
+    assert cut.tolist() == [written[0, : written[0].tolist().index(end)].tolist() + [end] * (
+        6 - written[0].tolist().index(end)
+    )]  # fmt: skip

@@ -1,0 +1,1 @@
+"""More computation per question instead of more training: `python -m rlhf.inference.train`."""

@@ -1,0 +1,1 @@
+"""A reward learned from comparisons of trajectories: `python -m rlhf.trajectories.train`."""
