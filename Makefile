@@ -18,7 +18,7 @@ help:
 	@echo "make smoke     every built week at size smoke, on embedded data"
 	@echo "make progress  regenerate PROGRESS.md and the tables from results/"
 	@echo "make bench     the side-by-side benchmarks (installs the extra 'bench')"
-	@echo "make clean     remove runs/, artifacts/ and caches; results/ and .venv stay"
+	@echo "make clean     remove runs/, artifacts/, rollouts/ and caches; results/ and .venv stay"
 
 setup: $(VENV)/.done
 
@@ -71,5 +71,5 @@ constraints: setup
 		| LC_ALL=C sort -f > constraints.txt
 
 clean:
-	rm -rf runs artifacts .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf runs artifacts rollouts .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
