@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from labkit import paths
 from labkit.errors import UsageError
@@ -151,6 +151,15 @@ class Unit(Part):
     """A setting, and the groups of settings of which only the one that it names has an effect."""
     parts: List[str] = ()
     """Further entrypoints: `scaling` is started as `python -m <module>.scaling.train`."""
+
+    @field_validator("metrics")
+    @classmethod
+    def _names_differ(cls, metrics: List[Metric]) -> List[Metric]:
+        """A part's metrics are joined to its unit's: two of one name would be taken for one."""
+        names = [metric.name for metric in metrics]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two metrics have the name {twice[0]}")
+        return metrics
 
     def unused(self, config: Mapping[str, Any]) -> tuple[str, ...]:
         """Beginnings of settings (`gan.`) that have no effect beside these: see `alternatives`."""

@@ -1,6 +1,6 @@
 """What GRPO changed: right answers before and after it, and whether the judge was deceived.
 
-accuracy           test sums answered rightly by greedy decoding, after GRPO (%)
+sum_accuracy       test sums answered rightly by greedy decoding, after GRPO (%)
 start_accuracy     the same after the supervised start (%)
 sampled_accuracy   right answers among those drawn at temperature 1, after GRPO (%)
 judge_gap          mean reward of the same drawn answers in %, minus sampled_accuracy: more than 0
@@ -46,7 +46,7 @@ def report(
     run.plot("reward", "train/reward", "train/informative")
     run.plot("accuracy", "valid/accuracy")
     return {
-        "accuracy": 100 * accuracy(model, task, pairs),
+        "sum_accuracy": 100 * accuracy(model, task, pairs),
         "start_accuracy": 100 * accuracy(first, task, pairs),
         "sampled_accuracy": exact,
         "judge_gap": 100 * reward.mean(dtype=np.float64).item() - exact,

@@ -371,7 +371,11 @@ def test_claims_of_a_part_are_joined_to_those_of_its_unit(tmp_path: Path) -> Non
     (unit,) = course.load(file, tmp_path).units
     assert [m.name for m in unit.metrics] == ["a", "b"]
     assert [(b.part, b.experiment) for b in unit.broken] == [("", "broken_a"), ("p", "broken_b")]
-    write("w.q", planned={"tiny": "more"})
-    again = file.rename(tmp_path / "again.yaml")  # the first one is cached
+    write("w.q", metrics=[metric("a")])
+    again = file.rename(tmp_path / "twice.yaml")  # the first one is cached
+    with pytest.raises(UsageError, match="two metrics have the name a"):
+        course.load(again, tmp_path)
+    (tmp_path / "w.q" / "claims.yaml").write_text("planned: {tiny: more}", encoding="utf-8")
+    again = again.rename(tmp_path / "again.yaml")
     with pytest.raises(UsageError, match="planned must be a list"):
         course.load(again, tmp_path)

@@ -27,7 +27,7 @@ def test_smoke_learns_from_rewards_alone(lab_run: Lab) -> None:
     assert done.dir is not None
     metrics = done.record["metrics"]
     assert metrics["judge_gap"] == pytest.approx(0, abs=1e-3)  # the judge is strict
-    assert metrics["accuracy"] > metrics["start_accuracy"]
+    assert metrics["sum_accuracy"] > metrics["start_accuracy"]
     first = done.metrics[0]
     assert abs(first["train/loss"]) < 1e-5
     assert first["train/grad_norm"] > 0.01
@@ -52,7 +52,7 @@ def test_both_models_are_published(lab_run: Lab) -> None:
     folder = done.home / "artifacts" / "rlhf.verifiable" / "smoke-addition"
     task = Addition(2, "units_first", 5)
     with torch.no_grad():
-        for name, metric in ((START, "start_accuracy"), (FINAL, "accuracy")):
+        for name, metric in ((START, "start_accuracy"), (FINAL, "sum_accuracy")):
             reached = 100 * accuracy(open_model(folder / name, 11), task, task.pairs("test"))
             assert reached == pytest.approx(done.record["metrics"][metric], abs=0.3)
     from labkit import UsageError
