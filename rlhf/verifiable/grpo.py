@@ -4,8 +4,8 @@ DeepSeekMath (Shao et al. 2024), equation 3, for G answers o_1 .. o_G to one que
 
     A_i    = (r_i - mean r) / std r                                        `group_advantages`
     rho_it = pi(o_it | q, o_i<t) / pi_old(o_it | q, o_i<t)                 one ratio for each token
-    L      = -1/G sum_i 1/|o_i| sum_t min(rho A, clip(rho, 1 - e, 1 + e) A) - beta KL_it
-                                                          `clipped_terms`, `aggregate`, `kl_terms`
+    L      = -1/G sum_i 1/|o_i| sum_t [ min(rho A, clip(rho, 1 - e, 1 + e) A) - beta KL_it ]
+                                         `clipped_terms`, `aggregate`, k3 of `rlhf/kl.py`
 
 Two corrections, by option:
 
@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from labkit import exercise
+from rlhf.kl import kl_estimate
 from rlhf.verifiable.settings import GRPOSettings, Loss
 
 EPSILON = 1e-4
@@ -123,16 +124,6 @@ def clipped_terms(
     return -torch.min(ratio * advantage, ratio.clamp(1 - low, 1 + high) * advantage)
 
 
-def kl_terms(logps: Tensor, reference: Tensor) -> Tensor:
-    """Estimate of KL(pi || reference) at each token, (N, T): never negative, and unbiased.
-
-    q / p - 1 - log(q / p) with p the model's and q the reference's probability of the drawn token
-    (Shao et al. 2024, equation 4; k3 of Schulman's note, joschu.net/blog/kl-approx.html).
-    """
-    gap = reference - logps
-    return gap.exp() - 1 - gap
-
-
 @exercise(minutes=20)
 def aggregate(terms: Tensor, mask: Tensor, loss: Loss) -> Tensor:
     """The scalar loss from the losses of tokens (N, T) and `mask` bool (N, T).
@@ -159,7 +150,7 @@ def grpo_loss(
     )
     if settings.beta > 0:
         assert reference is not None, "a KL penalty needs the reference's log-probabilities"
-        kl = kl_terms(logps, reference)
+        kl = kl_estimate(logps, reference, "k3")  # equation 4
         if settings.kl_ratio:
             kl = kl * (logps - batch.old_logps).exp()
         terms = terms + settings.beta * kl

@@ -29,6 +29,13 @@ def test_k1_and_k3_are_unbiased() -> None:
 
 
 @pytest.mark.exercise("kl.kl_estimate")
+def test_k2_and_k3_are_never_negative() -> None:
+    for kind in ("k2", "k3"):
+        assert (kl.kl_estimate(PI.log(), REF.log(), kind) >= 0).all()
+    assert (kl.kl_estimate(PI.log(), REF.log(), "k1") < 0).any()
+
+
+@pytest.mark.exercise("kl.kl_estimate")
 def test_k2_is_biased_and_both_others_vary_less_than_k1() -> None:
     ratio = (PI / REF).log()
     assert moments("k2")[0] == pytest.approx((PI * ratio**2 / 2).sum().item(), rel=1e-12)
