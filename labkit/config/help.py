@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from typing import get_args
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
 
 from labkit.config.compose import options
 from labkit.config.fields import Setting, groups, settings
@@ -46,5 +47,13 @@ def _type_name(setting: Setting) -> str:
     kind = setting.annotation
     if choices := literal_choices(kind):
         return " | ".join(map(str, choices))
-    name = kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind)
-    return f"{name}, {setting.bounds}" if setting.bounds is not None else name
+    parts = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    names = [_plain(part) for part in parts if part is not NoneType]
+    if setting.bounds is not None:
+        names.append(str(setting.bounds))
+    return ", ".join(names) + (", or null" if NoneType in parts else "")
+
+
+def _plain(kind: Any) -> str:
+    """A type as Python writes it, without the module it is from."""
+    return kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind)

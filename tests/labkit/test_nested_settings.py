@@ -115,6 +115,7 @@ def test_help_shows_groups_with_their_bounds(
     assert entry.main(["--help"]) == 0
     said = capsys.readouterr().out
     assert "climber: How the climber moves (full-size value shown" in said
+    assert "fallback=null                str, or null" in said
     line = next(line for line in said.splitlines() if "climber.lr=" in line)
     assert line.split() == ["climber.lr=0.1", "float,", ">", "0"]
     assert "Height of a step." in said
