@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from ebm_jepa import data as strangers
 from ebm_jepa import densities, ood, regularisers
+from ebm_jepa.views import ViewEncoder
 from ebm_jepa.vit import Encoder
 from labkit import paths
 from labkit.learning.modes import evaluating
@@ -88,16 +89,20 @@ Labelled = tuple[Tensor, Tensor]
 
 
 def probe_metrics(
-    encoder: Encoder, untrained: Encoder, train: Labelled, test: Labelled, classes: int
+    encoder: Encoder | ViewEncoder,
+    untrained: nn.Module,
+    train: Labelled,
+    test: Labelled,
+    classes: int,
 ) -> dict[str, float]:
-    """Week 4's linear probe and neighbours on the pooled tokens, before and after training.
+    """Week 4's linear probe and neighbours on `pooled`, before and after training.
 
     `rank` is the effective rank of the test pictures' representation.
     """
     (x, y), (x_test, y_test) = train, test
 
-    def probed(network: Encoder) -> tuple[float, Tensor, Tensor]:
-        look: Callable[[Tensor], Tensor] = network.pooled
+    def probed(network: nn.Module) -> tuple[float, Tensor, Tensor]:
+        look = cast(Callable[[Tensor], Tensor], network.pooled)
         with evaluating(network):
             h, h_test = represent(look, x), represent(look, x_test)
         return linear_probe(h, y, h_test, y_test, classes)[0], h, h_test

@@ -15,25 +15,16 @@ become equal, which has no error either:
 
 from __future__ import annotations
 
-import copy
-from typing import Any
-
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from ebm_jepa import masks, regularisers
-from ebm_jepa.ebm import Autocast, Terms
+from ebm_jepa import masks
+from ebm_jepa.ebm import Autocast
+from ebm_jepa.joint import JointEmbedding
 from ebm_jepa.settings import JEPASettings
 from ebm_jepa.vit import Encoder, Predictor, take
-from labkit.data import batch_indices
-from labkit.learning.ema import Averaged
 from representation_learning import Augmentation
-
-
-def teacher_decay(updates: int, first: float, steps: int) -> float:
-    """Weight of the old teacher: from `first` along a line to 1 at the last of `steps` updates."""
-    return first + (1 - first) * min(1.0, updates / steps)
 
 
 def standardised(tokens: Tensor, eps: float = 1e-5) -> Tensor:
@@ -56,7 +47,7 @@ def prediction_error(predicted: Tensor, answer: Tensor, teacher: bool) -> Tensor
     return F.mse_loss(predicted, answer)
 
 
-class JEPA:
+class JEPA(JointEmbedding):
     """Encoder, teacher and predictor with their optimiser."""
 
     def __init__(
@@ -64,78 +55,37 @@ class JEPA:
     ) -> None:
         """x uint8 (N, C, H, W): the training pictures."""
         s = settings
-        self.settings, self.x, self.seed, self.autocast = s, x, seed, autocast
-        self.encoder = encoder
-        self.untrained = copy.deepcopy(encoder).requires_grad_(False)
-        self.predictor = Predictor(
+        predictor = Predictor(
             encoder.rows, encoder.columns, encoder.width,
             s.predictor_width, s.predictor_depth, s.heads,
         ).to(x.device)  # fmt: skip
-        self.ema = Averaged(encoder, lambda n: teacher_decay(n, s.ema_decay, s.steps))
-        self.networks = nn.ModuleList([encoder, self.predictor])
-        self.optimizer = torch.optim.AdamW(
-            self.networks.parameters(), s.lr, betas=(0.9, 0.95), weight_decay=s.weight_decay,
-            fused=True,
-        )  # fmt: skip
+        super().__init__(encoder, encoder, predictor, x, s, seed, autocast)
+        self.encoder = encoder
         self.augment = Augmentation((s.crop, 1.0), flip=s.flip, jitter=0.0, grey=0.0, blur=0.0)
-        self.seen = torch.zeros(2, encoder.width)  # pooled tokens of the newest batch
-
-    @property
-    def tracked(self) -> dict[str, Any]:
-        """What a resumed run restores."""
-        return {"model": self.networks, "ema": self.ema, "optimizer": self.optimizer}
 
     @property
     def teacher(self) -> Encoder:
         """The target encoder, whose representation is measured; without a teacher, the encoder."""
-        return self.ema.average if self.settings.anti_collapse == "ema" else self.encoder
+        return self.ema.average if self.taught else self.encoder  # type: ignore[return-value]
 
-    def update(self, step: int, rate: float) -> Terms:
-        """One step at `rate` times the peak learning rate."""
+    def losses(self, images: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """See `JointEmbedding`; the embeddings are the pooled tokens of the whole pictures."""
         s, encoder = self.settings, self.encoder
-        index = torch.from_numpy(batch_indices(len(self.x), s.batch_size, step, self.seed))
-        images = self.augment(self.x[index.to(self.x.device)])
+        views = self.augment(images)
         draws = torch.Generator().manual_seed(1_000_003 * self.seed + step)
         context, targets = (
-            each.to(images.device)
+            each.to(views.device)
             for each in masks.draw(
                 s.batch_size, encoder.rows, encoder.columns,
                 s.targets, s.target_scale, s.context_scale, draws,
             )
         )  # fmt: skip
-        taught = s.anti_collapse == "ema"
         with self.autocast():
-            with torch.set_grad_enabled(not taught):
-                whole = self.teacher(images)
-            predicted = self.predictor(encoder(images, context), context, targets)
+            with torch.set_grad_enabled(not self.taught):
+                whole = self.answering(views)
+            predicted = self.predictor(encoder(views, context), context, targets)
         whole = whole.float()
-        answer = standardised(whole) if taught else whole
-        error = prediction_error(predicted.float(), take(answer, targets), taught)
+        answer = standardised(whole) if self.taught else whole
+        error = prediction_error(predicted.float(), take(answer, targets), self.taught)
         pooled = whole.mean(dim=1)
-        loss = error + s.regulariser * self.regulariser(pooled)
-        self.optimizer.param_groups[0]["lr"] = rate * s.lr
-        self.optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.networks.parameters(), s.clip)
-        self.optimizer.step()
-        if taught:
-            self.ema.update(encoder)
-        self.seen = pooled.detach()
-        return {"loss": loss.detach(), "prediction_error": error.detach()}
-
-    def regulariser(self, pooled: Tensor) -> Tensor:
-        """The term against collapse of pooled representations (B, d); 0 with a teacher."""
-        s = self.settings
-        if s.anti_collapse == "vicreg":
-            return regularisers.vicreg(pooled, s.covariance)
-        if s.anti_collapse == "sigreg":
-            along = regularisers.directions(pooled.shape[1], s.slices, pooled.device)
-            return regularisers.sigreg(pooled, along)
-        return pooled.new_zeros(())
-
-    def measures(self) -> Terms:
-        """How collapsed the newest batch is: its effective rank, and its mean deviation."""
-        return {
-            "rank": regularisers.effective_rank(self.seen),
-            "deviation": self.seen.std(dim=0).mean(),
-        }
+        return error, self.regulariser(pooled), pooled

@@ -14,6 +14,7 @@ from ebm_jepa.ebm import EBM, Autocast
 from ebm_jepa.energy import LogitEnergy, PlaneEnergy, picture_network
 from ebm_jepa.jepa import JEPA
 from ebm_jepa.settings import DensitySettings, EBMSettings, JEMSettings, JEPASettings
+from ebm_jepa.views import Views
 from ebm_jepa.vit import Encoder
 from labkit import UsageError
 from labkit.data import ImageData
@@ -94,9 +95,11 @@ def shape_of(x: Tensor) -> tuple[int, int, int]:
 
 def joint_embedding(
     settings: JEPASettings, data: ImageData, x: Tensor, seed: int, autocast: Autocast
-) -> JEPA:
+) -> JEPA | Views:
     """A JEPA of pictures x uint8 (N, C, H, W). Raises UsageError for patches that do not fit."""
     s, image = settings, shape_of(x)
+    if s.task == "views":
+        return Views(x, s, seed, autocast)
     if any(side % s.patch for side in image[1:]):
         fitting = next(p for p in (4, 2, 1) if not any(side % p for side in image[1:]))
         raise UsageError(

@@ -13,6 +13,7 @@ from ebm_jepa.evaluate import Labelled
 from ebm_jepa.jem import JEM
 from ebm_jepa.jepa import JEPA
 from ebm_jepa.settings import DensitySettings
+from ebm_jepa.views import Views
 from labkit import Run
 from labkit.data import ImageData
 from labkit.learning.modes import evaluating
@@ -76,18 +77,21 @@ def energy_report(
 
 
 def jepa_report(
-    run: Run, learner: JEPA, data: ImageData, train: Labelled, measured: Labelled
+    run: Run, learner: JEPA | Views, data: ImageData, train: Labelled, measured: Labelled
 ) -> dict[str, float]:
     """Week 4's probe before and after training, beside what week 4 recorded on the same data."""
-    encoder = learner.teacher
-    metrics = evaluate.probe_metrics(encoder, learner.untrained, train, measured, len(data.classes))
+    metrics = evaluate.probe_metrics(
+        learner.teacher, learner.untrained, train, measured, len(data.classes)
+    )
     run.plot("training", "train/prediction_error")
     run.plot("rank", "train/rank")
     table = {f"week 4: {k}": v for k, v in evaluate.recorded_probes(data.name).items()}
-    name = f"JEPA, {learner.settings.anti_collapse}"
+    name = f"JEPA, {learner.settings.task}, {learner.settings.anti_collapse}"
     own = {name: metrics["probe_accuracy"], "JEPA, untrained": metrics["random_accuracy"]}
     run.figure("probes", figures.bars(table | own))
-    images = measured[0][:8].float() / 255
+    if isinstance(learner, Views):
+        return metrics
+    encoder, images = learner.teacher, measured[0][:8].float() / 255
     with evaluating(encoder):
         tokens = encoder(images)
     drawn = figures.token_colours(images, tokens, encoder.rows, encoder.columns)

@@ -20,6 +20,8 @@ from labkit.config.bounds import (
 Start = Literal["data", "uniform", "gaussian"]
 ConvName = Literal["conv", "wide_resnet"]
 AntiCollapse = Literal["ema", "vicreg", "sigreg"]
+Task = Literal["blocks", "views"]
+ViewEncoder = Literal["small", "resnet18"]
 Density2D = Literal["ring", "moons", "checkerboard", "pinwheel"]
 
 
@@ -119,7 +121,10 @@ class DensitySettings(SamplerSettings):
 class JEPASettings:
     """A joint-embedding predictive architecture."""
 
-    anti_collapse: AntiCollapse = "ema"
+    task: Task = "views"
+    """What is predicted. blocks: hidden blocks of the picture, at their places, by a Transformer
+    (I-JEPA). views: the whole of another view of the picture, by a convolutional network."""
+    anti_collapse: AntiCollapse = "sigreg"
     """What prevents collapse: ema, a teacher whose weights follow the encoder's; vicreg or
     sigreg, a regulariser without a teacher."""
     steps: PositiveInt = 100_000
@@ -128,35 +133,47 @@ class JEPASettings:
     """Pictures a step."""
     lr: PositiveFloat = 1e-3
     """Peak learning rate of AdamW; it rises and then falls along cosines."""
-    weight_decay: NonNegativeFloat = 0.05
+    weight_decay: NonNegativeFloat = 5e-4
     """Decoupled weight decay of AdamW."""
     clip: PositiveFloat = 3.0
     """Largest norm of the gradient; longer ones are shortened to it."""
+    network: ViewEncoder = "resnet18"
+    """views: the encoder, one of week 4's."""
+    channels: PositiveInt = 64
+    """views, network=small: channels of its first trained layer; the representation has 4 times
+    as many numbers."""
+    head_hidden: PositiveInt = 512
+    """views: hidden units of the projection (and, with a teacher, of the predictor)."""
+    head_dim: PositiveInt = 128
+    """views: numbers of the embedding, which is predicted; the representation is before it."""
+    colour: Fraction = 0.5
+    """views: strength of the colour jitter, 0.5 as in week 4."""
     patch: PositiveInt = 4
-    """Side of a patch in pixels; a patch is a token."""
+    """blocks: side of a patch in pixels; a patch is a token."""
     width: PositiveInt = 192
-    """Numbers of a token in the encoder."""
+    """blocks: numbers of a token in the encoder."""
     depth: PositiveInt = 9
-    """Layers of the encoder."""
+    """blocks: layers of the encoder."""
     heads: PositiveInt = 3
-    """Heads of each attention, in encoder and predictor; they divide width and predictor_width."""
+    """blocks: heads of each attention, in encoder and predictor; they divide width and
+    predictor_width."""
     predictor_width: PositiveInt = 96
-    """Numbers of a token in the predictor."""
+    """blocks: numbers of a token in the predictor."""
     predictor_depth: PositiveInt = 4
-    """Layers of the predictor."""
+    """blocks: layers of the predictor."""
     targets: PositiveInt = 4
-    """Blocks of a picture that are predicted, each by itself."""
+    """blocks: blocks of a picture that are predicted, each by itself."""
     target_scale: Annotated[float, Bounds(above=0, below=1)] = 0.18
-    """Share of the picture in a target block; its aspect ratio is drawn."""
+    """blocks: share of the picture in a target block; its aspect ratio is drawn."""
     context_scale: Annotated[float, Bounds(above=0, most=1)] = 1.0
-    """Share of the picture in the context block, from which the targets are then cut out."""
-    crop: Annotated[float, Bounds(above=0, most=1)] = 0.3
+    """blocks: share of the picture in the context block, out of which the targets are cut."""
+    crop: Annotated[float, Bounds(above=0, most=1)] = 0.25
     """Smallest share of a picture that the random crop keeps."""
     flip: Fraction = 0.5
     """Probability that a picture is mirrored; 0 where that changes what it shows, as of digits."""
     ema_decay: Share = 0.996
     """ema: weight of the old teacher at the first update; it rises to 1 along a line."""
-    regulariser: NonNegativeFloat = 1.0
+    regulariser: NonNegativeFloat = 20.0
     """vicreg, sigreg: weight of the regulariser beside the prediction error."""
     covariance: NonNegativeFloat = 0.04
     """vicreg: weight of the covariance term relative to the variance term; 1 / 25 in the paper."""

@@ -2,7 +2,8 @@
 
 python -m ebm_jepa.train +size=tiny                        JEM: a classifier that is an energy
 python -m ebm_jepa.train +size=tiny +experiment=density    an energy in the plane, in nats
-python -m ebm_jepa.train +size=tiny +experiment=jepa       I-JEPA; +experiment=vicreg, sigreg
+python -m ebm_jepa.train +size=tiny +experiment=sigreg     a JEPA of views; +experiment=vicreg
+python -m ebm_jepa.train +size=tiny +experiment=jepa       I-JEPA: hidden blocks, a teacher
 python -m ebm_jepa.train +size=tiny method=ebm             an energy of pictures without labels
 
 A learner has `update(step, rate)`, which takes one step and returns what is to be logged;
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from ebm_jepa.ebm import EBM
     from ebm_jepa.jem import JEM
     from ebm_jepa.jepa import JEPA
+    from ebm_jepa.views import Views
     from labkit.data import ImageData
 
 
@@ -90,7 +92,7 @@ def train(cfg: Config, run: Run) -> None:
     from pytorch_mastery import one_cycle
 
     chosen = cfg.chosen
-    learner: JEM | EBM | JEPA
+    learner: JEM | EBM | JEPA | Views
     finish: Callable[[], dict[str, float]]
     if cfg.method == "density":
         learner, density = learners.plane(cfg.density, cfg.seed, run.device)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ebm_jepa import jepa, vit
+from ebm_jepa import jepa, joint, vit
 from ebm_jepa.jepa import JEPA
 from ebm_jepa.settings import JEPASettings
 from ebm_jepa.vit import Encoder, Predictor
@@ -109,13 +109,14 @@ def test_what_all_pictures_have_in_common_at_a_place_is_no_answer() -> None:
 
 
 def test_teacher_decay_rises_to_one() -> None:
-    found = [jepa.teacher_decay(n, 0.9, 100) for n in (0, 50, 100, 500)]
+    found = [joint.teacher_decay(n, 0.9, 100) for n in (0, 50, 100, 500)]
     assert found == pytest.approx([0.9, 0.95, 1.0, 1.0])
 
 
 def learner(anti_collapse: str) -> JEPA:
     settings = JEPASettings(
         anti_collapse=anti_collapse, steps=20, batch_size=8, patch=4, width=16, depth=1, heads=2,  # type: ignore[arg-type]
+        task="blocks", regulariser=1.0,
         predictor_width=8, predictor_depth=1, targets=2, lr=1e-2, slices=16,
     )  # fmt: skip
     x = (255 * images(40, 1, 20, 16)).to(torch.uint8).expand(-1, 3, -1, -1).contiguous()

@@ -20,7 +20,7 @@ METRICS = {
 PICTURES = {
     "jem": {"samples.png", "scores.png", "robustness.png", "energies.png"},
     "density": {"density.png"},
-    "jepa": {"rank.png", "probes.png", "tokens.png"},
+    "jepa": {"rank.png", "probes.png"},
 }
 
 
@@ -62,10 +62,16 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ["jem.network=wide_resnet", "jem.depth=10", "jem.width=1", "jem.steps=1", "jem.buffer=16",
          "jem.start=gaussian", "jem.langevin_steps=1", "validation=0.02"],
         ["method=density", "density.objective=exact", "density.steps=3", "density.target=pinwheel"],
+        ["method=jepa", "jepa.task=blocks", "jepa.anti_collapse=ema", "jepa.steps=2",
+         "validation=0.02"],
     ],
 )  # fmt: skip
-def test_other_methods_run(here: None, words: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+def test_other_methods_run(
+    here: None, tmp_path: Path, words: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
     assert train.main(["+size=smoke", *words]) == 0, capfd.readouterr()
+    if "jepa.task=blocks" in words:
+        assert list(tmp_path.glob("runs/ebm_jepa/smoke/*/samples/tokens.png"))
 
 
 @pytest.mark.parametrize("objective", ["dsm", "exact"])
@@ -109,9 +115,11 @@ def test_resumes_to_the_same_bits(resume_check) -> None:
         (["method=density", "density.start=gaussian"], "density.start=gaussian needs classes"),
         (["method=density", "density.target=spiral"], "density.target"),
         (["method=density", "density.grid=1"], "density.grid must be 2 or more, got 1"),
-        (["method=jepa", "jepa.patch=3"], "patches of 3 do not fill; try jepa.patch=4"),
+        (["method=jepa", "jepa.task=blocks", "jepa.patch=3"],
+         "patches of 3 do not fill; try jepa.patch=4"),
         (["method=jepa", "jepa.heads=5"], "multiples of 4 and of jepa.heads=5, got 24; try 20"),
-        (["method=jepa", "jepa.patch=4", "jepa.target_scale=0.9"], "leave no context on a grid"),
+        (["method=jepa", "jepa.task=blocks", "jepa.patch=4", "jepa.target_scale=0.9"],
+         "leave no context on a grid"),
         (["method=jepa", "jepa.anti_collapse=none"], "jepa.anti_collapse"),
         (["validation=1"], "validation must be from 0 to below 1, got 1"),
         (["validation=1e-5"], "it must leave at least one on either side"),
