@@ -7,6 +7,9 @@ critic in imagination that starts from these windows' states.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
@@ -19,17 +22,23 @@ from world_models.play import repeated_returns
 from world_models.rollouts import Rollouts, collect
 from world_models.rssm import RSSM, Belief, Experience
 from world_models.settings import DreamerSettings
-from world_models.vae import Autocast
+from world_models.vae import VAE, Autocast, encode_all
 
 SLOW = 0.02
 """Share of the critic that the slow copy takes over in each update."""
 
 
+See = Callable[[np.ndarray], np.ndarray]
+"""Frames uint8 (T, N, H, W, 3) -> what the model sees: themselves, or latents (T, N, D)."""
+
+
 class Pilot:
     """The actor in the real environment: sees frames, keeps the model's state, acts."""
 
-    def __init__(self, model: RSSM, parts: ActorCritic, copies: int, greedy: bool) -> None:
-        self.model, self.parts, self.greedy = model, parts, greedy
+    def __init__(
+        self, see: See, model: RSSM, parts: ActorCritic, copies: int, greedy: bool
+    ) -> None:
+        self.see, self.model, self.parts, self.greedy = see, model, parts, greedy
         self.belief = model.blank(copies)
         self.action = torch.zeros(copies, 3, device=self.belief.hidden.device)
         self.first = torch.ones(copies, dtype=torch.bool, device=self.belief.hidden.device)
@@ -37,8 +46,8 @@ class Pilot:
     @torch.no_grad()
     def __call__(self, frame: np.ndarray) -> np.ndarray:
         """Frames (N, H, W, 3) -> actions (N, 3)."""
-        frames = torch.from_numpy(np.ascontiguousarray(frame)).to(self.action.device)
-        embedded = self.model.embed(frames)
+        seen = torch.from_numpy(self.see(frame[None])[0]).to(self.action.device)
+        embedded = self.model.embed(seen)
         self.belief = self.model.see(self.belief, self.action, embedded, self.first).belief
         self.first = torch.zeros_like(self.first)
         self.action, _ = self.parts.actor(self.belief.features, greedy=self.greedy)
@@ -50,9 +59,11 @@ class Pilot:
 
 
 class Memory:
-    """What the actor drove in the last `rounds` rounds, and the rollouts of the random policy."""
+    """What the actor drove in the last `rounds` rounds, and the rollouts of the random policy,
+    which are asked for when they are needed.
+    """
 
-    def __init__(self, rollouts: Rollouts, rounds: int) -> None:
+    def __init__(self, rollouts: Callable[[], Rollouts], rounds: int) -> None:
         self.rollouts, self.rounds = rollouts, rounds
         self.pieces: list[dict[str, np.ndarray]] = []
 
@@ -67,10 +78,10 @@ class Memory:
         """Windows of `length` steps: half of them (all at first) of the rollouts, the others of
         the actor's own driving.
         """
-        rows = []
+        rows, known = [], self.rollouts()._asdict()
         for b in range(batch):
             own = bool(self.pieces) and b % 2 == 0
-            piece = self.pieces[rng.integers(len(self.pieces))] if own else self.rollouts._asdict()
+            piece = self.pieces[rng.integers(len(self.pieces))] if own else known
             T, N = piece["action"].shape[:2]
             t, n = rng.integers(T - length + 1), rng.integers(N)
             rows.append([piece["frame"][t : t + length + 1, n]])
@@ -85,6 +96,7 @@ class Dreamer:
     def __init__(
         self,
         rollouts: Rollouts,
+        vision: VAE,
         env_id: str,
         settings: DreamerSettings,
         gamma: float,
@@ -94,11 +106,16 @@ class Dreamer:
     ) -> None:
         self.settings, self.gamma, self.seed, self.env_id = settings, gamma, seed, env_id
         self.device, self.autocast = device, autocast
-        self.model = RSSM(rollouts.frame.shape[2], settings).to(device)
+        self.vision = vision
+        latents = settings.sees == "latents"
+        shape = (vision.latent,) if latents else rollouts.frame.shape[2:]
+        self.see = self._latents if latents else np.ascontiguousarray
+        self.model = RSSM(shape, settings).to(device)
         features = settings.hidden + settings.groups * settings.classes
         self.parts = ActorCritic(features, settings.hidden).to(device)
         self.env: VectorEnv = open_copies(env_id, settings.envs)
-        self.memory = Memory(rollouts, settings.remembered)
+        seen = functools.cache(lambda: self._seen(rollouts))  # not now: V has not learned yet
+        self.memory = Memory(seen, settings.remembered)
         self.rng = np.random.default_rng((seed, 2010))
         rates = [
             (self.model, settings.lr), (self.parts.actor, settings.actor_lr),
@@ -133,12 +150,19 @@ class Dreamer:
         """`drive` frames in each copy, into memory; the episodes are new ones, so that nothing of
         the environment needs to be saved.
         """
-        pilot = Pilot(self.model, self.parts, self.settings.envs, greedy=False)
+        pilot = Pilot(self.see, self.model, self.parts, self.settings.envs, greedy=False)
         seed = int(np.random.SeedSequence((self.seed, round_)).generate_state(1)[0])
         piece = collect(self.env, pilot, self.settings.drive, seed)
-        self.memory.add(piece)
+        self.memory.add(self._seen(piece))
         self.books["real_steps"] += int(piece.valid.sum())
         return {"train/reward": float(piece.reward[piece.valid].mean())}
+
+    def _seen(self, piece: Rollouts) -> Rollouts:
+        return piece._replace(frame=self.see(piece.frame))
+
+    def _latents(self, frames: np.ndarray) -> np.ndarray:
+        mean, _ = encode_all(self.vision, frames, self.device, self.autocast)
+        return mean.cpu().numpy()
 
     def learn_model(self, data: Experience) -> tuple[dict[str, Tensor | float], Belief]:
         """One update of the model; returns what is to be logged, and the states of all frames."""
@@ -182,7 +206,8 @@ class Dreamer:
         env = open_copies(self.env_id, copies, test)
         with evaluating(self.model, self.parts):
             found = repeated_returns(
-                lambda: Pilot(self.model, self.parts, copies, greedy=True), env, rounds, seed
+                lambda: Pilot(self.see, self.model, self.parts, copies, greedy=True),
+                env, rounds, seed,
             )
         env.close()
         return found

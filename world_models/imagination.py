@@ -55,7 +55,7 @@ class Actor(nn.Module):
         """Actions (..., 3) for features (..., F), and the entropy (...) of the Gaussian."""
         mean, spread = self.net(features).chunk(2, dim=-1)
         mean = 2 * (mean / 2).tanh()  # the squashing tanh has no gradient left far from 0
-        deviation = 0.05 + nn.functional.softplus(spread)
+        deviation = 0.05 + 0.95 * spread.sigmoid()
         raw = mean if greedy else mean + deviation * torch.randn_like(mean)
         entropy = (deviation.log() + 1.418938533).sum(dim=-1)  # log sqrt(2 pi e)
         return controller.squash(raw), entropy
@@ -72,15 +72,15 @@ class Imagined(NamedTuple):
 
 def imagine(model: RSSM, actor: Actor, start: Belief, horizon: int, gamma: float) -> Imagined:
     """Follow the actor for `horizon` steps from states (B,), without a frame."""
-    belief, features, columns = start, [start.features], []
+    belief, states, entropies = start, [start.features], []
     for _ in range(horizon):
-        action, entropy = actor(features[-1].detach())
+        action, entropy = actor(states[-1].detach())
         belief = model.imagine(belief, action)
-        reward, goes_on = model.rewards(belief)
-        columns.append((reward, gamma * goes_on, entropy))
-        features.append(belief.features)
-    reward, discount, entropy = (torch.stack(x) for x in zip(*columns, strict=True))
-    return Imagined(torch.stack(features), reward, discount, entropy)
+        states.append(belief.features)
+        entropies.append(entropy)
+    features = torch.stack(states)
+    reward, goes_on = model.rewards(features[1:])
+    return Imagined(features, reward, gamma * goes_on, torch.stack(entropies))
 
 
 class ActorCritic(nn.Module):

@@ -96,6 +96,9 @@ class SearchSettings:
 class DreamerSettings:
     """Dreamer: a model of categorical latents, actor and critic."""
 
+    sees: Literal["frames", "latents"] = "frames"
+    """frames: it learns an encoder and a decoder of its own. latents: V, which learns first, sees
+    for it; a step costs a fraction of that with frames."""
     rounds: PositiveInt = 500
     """Rounds: the first one trains the model alone, the others drive and learn."""
     envs: PositiveInt = 4

@@ -172,7 +172,7 @@ def test_rewards_belong_to_the_state_they_led_to() -> None:
     torch.manual_seed(2)
     terms, beliefs = model.loss(data)
     assert beliefs.hidden.shape == (9, 4, 8)
-    reward, goes_on = model.rewards(Belief(beliefs.hidden[1:], beliefs.latent[1:]))
+    reward, goes_on = model.rewards(beliefs.features[1:])
     errors = [
         (reward[t, b].item() - data.reward[t, b].item() / 10) ** 2
         for t in range(8) for b in range(4) if data.valid[t, b] and not data.terminated[t, b]
