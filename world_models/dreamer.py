@@ -19,6 +19,7 @@ from labkit.learning.modes import evaluating
 from world_models.envs import open_copies
 from world_models.imagination import ActorCritic, imagine
 from world_models.play import repeated_returns
+from world_models.rnn import REWARD_SCALE
 from world_models.rollouts import Rollouts, collect
 from world_models.rssm import RSSM, Belief, Experience
 from world_models.settings import DreamerSettings
@@ -155,7 +156,7 @@ class Dreamer:
         piece = collect(self.env, pilot, self.settings.drive, seed)
         self.memory.add(self._seen(piece))
         self.books["real_steps"] += int(piece.valid.sum())
-        return {"train/reward": float(piece.reward[piece.valid].mean())}
+        return {"train/driven": float(piece.reward[piece.valid].mean())}
 
     def _seen(self, piece: Rollouts) -> Rollouts:
         return piece._replace(frame=self.see(piece.frame))
@@ -192,7 +193,10 @@ class Dreamer:
             )
             for slow, fast in pairs:
                 slow.lerp_(fast, SLOW)
-        return {"train/actor_loss": actor, "train/critic_loss": critic}
+        return {
+            "train/actor_loss": actor, "train/critic_loss": critic,
+            "train/imagined": REWARD_SCALE * trip.reward.mean(),
+        }  # fmt: skip
 
     @staticmethod
     def _descend(optimizer: torch.optim.Optimizer, loss: Tensor, module: nn.Module) -> None:

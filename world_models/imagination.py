@@ -44,6 +44,16 @@ def lambda_returns(reward: Tensor, value: Tensor, discount: Tensor, lam: float) 
     return torch.stack(returns[::-1])
 
 
+REACH = 1.5
+"""The mean stays within this of 0: the squashing tanh has no gradient left far from there, and an
+actor that has run into full steer and full brake would never come back.
+"""
+NARROW, WIDE = 0.05, 1.0
+"""Bounds of the deviation. Without the upper one the entropy has no end, and its bonus drowns the
+rewards of a model that is not good yet.
+"""
+
+
 class Actor(nn.Module):
     """A Gaussian before the squashing of `controller.squash`."""
 
@@ -54,8 +64,8 @@ class Actor(nn.Module):
     def forward(self, features: Tensor, greedy: bool = False) -> tuple[Tensor, Tensor]:
         """Actions (..., 3) for features (..., F), and the entropy (...) of the Gaussian."""
         mean, spread = self.net(features).chunk(2, dim=-1)
-        mean = 2 * (mean / 2).tanh()  # the squashing tanh has no gradient left far from 0
-        deviation = 0.05 + 0.95 * spread.sigmoid()
+        mean = REACH * (mean / REACH).tanh()
+        deviation = NARROW + (WIDE - NARROW) * spread.sigmoid()
         raw = mean if greedy else mean + deviation * torch.randn_like(mean)
         entropy = (deviation.log() + 1.418938533).sum(dim=-1)  # log sqrt(2 pi e)
         return controller.squash(raw), entropy

@@ -136,7 +136,7 @@ class DreamerSettings:
     """Share of the KL's gradient that moves the prior; the rest moves the posterior."""
     lam: Fraction = 0.95
     """Weight of later values in the lambda-return."""
-    entropy: NonNegativeFloat = 2e-3
+    entropy: NonNegativeFloat = 1e-3
     """Weight of the actor's entropy."""
     lr: PositiveFloat = 3e-4
     """Learning rate of the model."""
