@@ -151,12 +151,15 @@ class Dreamer:
         """`drive` frames in each copy, into memory; the episodes are new ones, so that nothing of
         the environment needs to be saved.
         """
-        pilot = Pilot(self.see, self.model, self.parts, self.settings.envs, greedy=False)
+        pilot = self._pilot(self.settings.envs, False)
         seed = int(np.random.SeedSequence((self.seed, round_)).generate_state(1)[0])
         piece = collect(self.env, pilot, self.settings.drive, seed)
         self.memory.add(self._seen(piece))
         self.books["real_steps"] += int(piece.valid.sum())
         return {"train/driven": float(piece.reward[piece.valid].mean())}
+
+    def _pilot(self, copies: int, greedy: bool) -> Pilot:
+        return Pilot(self.see, self.model, self.parts, copies, greedy)
 
     def _seen(self, piece: Rollouts) -> Rollouts:
         return piece._replace(frame=self.see(piece.frame))
@@ -209,9 +212,6 @@ class Dreamer:
         """Returns of `rounds` greedy episodes in each of `copies` copies: (rounds copies,)."""
         env = open_copies(self.env_id, copies, test)
         with evaluating(self.model, self.parts):
-            found = repeated_returns(
-                lambda: Pilot(self.see, self.model, self.parts, copies, greedy=True),
-                env, rounds, seed,
-            )
+            found = repeated_returns(lambda: self._pilot(copies, True), env, rounds, seed)
         env.close()
         return found

@@ -288,8 +288,9 @@ def test_the_actor_cannot_leave_its_bounds() -> None:
     for spread, entropy in ((50.0, widest), (-50.0, narrowest)):
         last.bias.data = torch.tensor([50.0, 50.0, -50.0, spread, spread, spread])
         action, found = actor(torch.randn(4, 6), greedy=True)
-        steer = np.tanh(1.5)
-        torch.testing.assert_close(action, torch.tensor([[steer, (1 + steer) / 2, 0.0]] * 4).float())
+        steer = float(np.tanh(1.5))
+        wanted = torch.tensor([[steer, (1 + steer) / 2, 0.0]] * 4)
+        torch.testing.assert_close(action, wanted)
         torch.testing.assert_close(found, torch.full((4,), entropy), atol=1e-4, rtol=0)
     last.bias.data = torch.tensor([0.5, 0.0, 0.0, 0.0, 0.0, 0.0])
     raw = actor(torch.zeros(40_000, 6))[0][:, 0].atanh()
