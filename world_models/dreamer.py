@@ -3,6 +3,9 @@
 Hafner et al. 2020, arXiv:2010.02193. A round: drive `drive` frames in each copy, from new episodes
 on, and remember them; then some updates, each of the model on windows from memory, and of actor and
 critic in imagination that starts from these windows' states.
+
+Compare `train/imagined`, the reward of an imagined step, with `train/driven`, that of a real one:
+an actor that expects more than it gets has found what the model is wrong about.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ class DreamerSettings:
     horizon: PositiveInt = 15
     """Steps of an imagined trajectory."""
     width: PositiveInt = 32
-    """Channels of the first level of encoder and decoder."""
+    """Channels of the first level of encoder and decoder of frames."""
     hidden: PositiveInt = 256
     """Units of the GRU and of all hidden layers."""
     groups: PositiveInt = 32
@@ -129,7 +129,7 @@ class DreamerSettings:
     classes: Annotated[int, Bounds(least=2)] = 32
     """Classes of each."""
     error_weight: PositiveFloat = 1.0
-    """Weight of the squared error of a frame's pixels."""
+    """Weight of the squared error of what is seen, pixels or latents, beside the KL."""
     beta: NonNegativeFloat = 0.1
     """Weight of the KL term."""
     balance: Fraction = 0.8

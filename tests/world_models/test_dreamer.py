@@ -270,6 +270,8 @@ def test_a_round_drives_remembers_and_learns() -> None:
     assert learner.real_steps == 60
     assert len(learner.memory.pieces) == 1
     assert all(torch.as_tensor(value).isfinite() for value in log.values())
+    piece = learner.memory.pieces[0]
+    assert log["train/driven"] == pytest.approx(piece["reward"][piece["valid"]].mean(), rel=1e-5)
     after = [p for m in (learner.model, learner.parts) for p in m.parameters()]
     changed = [not torch.equal(a, b) for a, b in zip(before, after, strict=True)]
     assert np.mean(changed) > 0.9
