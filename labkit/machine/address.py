@@ -97,13 +97,13 @@ def _ssh(text: str, rest: str) -> SSH:
         given, fits = bool(colon), _HOST.fullmatch(host) is not None
     if at and not _USER.fullmatch(user):
         fits = False
-    if given and not (port.isascii() and port.isdecimal() and 0 < int(port) < 65_536):
-        raise UsageError(f"device={short(text)}: the port must be a number from 1 to 65535")
     if not fits:
         raise UsageError(
             f"device={short(text)} is not an address; type ssh://host, ssh://user@host or "
             "ssh://user@host:port, with letters, digits, dots and dashes only"
         )
+    if given and not (port.isascii() and port.isdecimal() and 0 < int(port) < 65_536):
+        raise UsageError(f"device={short(text)}: the port must be a number from 1 to 65535")
     return SSH(host, user or None, int(port) if given else None)
 
 

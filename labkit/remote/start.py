@@ -59,6 +59,11 @@ def check_words(settings: RemoteSettings) -> None:
         raise UsageError(
             f"remote.data={settings.data} must be send, or a whole path there such as /data"
         )
+    folder = settings.folder
+    if not transport.SAFE_PATH.fullmatch(folder) or folder.startswith("-"):
+        raise UsageError(
+            f"remote.folder={folder} must be a plain path there: letters, digits and _ . / - only"
+        )
     if settings.ssh_config is not None and not os.path.isfile(settings.ssh_config):
         raise UsageError(f"remote.ssh_config={settings.ssh_config} is not a file")
 
