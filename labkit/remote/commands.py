@@ -115,13 +115,13 @@ def stop(beginning: str | None) -> int:
         return spot.stop(job)
     code = 0
     try:
-        about = job.ask("stop")
+        about = _reached(job, "stop")
         if about["state"] in ALIVE:
             say(f"{job.id} saves its state and ends ...")
         for about in _until_ended(job, about):
             job.state = about["state"]
         code = ending.conclude(job) if job.is_open else 0
-    except (NotReached, Refused, RunFailed) as error:
+    except (UsageError, RunFailed) as error:
         warn(str(error))
         code = 1
     if job.cluster is not None:  # whatever happened: nothing is left running silently
@@ -172,7 +172,13 @@ def cleanup(beginning: str | None, every: bool) -> int:
             kept += 1
             continue
         try:
-            gone = job.managed_job is not None or job.ask("remove")["removed"]
+            if job.managed_job is not None:
+                from labkit.remote import spot
+
+                spot.remove(job)
+                gone = True
+            else:
+                gone = job.ask("remove")["removed"]
         except (NotReached, Refused, RunFailed) as error:
             warn(f"{job.id} is off the list; its files were not removed there: {error}")
             gone = True
@@ -190,6 +196,10 @@ def cleanup(beginning: str | None, every: bool) -> int:
 def _reached(job: Job, verb: str) -> dict[str, Any]:
     """An answer about a job. Raises UsageError when its machine is not reached."""
     try:
+        if job.cluster is not None:
+            from labkit.remote import cloud
+
+            cloud.wake(job)
         answer: dict[str, Any] = job.ask(verb)
     except NotReached as error:
         raise UsageError(f"{error}\nThe run may still be at work there.") from error

@@ -59,6 +59,10 @@ def conclude(job: Job) -> int:
         code = 1
     job.state, job.ended = FETCHED, job.ended or time.time()
     job.save()
-    if job.cluster is None:
+    if job.cluster is not None:
+        from labkit.remote import cloud
+
+        cloud.down(job)
+    elif job.device.startswith("ssh:"):
         say(f"{job.device} is still on; if you rent it, end it at your provider when you are done")
     return code

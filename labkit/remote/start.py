@@ -34,7 +34,7 @@ def start(errand: Errand) -> int:
     if isinstance(errand.address, Sky):
         from labkit.remote import cloud
 
-        return cloud.start(errand, variables)
+        return cloud.start_run(errand, variables)
     connection = Connection(errand.address, settings.ssh_config, settings.accept_new)
     job, about = examine(errand, connection, folders.new_name())
     begin(errand, job, about, variables)

@@ -1,0 +1,234 @@
+"""`device=sky://H100:1`: SkyPilot finds a machine, the run is made on it over ssh, and it is torn
+down.
+
+All calls of SkyPilot for that are here; `spot.py` has those for managed jobs. Nothing is rented
+before the price was shown and confirmed, every machine has an autostop, and a machine is in the
+registry (`lab remote list`) before it is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from labkit.errors import RunFailed, UsageError
+from labkit.machine.address import SSH, Sky
+from labkit.plan.gpus import prices
+from labkit.remote import ending, start
+from labkit.remote.registry import Job
+from labkit.remote.transport import Connection
+from labkit.run import folders
+from labkit.run.errand import Errand
+from labkit.show.console import say, warn
+
+DISK_GB = 100
+"""Disk of a machine: PyTorch, data, checkpoints."""
+INSTALL = "pip install 'skypilot[gcp]>=0.14'   # or [aws], [azure], [runpod], [lambda] ..."
+CHECK = "sky check"
+SETUP = """
+for LAB_PYTHON in python3.13 python3.12 python3.11 ~/.local/bin/python3.12; do
+    command -v "$LAB_PYTHON" >/dev/null 2>&1 && break
+    LAB_PYTHON=
+done
+if [ -z "$LAB_PYTHON" ]; then
+    command -v uv >/dev/null 2>&1 || curl -LsSf https://astral.sh/uv/install.sh | sh
+    PATH="$HOME/.local/bin:$PATH" uv python install 3.12
+    LAB_PYTHON="$HOME/.local/bin/python3.12"
+fi
+command -v rsync >/dev/null 2>&1 || sudo apt-get install -y rsync
+"""
+"""What is made on a new machine first: many images have Python 3.10, and the lab needs 3.11."""
+
+
+def library() -> Any:
+    """SkyPilot. Raises UsageError, with what to type, when it is not installed."""
+    try:
+        return importlib.import_module("sky")
+    except ImportError as error:
+        raise UsageError(
+            f"device=sky:// needs SkyPilot, which is not installed here; type: {INSTALL}\n"
+            f"and then: {CHECK}"
+        ) from error
+
+
+def start_run(errand: Errand, variables: dict[str, str]) -> int:
+    """Rent a machine, make the run on it, fetch it, and give the machine back; returns the run's
+    exit code.
+    """
+    sky = library()
+    address, settings = errand.address, errand.config.remote
+    assert isinstance(address, Sky)
+    if address.spot:
+        from labkit.remote import spot
+
+        return spot.start(sky, errand, variables)
+    task = machine(sky, address)
+    chosen = offer(sky, task)
+    usd = hourly(chosen)
+    can_stop = stops(sky, chosen)
+    if not can_stop:
+        warn(
+            f"{chosen.cloud} cannot keep a stopped machine: {settings.idle_minutes} minutes after "
+            "the run's end it is torn down with all files. Keep this command open, or fetch in time"
+        )
+    confirm(settings.yes)
+    name = folders.new_name()
+    job = Job(
+        name, str(address), errand.program.week, list(errand.words), "", "", time.time(),
+        cluster=f"lab-{name[-8:]}", usd_per_hour=usd,
+    )  # fmt: skip
+    job.save()
+    try:
+        say(f"asking for the machine ({job.cluster}); this takes some minutes ...")
+        request = sky.launch(
+            task, cluster_name=job.cluster, idle_minutes_to_autostop=settings.idle_minutes,
+            down=not can_stop,
+        )  # fmt: skip
+        done(sky, request)
+        connection = Connection(SSH(alias(str(job.cluster))), managed=True)
+        found, about = start.examine(errand, connection, name)
+        job.folder, job.python, job.words = found.folder, found.python, found.words
+        job.host = job.cluster
+        start.begin(errand, job, about, variables)
+        queue(sky, job, variables)
+    except BaseException:
+        down(job)
+        if job.cluster is None:
+            job.forget()
+        raise
+    return ending.watch(job, detach=settings.detach)
+
+
+def machine(sky: Any, address: Sky) -> Any:
+    """The task that only asks for the machine. Raises UsageError for what SkyPilot refuses."""
+    task = sky.Task(name="lab", setup=SETUP)
+    task.set_resources(resources(sky, address))
+    return task
+
+
+def resources(sky: Any, address: Sky) -> Any:
+    """What the machine must have."""
+    place = "/".join(filter(None, (address.cloud, address.region))) or None
+    try:
+        return sky.Resources(
+            infra=place, accelerators={address.gpu: address.count}, use_spot=address.spot,
+            disk_size=DISK_GB,
+        )  # fmt: skip
+    except Exception as error:  # SkyPilot raises ValueError and several types of its own
+        raise UsageError(f"SkyPilot refuses {address}: {error}") from error
+
+
+def offer(sky: Any, task: Any) -> Any:
+    """The cheapest machine for a task, with its price shown. Raises UsageError without one."""
+    dag = sky.Dag()
+    dag.add(task)
+    found = done(sky, sky.optimize(dag))
+    chosen = found.tasks[0].best_resources
+    usd = hourly(chosen)
+    kind = " (spot)" if chosen.use_spot else ""
+    say(f"{chosen.cloud} {chosen.instance_type}{kind} in {chosen.region}: ${usd:.2f} an hour")
+    say(f"For comparison, the lab's table of {prices().date}: {_table()}")
+    return chosen
+
+
+def _table() -> str:
+    return ", ".join(f"{gpu.name} ${gpu.usd_per_hour:.2f}" for gpu in prices().gpus)
+
+
+def hourly(chosen: Any) -> float:
+    """Dollars an hour."""
+    return float(chosen.get_cost(3600))
+
+
+def stops(sky: Any, chosen: Any) -> bool:
+    """Whether the cloud can stop a machine and keep its disk."""
+    feature = sky.clouds.CloudImplementationFeatures
+    try:
+        chosen.cloud.check_features_are_supported(chosen, {feature.STOP, feature.AUTOSTOP})
+    except Exception:  # NotSupportedError of SkyPilot
+        return False
+    return True
+
+
+def confirm(yes: bool) -> None:
+    """Ask before money is spent. Raises UsageError when there is nobody to ask, or for a no."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError("nothing was rented: nobody is here to say yes; type: remote.yes=true")
+    say("Rent it? Type yes:")
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise UsageError("nothing was rented")
+
+
+def done(sky: Any, request: Any) -> Any:
+    """The result of a request, with its output shown. Raises UsageError for what SkyPilot says."""
+    try:
+        return sky.stream_and_get(request)
+    except Exception as error:  # SkyPilot raises several types of its own
+        name = type(error).__name__
+        hint = f"\nType: {CHECK}" if "Cloud" in name or "cloud" in str(error) else ""
+        raise UsageError(f"SkyPilot: {error or name}{hint}") from error
+
+
+def alias(cluster: str) -> str:
+    """The name by which ssh knows a machine of SkyPilot: `sky status` writes it into ssh's
+    configuration.
+    """
+    program = Path(sys.executable).with_name("sky")
+    command = [str(program) if program.exists() else "sky", "status", cluster]
+    try:
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
+    except (OSError, subprocess.SubprocessError) as error:
+        said = getattr(error, "stderr", "") or str(error)
+        raise UsageError(f"the address of {cluster} is not known: {said.strip()}") from error
+    return cluster
+
+
+def queue(sky: Any, job: Job, variables: dict[str, str]) -> None:
+    """Give the run to the machine's own queue of jobs, so that it does not count as idle."""
+    log = shlex.quote(f"{job.folder}/log")
+    command = f"{shlex.join([*job.script, 'supervise', job.folder])} >> {log} 2>&1"
+    task = sky.Task(name="lab", run=command, secrets=variables or None)
+    done(sky, sky.exec(task, cluster_name=job.cluster))
+
+
+def down(job: Job) -> None:
+    """Tear a machine down. When that fails, say how, loudly: it costs money."""
+    if job.cluster is None:
+        return
+    sky = library()
+    try:
+        sky.stream_and_get(sky.down(job.cluster))
+    except Exception as error:
+        if type(error).__name__ != "ClusterDoesNotExist":
+            warn(
+                f"{job.cluster} could not be torn down ({error}). IT STILL COSTS MONEY. Type: "
+                f"sky down {job.cluster}"
+            )
+            return
+    say(f"{job.cluster} is torn down; it cost about ${job.cost or 0:.2f}")
+    job.cluster, job.ended = None, time.time()
+    job.save()
+
+
+def wake(job: Job) -> None:
+    """Start a machine again that its autostop has stopped, so that its files can be fetched.
+
+    Raises RunFailed when it does not exist any more.
+    """
+    sky = library()
+    found = done(sky, sky.status(cluster_names=[job.cluster]))
+    if not found:
+        job.cluster, job.ended = None, job.ended or time.time()
+        job.save()
+        raise RunFailed(f"the machine of {job.id} does not exist any more")
+    if "STOPPED" in str(found[0]["status"]):
+        say(f"{job.cluster} has stopped by itself after the run; starting it to fetch the files ...")
+        done(sky, sky.start(job.cluster))
+        alias(str(job.cluster))
