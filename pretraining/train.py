@@ -105,11 +105,11 @@ def train(cfg: Config, run: Run) -> None:
     import torch.nn.functional as F
 
     from labkit.data import TextData
+    from labkit.learning.parallel import DataParallel
     from pretraining.data import count_windows, encode, sample_batch
     from pretraining.mlm import IGNORE, masked_batch
     from pretraining.model import GPT, Shape
     from pretraining.optimizer import build_optimizers
-    from labkit.learning.parallel import DataParallel
     from pretraining.report import Reporter, Samples
     from pretraining.schedule import cosine, warmup_stable_decay
     from pretraining.speed import Meter, steps_for

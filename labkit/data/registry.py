@@ -58,9 +58,12 @@ REAL: dict[str, Entry] = {
         images.read_fashion_mnist, images.FASHION_URL, images.fetch_fashion_mnist, "FashionMNIST"
     ),
     "cifar10": Entry(
-        images.read_cifar10, images.CIFAR10_URL, images.fetch_cifar10, "cifar-10-batches-py",
-        sample="cifar10_12k",
-    ),  # fmt: skip
+        images.read_cifar10,
+        images.CIFAR10_URL,
+        images.fetch_cifar10,
+        "cifar-10-batches-py",
+        "cifar10_12k",
+    ),
     "wikitext2": Entry(text.read_wikitext2, text.WIKITEXT_URL, text.fetch_wikitext2, "wikitext2"),
     "tinyshakespeare": Entry(
         text.read_shakespeare, text.SHAKESPEARE_URL, text.fetch_shakespeare, "tinyshakespeare"

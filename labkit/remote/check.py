@@ -31,7 +31,8 @@ try() {{
     if "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null
     then exec "$1" -c {code} {folder}
     fi
-    old="$old $1=$("$1" -c 'import sys; print(".".join(map(str, sys.version_info[:3])))' 2>/dev/null)"
+    said=$("$1" -c 'import sys; print(".".join(map(str, sys.version_info[:3])))' 2>/dev/null)
+    old="$old $1=$said"
 }}
 {tries}
 echo '{mark}{{"python": null, "old": "'"$old"'"}}'

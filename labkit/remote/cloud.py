@@ -229,6 +229,6 @@ def wake(job: Job) -> None:
         job.save()
         raise RunFailed(f"the machine of {job.id} does not exist any more")
     if "STOPPED" in str(found[0]["status"]):
-        say(f"{job.cluster} has stopped by itself after the run; starting it to fetch the files ...")
+        say(f"{job.cluster} stopped by itself after the run; starting it to fetch the files ...")
         done(sky, sky.start(job.cluster))
         alias(str(job.cluster))

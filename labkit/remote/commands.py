@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -118,8 +117,7 @@ def stop(beginning: str | None) -> int:
         about = _reached(job, "stop")
         if about["state"] in ALIVE:
             say(f"{job.id} saves its state and ends ...")
-        for about in _until_ended(job, about):
-            job.state = about["state"]
+        _wait_for_end(job, about["state"])
         code = ending.conclude(job) if job.is_open else 0
     except (UsageError, RunFailed) as error:
         warn(str(error))
@@ -131,14 +129,13 @@ def stop(beginning: str | None) -> int:
     return 0 if code == 130 else code
 
 
-def _until_ended(job: Job, about: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _wait_for_end(job: Job, state: str) -> None:
     end = time.monotonic() + STOP_SECONDS
-    while about["state"] in ALIVE:
+    while state in ALIVE:
         if time.monotonic() > end:
             raise RunFailed(f"{job.id} has not ended; see what it does: lab remote attach {job.id}")
         time.sleep(0.5)
-        about = job.ask("state")
-        yield about
+        state = job.ask("state")["state"]
 
 
 def fetch_job(beginning: str | None) -> int:
@@ -167,7 +164,7 @@ def cleanup(beginning: str | None, every: bool) -> int:
     chosen = [find(beginning)] if beginning else [job for job in jobs() if every or not job.is_open]
     kept = 0
     for job in chosen:
-        if job.cluster is not None or job.managed_job is not None and job.is_open:
+        if job.cluster is not None or (job.managed_job is not None and job.is_open):
             warn(f"{job.id} may still be at work; type first: lab remote stop {job.id}")
             kept += 1
             continue

@@ -18,7 +18,7 @@ LOST = (
 
 
 def watch(job: Job, detach: bool = False, offset: int = 0) -> int:
-    """Follow a run to its end and fetch it; returns its exit code, or 130 when it was left alone."""
+    """Follow a run to its end and fetch it; returns its exit code, 130 when it was left alone."""
     say(f"{job.id} runs on {job.device}; if this window closes: lab remote attach {job.id}")
     if detach:
         return 0

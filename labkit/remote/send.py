@@ -80,7 +80,9 @@ def run_folder(job: Job, folder: Path, before: str | None) -> str:
 
 def named_sets(values: Mapping[str, Any]) -> list[str]:
     """The data sets that settings name, which are files: those of the registry."""
-    found = (one for value in values.values() for one in (value if type(value) is list else [value]))
+    found = (
+        one for value in values.values() for one in (value if type(value) is list else [value])
+    )
     return sorted({one for one in found if isinstance(one, str) and one in REAL})
 
 

@@ -208,6 +208,8 @@ def call(command: list[str]) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True)
     except FileNotFoundError as error:
-        raise RunFailed(f"{command[0]} is not installed here; it comes with the cloud's tools") from error
+        raise RunFailed(
+            f"{command[0]} is not installed here; it comes with the cloud's tools"
+        ) from error
     if done.returncode:
         raise RunFailed(f"{shlex.join(command)} failed: {done.stderr.strip()[-500:]}")

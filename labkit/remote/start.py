@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from typing import Any
 
 from labkit.config import fields
@@ -45,7 +46,9 @@ def named_variables(names: list[str]) -> dict[str, str]:
     """The variables that `remote.env` names. Raises UsageError for one that is not set here."""
     for name in names:
         if not _VARIABLE.fullmatch(name):
-            raise UsageError(f"remote.env takes names of variables, such as [WANDB_API_KEY]: {name}")
+            raise UsageError(
+                f"remote.env takes names of variables, such as [WANDB_API_KEY]: {name}"
+            )
         if name not in os.environ:
             raise UsageError(
                 f"remote.env names {name}, which is not set here; type: export {name}=..."
@@ -80,8 +83,10 @@ def examine(errand: Errand, connection: Connection, name: str) -> tuple[Job, dic
     )
     check.judge(about, where, needs)
     job = Job(
-        name, str(errand.address), errand.program.week, [*errand.words, "device=auto"], f"{about['base']}/runs/{name}",
-        about["python"], ssh_config=settings.ssh_config, accept_new=settings.accept_new,
+        id=name, device=str(errand.address), week=errand.program.week,
+        words=[*errand.words, "device=auto"], folder=f"{about['base']}/runs/{name}",
+        python=about["python"], started=time.time(), ssh_config=settings.ssh_config,
+        accept_new=settings.accept_new,
         host=connection.address.host if isinstance(errand.address, Sky) else None,
     )  # fmt: skip
     return job, about

@@ -27,8 +27,5 @@ class Errand:
 
 def words_there(words: list[str]) -> list[str]:
     """The words without `device=`, `resume=` and `remote.`: the run there is one like any other."""
-    return [
-        word
-        for word in words
-        if (key := word.lstrip("+").partition("=")[0]) not in ("device", "resume", *REMOTE)
-    ]
+    where = ("device", "resume", *REMOTE)
+    return [word for word in words if word.lstrip("+").partition("=")[0] not in where]

@@ -253,7 +253,7 @@ def test_only_named_variables_leave(monkeypatch: pytest.MonkeyPatch) -> None:
     assert start.named_variables([]) == {}
     with pytest.raises(UsageError, match="export NOT_SET="):
         start.named_variables(["NOT_SET"])
-    with pytest.raises(UsageError, match="names of variables"):
+    with pytest.raises(UsageError, match="names of variables like"):
         start.named_variables(["A=b"])
 
 
@@ -350,10 +350,9 @@ def test_waits_grow_up_to_a_minute_and_end(
     waits.reset()
     waits.pause("lost again")
     assert slept[-1] == 1
+    clock[0] += follow.PATIENCE
     with pytest.raises(follow.Detached):
-        for _ in range(100):
-            waits.pause("lost")
-    assert clock[0] > follow.PATIENCE
+        waits.pause("lost")
 
 
 # --- the list ---

@@ -172,7 +172,9 @@ def test_two_runs_at_once_and_all_commands(
     assert cli.main(["remote", "stop", long.id]) == 0
     stopped = json.loads(
         next(
-            path for path in tmp_path.glob("runs/*/*/*/result.json") if '"seed": 1' in path.read_text()
+            path
+            for path in tmp_path.glob("runs/*/*/*/result.json")
+            if '"seed": 1' in path.read_text()
         ).read_text()
     )
     assert stopped["ended"] == "interrupted"
@@ -194,7 +196,9 @@ def test_the_environment_is_made_once(
     wheel = tmp_path / "tiny-1-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as file:
         file.writestr("tiny.pth", str(Path(numpy.__file__).parents[1]))
-        file.writestr("tiny-1.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1\n")
+        file.writestr(
+            "tiny-1.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1\n"
+        )
         tag = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
         file.writestr("tiny-1.dist-info/WHEEL", tag)
         file.writestr("tiny-1.dist-info/RECORD", "")
@@ -326,7 +330,9 @@ def asked(machine: sshd.Machine, **more: Any) -> transport.Connection:
 def test_wrong_key(machine: sshd.Machine, main: Any, tmp_path: Path, capsys: Any) -> None:
     sshd.new_key(tmp_path / "other")
     config = tmp_path / "config"
-    config.write_text(machine.config.read_text().replace(f"{machine.folder}/key", f"{tmp_path}/other"))
+    config.write_text(
+        machine.config.read_text().replace(f"{machine.folder}/key", f"{tmp_path}/other")
+    )
     words = [*machine.words(), f"remote.ssh_config={config}"]
     assert main([*QUICK, *[word for word in words if not word.endswith("/ssh_config")]]) == 2
     said = capsys.readouterr().err
@@ -350,7 +356,7 @@ def test_host_keys(machine: sshd.Machine, tmp_path: Path) -> None:
     kind, text, *_ = sshd.new_key(tmp_path / "other").split()
     known.write_text(f"[127.0.0.1]:{machine.port} {kind} {text}\n")
     for accept in (False, True):
-        with pytest.raises(transport.Refused, match="has changed.*keygen -R"):
+        with pytest.raises(transport.Refused, match=r"has changed.*keygen -R"):
             asked(machine, config=config, accept_new=accept).make(str(tmp_path / "z"))
 
 

@@ -80,7 +80,7 @@ def test_more_processes_than_gpus_are_refused(toy: Any, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(UsageError, match="only 2 GPUs here.*try processes=2"):
+    with pytest.raises(UsageError, match=r"only 2 GPUs here.*try processes=2"):
         several.launch(toy.program, 3, [])
 
 
@@ -107,13 +107,16 @@ def test_rank_0_does_it_once_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     assert calls == [0, 0], "rank 1 did it, too"
 
 
-def test_a_prerequisite_is_a_run_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_prerequisite_is_a_run_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     from labkit.machine import signals
 
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("KEPT", "1")
     file = tmp_path / "seen"
-    code = f"import os; open({str(file)!r}, 'w').write(str([os.environ.get(n) for n in ('RANK', 'WORLD_SIZE', 'KEPT')]))"
+    names = ("RANK", "WORLD_SIZE", "KEPT")
+    code = f"import os; open({str(file)!r}, 'w').write(str([*map(os.environ.get, {names})]))"
     assert signals.finish([sys.executable, "-c", code]) == 0
     assert file.read_text() == "[None, None, '1']"
