@@ -6,6 +6,8 @@ Importing it is cheap on purpose: no torch, no Hydra, no matplotlib. `--help` an
 are answered before anything heavy is loaded.
 """
 
+from __future__ import annotations
+
 import sys
 
 if not (3, 11) <= sys.version_info[:2] < (3, 14):

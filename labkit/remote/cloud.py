@@ -90,10 +90,10 @@ def start_run(errand: Errand, variables: dict[str, str]) -> int:
             down=not can_stop,
         )  # fmt: skip
         done(sky, request)
-        connection = Connection(SSH(alias(str(job.cluster))), managed=True)
+        connection = Connection(SSH(alias(str(job.cluster))), settings.ssh_config, managed=True)
         found, about = start.examine(errand, connection, name)
         job.folder, job.python, job.words = found.folder, found.python, found.words
-        job.host = job.cluster
+        job.host, job.ssh_config = job.cluster, settings.ssh_config
         start.begin(errand, job, about, variables)
         queue(sky, job, variables)
     except BaseException:

@@ -114,6 +114,8 @@ def stop(beginning: str | None) -> int:
         return spot.stop(job)
     code = 0
     try:
+        if not job.folder:
+            raise UsageError(f"{job.id} never began")
         about = _reached(job, "stop")
         if about["state"] in ALIVE:
             say(f"{job.id} saves its state and ends ...")
@@ -175,7 +177,9 @@ def cleanup(beginning: str | None, every: bool) -> int:
                 spot.remove(job)
                 gone = True
             else:
-                gone = job.ask("remove")["removed"]
+                gone = job.ask("state")["state"] not in ALIVE
+                if gone:
+                    job.connection.remove(job.folder)
         except (NotReached, Refused, RunFailed) as error:
             warn(f"{job.id} is off the list; its files were not removed there: {error}")
             gone = True

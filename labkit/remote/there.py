@@ -6,7 +6,6 @@ the lab.
     python there.py state RUN           how it is, as JSON
     python there.py stop RUN            Ctrl-C for the run, which saves and ends
     python there.py outcome RUN         what it made, as JSON
-    python there.py remove RUN          delete the run's folder, unless it is at work
 
 In FOLDER: env/<python>-<hash>/ (an environment for each set of requirements), data/ and artifacts/
 (shared), and runs/<id>/ with tree/ (the lab as it was sent), job.json, log, phase and rc. A process
@@ -20,7 +19,6 @@ import fcntl
 import json
 import os
 import platform
-import shutil
 import signal
 import subprocess
 import sys
@@ -82,10 +80,10 @@ class Supervisor:
         environment = {**os.environ, "PYTHONPATH": str(self.tree), "PYTHONUNBUFFERED": "1"}
         environment["LAB_PROGRESS"] = "lines"
         environment.pop("LAB_HOME", None)  # runs and results are then in the tree
+        lock = int(environment.pop("LAB_LOCK"))
         if self.job["data"]:
             environment["LAB_DATA"] = self.job["data"]
         output = subprocess.DEVNULL if quiet else None
-        lock = int(os.environ["LAB_LOCK"])
         self.child = subprocess.Popen(
             command, cwd=self.tree, env=environment, stdin=subprocess.DEVNULL, stdout=output,
             stderr=output, pass_fds=[lock],
@@ -256,14 +254,6 @@ def _results(tree: Path) -> set[str]:
     return {str(path.relative_to(tree)) for path in tree.glob("results/**/*.json")}
 
 
-def remove(run: Path) -> dict[str, Any]:
-    """Delete a run's folder; one that is alive stays."""
-    if _held(run):
-        return {"removed": False}
-    shutil.rmtree(run, ignore_errors=True)
-    return {"removed": not run.exists()}
-
-
 def _held(run: Path) -> bool:
     """Whether a process of the run is alive."""
     try:
@@ -299,7 +289,6 @@ def main(verb: str, where: str, *rest: str) -> int:
         return 0
     verbs: dict[str, Callable[[Path], dict[str, Any]]] = {
         "prepare": prepare, "start": start, "state": state, "stop": stop, "outcome": outcome,
-        "remove": remove,
     }  # fmt: skip
     print(MARK + json.dumps(verbs[verb](Path(where))), flush=True)
     return 0
