@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -39,7 +40,7 @@ def sky(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSky]:
     monkeypatch.setattr("labkit.remote.transport.need_tools", lambda: None)
     yield fake
     for process in fake.processes:
-        process.wait(60)
+        process.wait(180)
 
 
 @pytest.fixture
@@ -70,7 +71,8 @@ def test_a_rental_from_the_price_to_the_end(
     sky: FakeSky, main: Any, machine: sshd.Machine, tmp_path: Path, capsys: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setenv("LAB_TEST_SECRET", "k3y")
+    secret = secrets.token_hex(16)
+    monkeypatch.setenv("LAB_TEST_SECRET", secret)
     assert main([*QUICK, *there(machine), "remote.env=[LAB_TEST_SECRET]"]) == 0
     assert sky.names() == ["optimize", "launch", "exec", "down"]
     _, asked = sky.calls[0]
@@ -88,8 +90,8 @@ def test_a_rental_from_the_price_to_the_end(
     assert json.loads(record.read_text())["ended"] == "finished"
     (job,) = registry.jobs()
     assert (job.state, job.rc, job.cluster, job.usd_per_hour) == ("fetched", 0, None, 2.5)
-    assert "k3y" not in (tmp_path / "remote" / f"{job.id}.json").read_text()
-    assert subprocess.run(["grep", "-rq", "k3y", machine.there]).returncode == 1
+    assert secret not in (tmp_path / "remote" / f"{job.id}.json").read_text()
+    assert subprocess.run(["grep", "-rq", secret, machine.there]).returncode == 1
     with pytest.raises(UsageError):
         registry.find("nothing")
 
@@ -105,7 +107,7 @@ def test_a_detached_run_is_fetched_from_a_machine_that_stopped_by_itself(
     assert "$0.0" in shown.out
     assert "1 machine(s) of SkyPilot cost money now" in shown.err
     assert cli.main(["remote", "cleanup", job.id]) == 1, "it may still be at work"
-    sky.processes[0].wait(60)
+    sky.processes[0].wait(180)
     sky.machines[job.cluster] = "STOPPED"
     assert cli.main(["remote", "fetch"]) == 0
     assert sky.names()[-3:] == ["status", "start", "down"]
@@ -286,9 +288,9 @@ def test_what_a_managed_job_cannot_do(
 
 
 def test_secrets_are_secrets(tmp_path: Path) -> None:
-    config = spot.config(spot_job(), SPOT, tmp_path, tmp_path / "home", {"WANDB_API_KEY": "k"})
-    assert config["secrets"] == {"WANDB_API_KEY": "k"}
-    assert "k3y" not in config["run"] + config["setup"]
+    config = spot.config(spot_job(), SPOT, tmp_path, tmp_path / "home", {"WANDB_API_KEY": "sk-1"})
+    assert config["secrets"] == {"WANDB_API_KEY": "sk-1"}
+    assert "sk-1" not in config["run"] + config["setup"]
     assert config["file_mounts"]["/lab-home"]["source"] == str(tmp_path / "home")
 
 
