@@ -9,6 +9,7 @@ registry (`lab remote list`) before it is asked for.
 from __future__ import annotations
 
 import importlib
+import re
 import shlex
 import subprocess
 import sys
@@ -26,6 +27,8 @@ from labkit.run import folders
 from labkit.run.errand import Errand
 from labkit.show.console import say, warn
 
+CEILING = 1.5
+"""A machine may cost so much more than the lowest price that was shown: other regions cost more."""
 DISK_GB = 100
 """Disk of a machine: PyTorch, data, checkpoints."""
 INSTALL = "pip install 'skypilot[gcp]>=0.14'   # or [aws], [azure], [runpod], [lambda] ..."
@@ -67,29 +70,16 @@ def start_run(errand: Errand, variables: dict[str, str]) -> int:
         from labkit.remote import spot
 
         return spot.start(sky, errand, variables)
-    task = machine(sky, address)
-    chosen = offer(sky, task)
-    usd = hourly(chosen)
-    can_stop = stops(sky, chosen)
-    if not can_stop:
-        warn(
-            f"{chosen.cloud} cannot keep a stopped machine: {settings.idle_minutes} minutes after "
-            "the run's end it is torn down with all files. Keep this command open, or fetch in time"
-        )
+    price = offer(sky, address)
     confirm(settings.yes)
     name = folders.new_name()
     job = Job(
         name, str(address), errand.program.week, list(errand.words), "", "", time.time(),
-        cluster=f"lab-{name[-8:]}", usd_per_hour=usd,
+        cluster=f"lab-{name[-8:]}", usd_per_hour=price,
     )  # fmt: skip
     job.save()
     try:
-        say(f"asking for the machine ({job.cluster}); this takes some minutes ...")
-        request = sky.launch(
-            task, cluster_name=job.cluster, idle_minutes_to_autostop=settings.idle_minutes,
-            down=not can_stop,
-        )  # fmt: skip
-        done(sky, request)
+        rent(sky, job, machine(sky, address, CEILING * price), settings.idle_minutes)
         connection = Connection(SSH(alias(str(job.cluster))), settings.ssh_config, managed=True)
         found, about = start.examine(errand, connection, name)
         job.folder, job.python, job.words = found.folder, found.python, found.words
@@ -104,55 +94,86 @@ def start_run(errand: Errand, variables: dict[str, str]) -> int:
     return ending.watch(job, detach=settings.detach)
 
 
-def machine(sky: Any, address: Sky) -> Any:
-    """The task that only asks for the machine. Raises UsageError for what SkyPilot refuses."""
-    task = sky.Task(name="lab", setup=SETUP)
-    task.set_resources(resources(sky, address))
+def machine(sky: Any, address: Sky, most: float) -> Any:
+    """The task that only asks for the machine, for at most so many dollars an hour.
+
+    Raises UsageError for what SkyPilot refuses.
+    """
+    place = "/".join(filter(None, (address.cloud, address.region))) or None
+    try:
+        asked = sky.Resources(
+            infra=place, accelerators={address.gpu: address.count}, use_spot=address.spot,
+            disk_size=DISK_GB, max_hourly_cost=round(most, 2),
+        )  # fmt: skip
+        task = sky.Task(name="lab", setup=SETUP)
+        task.set_resources(asked)
+    except Exception as error:  # SkyPilot raises ValueError and several types of its own
+        raise UsageError(f"SkyPilot refuses {address}: {error}") from error
     return task
 
 
-def resources(sky: Any, address: Sky) -> Any:
-    """What the machine must have."""
-    place = "/".join(filter(None, (address.cloud, address.region))) or None
-    try:
-        return sky.Resources(
-            infra=place, accelerators={address.gpu: address.count}, use_spot=address.spot,
-            disk_size=DISK_GB,
-        )  # fmt: skip
-    except Exception as error:  # SkyPilot raises ValueError and several types of its own
-        raise UsageError(f"SkyPilot refuses {address}: {error}") from error
+def offer(sky: Any, address: Sky) -> float:
+    """Show the lowest price among the clouds that SkyPilot may use, in dollars an hour.
 
-
-def offer(sky: Any, task: Any) -> Any:
-    """The cheapest machine for a task, with its price shown. Raises UsageError without one."""
-    dag = sky.Dag()
-    dag.add(task)
-    found = done(sky, sky.optimize(dag))
-    chosen = found.tasks[0].best_resources
-    usd = hourly(chosen)
-    kind = " (spot)" if chosen.use_spot else ""
-    say(f"{chosen.cloud} {chosen.instance_type}{kind} in {chosen.region}: ${usd:.2f} an hour")
+    Raises UsageError when there is no such cloud, or none has the machine.
+    """
+    enabled = [str(name).lower() for name in done(sky, sky.enabled_clouds())]
+    if not enabled or (address.cloud is not None and address.cloud not in enabled):
+        which = "no cloud" if not enabled else f"{', '.join(enabled)} but not {address.cloud}"
+        raise UsageError(f"SkyPilot may use {which}; to see why, and what to type: {CHECK}")
+    found = done(
+        sky,
+        sky.list_accelerators(
+            name_filter=f"^{re.escape(address.gpu)}$", quantity_filter=address.count,
+            clouds=[address.cloud] if address.cloud else enabled, case_sensitive=False,
+        ),
+    )  # fmt: skip
+    priced = [
+        (one.spot_price if address.spot else one.price, one) for one in sum(found.values(), [])
+    ]
+    priced = [(price, one) for price, one in priced if price is not None and price > 0]
+    if not priced:
+        raise UsageError(
+            f"none of {', '.join(enabled)} offers {address.count} x {address.gpu}"
+            f"{' as spot machine' if address.spot else ''}; what they have: sky gpus list"
+        )
+    price, best = min(priced, key=lambda pair: float(pair[0]))
+    kind = " (spot)" if address.spot else ""
+    say(
+        f"{address.count} x {address.gpu}{kind}: from ${price:.2f} an hour ({best.cloud}, "
+        f"{best.region}); one that costs more than ${CEILING * price:.2f} is not taken"
+    )
     say(f"For comparison, the lab's table of {prices().date}: {_table()}")
-    return chosen
+    return float(price)
 
 
 def _table() -> str:
     return ", ".join(f"{gpu.name} ${gpu.usd_per_hour:.2f}" for gpu in prices().gpus)
 
 
-def hourly(chosen: Any) -> float:
-    """Dollars an hour."""
-    return float(chosen.get_cost(3600))
-
-
-def stops(sky: Any, chosen: Any) -> bool:
-    """Whether the cloud can stop a machine and keep its disk."""
+def rent(sky: Any, job: Job, task: Any, idle_minutes: int) -> None:
+    """Start the machine. It has an autostop from the first moment: torn down when idle; and, where
+    the cloud can do that, stopped with its disk kept, so that files can be fetched later.
+    """
+    say(f"asking for the machine ({job.cluster}); this takes some minutes ...")
+    request = sky.launch(
+        task, cluster_name=job.cluster, idle_minutes_to_autostop=idle_minutes, down=True
+    )
+    _, handle = done(sky, request)
+    got = handle.launched_resources
+    job.usd_per_hour = float(got.get_cost(3600))
+    job.save()
+    say(f"{got.cloud} {got.instance_type} in {got.region}: ${job.usd_per_hour:.2f} an hour")
     feature = sky.clouds.CloudImplementationFeatures
     try:
-        chosen.cloud.check_features_are_supported(chosen, {feature.STOP, feature.AUTOSTOP})
+        got.cloud.check_features_are_supported(got, {feature.STOP, feature.AUTOSTOP})
     except Exception:  # NotSupportedError of SkyPilot
-        return False
-    return True
+        warn(
+            f"{got.cloud} cannot keep a stopped machine: {idle_minutes} minutes after the run's "
+            "end it is torn down with all files. Keep this command open, or fetch in time"
+        )
+        return
+    done(sky, sky.autostop(job.cluster, idle_minutes, down=False))
 
 
 def confirm(yes: bool) -> None:

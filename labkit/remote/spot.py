@@ -17,7 +17,7 @@ from typing import Any
 
 from labkit import files, paths
 from labkit.errors import RunFailed, UsageError
-from labkit.machine.address import Sky
+from labkit.machine.address import Sky, parse
 from labkit.records import versions
 from labkit.remote import check, cloud, send
 from labkit.remote.registry import FETCHED, Job
@@ -61,7 +61,7 @@ def start(sky: Any, errand: Errand, variables: dict[str, str]) -> int:
         raise UsageError("a sweep cannot resume on another machine; leave out -m or spot=true")
     if settings.data is not None or settings.python is not None:
         raise UsageError("remote.data= and remote.python= are for machines that stay; leave out")
-    usd = cloud.hourly(cloud.offer(sky, cloud.machine(sky, address)))
+    usd = cloud.offer(sky, address)
     cloud.confirm(settings.yes)
     name = folders.new_name()
     job = Job(
@@ -76,7 +76,7 @@ def start(sky: Any, errand: Errand, variables: dict[str, str]) -> int:
             shutil.copytree(errand.folder, home / "runs" / inside)
         job.save()
         task = sky.Task.from_yaml_config(
-            config(job, address, tree, home if errand.folder else None, variables)
+            config(job, tree, home if errand.folder else None, variables)
         )
         numbers, _ = cloud.done(sky, sky.jobs.launch(task, name=bucket(job)))
     job.managed_job = numbers[0] if isinstance(numbers, list) else numbers
@@ -93,10 +93,9 @@ def copy_tree(target: Path) -> None:
     files.write_json(target / versions.ORIGIN, versions.git_state())
 
 
-def config(
-    job: Job, address: Sky, tree: Path, home: Path | None, variables: dict[str, str]
-) -> dict[str, Any]:
+def config(job: Job, tree: Path, home: Path | None, variables: dict[str, str]) -> dict[str, Any]:
     """The task in SkyPilot's YAML format."""
+    address = _address(job)
     store, _ = STORES[str(address.cloud)]
     mount: dict[str, Any] = {"name": bucket(job), "store": store, "mode": "MOUNT_CACHED"}
     if home is not None:
@@ -112,6 +111,7 @@ def config(
             "accelerators": f"{address.gpu}:{address.count}",
             "use_spot": True,
             "disk_size": cloud.DISK_GB,
+            "max_hourly_cost": round(cloud.CEILING * (job.usd_per_hour or 0), 2),
         },
         "file_mounts": {HOME: mount},
         "setup": "\n".join(setup),
@@ -129,11 +129,13 @@ def bucket(job: Job) -> str:
 
 def url(job: Job) -> str:
     """The address of a job's bucket."""
-    from labkit.machine.address import parse
+    return f"{STORES[str(_address(job).cloud)][1]}://{bucket(job)}"
 
+
+def _address(job: Job) -> Sky:
     address = parse(job.device)
     assert isinstance(address, Sky)
-    return f"{STORES[str(address.cloud)][1]}://{bucket(job)}"
+    return address
 
 
 def state(job: Job) -> str:

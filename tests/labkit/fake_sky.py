@@ -8,13 +8,10 @@ signatures with the library's own where it is installed.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from types import SimpleNamespace
 from typing import Any
-
-
-class NoCloudAccessError(Exception):
-    """What SkyPilot raises when it may use no cloud."""
 
 
 class Cloud:
@@ -47,7 +44,6 @@ class Task:
     ) -> None:
         self.name, self.setup, self.run, self.secrets = name, setup, run, secrets
         self.resources: Any = None
-        self.best_resources: Any = None
         self.config: dict[str, Any] = {}
 
     def set_resources(self, resources: Any) -> None:
@@ -60,18 +56,10 @@ class Task:
         return task
 
 
-class Dag:
-    def __init__(self) -> None:
-        self.tasks: list[Task] = []
-
-    def add(self, task: Task) -> None:
-        self.tasks.append(task)
-
-
 class FakeSky:
     """The module `sky`, and its server."""
 
-    Resources, Task, Dag = Resources, Task, Dag
+    Resources, Task = Resources, Task
     clouds = SimpleNamespace(
         CloudImplementationFeatures=SimpleNamespace(STOP="stop", AUTOSTOP="autostop")
     )
@@ -80,7 +68,7 @@ class FakeSky:
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.fails: dict[str, BaseException] = {}
         """What a request of that name raises."""
-        self.cloud = Cloud("GCP", can_stop)
+        self.cloud, self.enabled = Cloud("GCP", can_stop), ["GCP", "AWS"]
         self.machines: dict[str, str] = {}
         """Status by name."""
         self.processes: list[subprocess.Popen[bytes]] = []
@@ -103,27 +91,45 @@ class FakeSky:
             raise error
         return request.result
 
-    def optimize(self, dag: Dag) -> Any:
-        asked = dag.tasks[0].resources.asked
-        dag.tasks[0].best_resources = SimpleNamespace(
-            cloud=self.cloud, instance_type="a3-highgpu-1g", region="us-central1",
-            use_spot=asked["use_spot"], get_cost=lambda seconds: 2.5 * seconds / 3600,
-        )  # fmt: skip
-        return self._asked("optimize", dag, asked=asked)
+    def enabled_clouds(self) -> Any:
+        return self._asked("enabled_clouds", self.enabled)
+
+    def list_accelerators(
+        self,
+        name_filter: str | None = None,
+        quantity_filter: int | None = None,
+        clouds: list[str] | None = None,
+        case_sensitive: bool = True,
+    ) -> Any:
+        found = {
+            name: [
+                SimpleNamespace(cloud="GCP", price=2.5, spot_price=0.9, region="us-central1"),
+                SimpleNamespace(cloud="AWS", price=2.9, spot_price=None, region="us-east-1"),
+            ]
+            for name in ("A100", "A100-80GB", "H100", "T4")
+            if re.search(name_filter or "", name)
+        }
+        return self._asked("list_accelerators", found, clouds=clouds, count=quantity_filter)
 
     def launch(
         self,
         task: Task,
         cluster_name: str | None = None,
-        *,
         idle_minutes_to_autostop: int | None = None,
         down: bool = False,
     ) -> Any:
         self.machines[str(cluster_name)] = "UP"
-        return self._asked(
-            "launch", (None, None), name=cluster_name, down=down, idle=idle_minutes_to_autostop,
-            setup=task.setup,
+        got = SimpleNamespace(
+            cloud=self.cloud, instance_type="a3-highgpu-1g", region="us-west1",
+            get_cost=lambda seconds: 2.8 * seconds / 3600,
         )  # fmt: skip
+        return self._asked(
+            "launch", (None, SimpleNamespace(launched_resources=got)), name=cluster_name, down=down,
+            idle=idle_minutes_to_autostop, setup=task.setup, asked=task.resources.asked,
+        )  # fmt: skip
+
+    def autostop(self, cluster_name: str, idle_minutes: int, down: bool = False) -> Any:
+        return self._asked("autostop", None, name=cluster_name, idle=idle_minutes, down=down)
 
     def exec(self, task: Task, cluster_name: str | None = None) -> Any:
         env = {**os.environ, **(task.secrets or {})}

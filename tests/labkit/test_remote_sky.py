@@ -19,14 +19,17 @@ from labkit.machine.address import Sky
 from labkit.remote import cloud, registry, spot
 from labkit.remote.registry import Job
 from tests.labkit import sshd
-from tests.labkit.fake_sky import FakeSky, NoCloudAccessError
+from tests.labkit.fake_sky import FakeSky
 
+PRICED = ["enabled_clouds", "list_accelerators"]
+CALLED = (*PRICED, "launch", "autostop", "exec", "status", "start", "down", "stream_and_get")
 QUICK = ["+size=smoke", "epochs=2", "device=sky://H100:1"]
 
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAB_HOME", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "250")  # no line of a table is folded
     monkeypatch.setenv("LAB_OFFLINE", "1")
     monkeypatch.delenv("LAB_DATA", raising=False)
     monkeypatch.setattr("sys.argv", ["test"])
@@ -74,22 +77,25 @@ def test_a_rental_from_the_price_to_the_end(
     secret = secrets.token_hex(16)
     monkeypatch.setenv("LAB_TEST_SECRET", secret)
     assert main([*QUICK, *there(machine), "remote.env=[LAB_TEST_SECRET]"]) == 0
-    assert sky.names() == ["optimize", "launch", "exec", "down"]
-    _, asked = sky.calls[0]
-    assert asked["asked"]["accelerators"] == {"H100": 1}
-    assert asked["asked"]["use_spot"] is False
-    _, launched = sky.calls[1]
-    assert launched["idle"] == 10, "an autostop, always"
-    assert launched["down"] is False, "stopped, so that files can be fetched later"
+    assert sky.names() == [*PRICED, "launch", "autostop", "exec", "down"]
+    assert sky.calls[1][1] == {"clouds": ["gcp", "aws"], "count": 1}
+    _, launched = sky.calls[2]
+    assert launched["asked"]["accelerators"] == {"H100": 1}
+    assert launched["asked"]["use_spot"] is False
+    assert launched["asked"]["max_hourly_cost"] == 3.75
+    assert (launched["idle"], launched["down"]) == (10, True), "an autostop, always"
+    stop = sky.calls[3][1]
+    assert (stop["idle"], stop["down"]) == (10, False), "its disk stays, to be fetched later"
     assert sky.machines == {}
     said = capsys.readouterr().err
-    assert said.index("$2.50 an hour") < said.index("asking for the machine")
+    assert said.index("from $2.50 an hour (GCP") < said.index("asking for the machine")
+    assert "a3-highgpu-1g in us-west1: $2.80 an hour" in said
     assert "is torn down; it cost about $0.0" in said
     assert "still on" not in said
     (record,) = tmp_path.glob("results/math_ml/*.json")
     assert json.loads(record.read_text())["ended"] == "finished"
     (job,) = registry.jobs()
-    assert (job.state, job.rc, job.cluster, job.usd_per_hour) == ("fetched", 0, None, 2.5)
+    assert (job.state, job.rc, job.cluster, job.usd_per_hour) == ("fetched", 0, None, 2.8)
     assert secret not in (tmp_path / "remote" / f"{job.id}.json").read_text()
     assert subprocess.run(["grep", "-rq", secret, machine.there]).returncode == 1
     with pytest.raises(UsageError):
@@ -131,7 +137,7 @@ def test_nothing_is_rented_without_a_yes(
     said = capsys.readouterr().err
     assert "$2.50 an hour" in said
     assert "nothing was rented" in said
-    assert sky.names() == ["optimize"]
+    assert sky.names() == PRICED
     assert registry.jobs() == []
 
 
@@ -144,12 +150,27 @@ def test_without_skypilot(main: Any, monkeypatch: pytest.MonkeyPatch, capsys: An
     assert "sky check" in said
 
 
-def test_without_credentials(sky: FakeSky, main: Any, capsys: Any) -> None:
-    sky.fails["optimize"] = NoCloudAccessError("No cloud is enabled")
+@pytest.mark.parametrize(
+    ("enabled", "device", "hint"),
+    [
+        ([], "sky://H100:1", "SkyPilot may use no cloud; to see why, and what to type: sky check"),
+        (["GCP"], "sky://H100:1?cloud=aws", "may use gcp but not aws"),
+        (["GCP"], "sky://RTX4090:2", "none of gcp offers 2 x RTX4090; what they have: sky gpus"),
+    ],
+)
+def test_no_machine_to_be_had(
+    sky: FakeSky, main: Any, enabled: list[str], device: str, hint: str, capsys: Any
+) -> None:
+    sky.enabled = enabled
+    assert main(["+size=smoke", f"device={device}", "remote.yes=true"]) == 2
+    assert hint in capsys.readouterr().err
+    assert "launch" not in sky.names()
+
+
+def test_what_skypilot_says_is_shown(sky: FakeSky, main: Any, capsys: Any) -> None:
+    sky.fails["enabled_clouds"] = ConnectionError("the API server does not answer")
     assert main(QUICK) == 2
-    said = capsys.readouterr().err
-    assert "No cloud is enabled" in said
-    assert "Type: sky check" in said
+    assert "SkyPilot: the API server does not answer" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("out of H100s")])
@@ -159,7 +180,7 @@ def test_a_machine_that_was_asked_for_is_given_back(
     sky.fails["launch"] = error
     code = main([*QUICK, "remote.yes=true"])
     assert code == (130 if isinstance(error, KeyboardInterrupt) else 2)
-    assert sky.names() == ["optimize", "launch", "down"]
+    assert sky.names() == [*PRICED, "launch", "down"]
     assert registry.jobs() == []
 
 
@@ -190,11 +211,11 @@ def test_a_machine_that_cannot_be_given_back_stays_on_the_list(
 
 def test_a_cloud_that_cannot_stop_machines_is_named(sky: FakeSky, main: Any, capsys: Any) -> None:
     sky.cloud.can_stop = False
-    sky.fails["launch"] = RuntimeError("x")
-    assert main([*QUICK, "remote.yes=true", "remote.idle_minutes=30"]) == 2
+    sky.fails["autostop"] = AssertionError("it cannot")
+    job = Job("j", "sky://H100:1", "toy", [], "", "", 0.0, cluster="lab-j")
+    cloud.rent(sky, job, cloud.machine(sky, Sky("H100"), 3.0), 30)
     assert "30 minutes after the run's end it is torn down" in capsys.readouterr().err
-    assert sky.calls[1][1]["down"] is True
-    assert sky.calls[1][1]["idle"] == 30
+    assert (sky.calls[0][1]["down"], sky.calls[0][1]["idle"]) == (True, 30)
 
 
 # --- managed jobs ---
@@ -223,12 +244,13 @@ def test_a_spot_run_is_a_managed_job_with_a_bucket(
     sky.jobs.launch = look
     assert main([*words, "remote.detach=true"]) == 0
     assert trees == [True]
-    assert sky.names() == ["optimize", "jobs.launch"]
-    config = sky.calls[1][1]["config"]
+    assert sky.names() == [*PRICED, "jobs.launch"]
+    config = sky.calls[-1][1]["config"]
+    assert config["resources"]["max_hourly_cost"] == 1.35, "the price of spot machines"
     assert config["resources"]["use_spot"] is True
     assert config["resources"]["infra"] == "gcp"
     mount = config["file_mounts"]["/lab-home"]
-    assert mount == {"name": sky.calls[1][1]["name"], "store": "gcs", "mode": "MOUNT_CACHED"}
+    assert mount == {"name": sky.calls[-1][1]["name"], "store": "gcs", "mode": "MOUNT_CACHED"}
     (job,) = registry.jobs()
     assert job.managed_job == 7
     assert cli.main(["remote", "list"]) == 0
@@ -258,7 +280,7 @@ def test_the_job_resumes_when_a_machine_before_it_had_begun(
     """The script itself, run by a shell: the first time as typed, then with resume=latest."""
     bucket = tmp_path / "bucket"
     monkeypatch.setattr(spot, "HOME", str(bucket))
-    run = spot.config(spot_job(), SPOT, tmp_path, None, {})["run"]
+    run = spot.config(spot_job(), tmp_path, None, {})["run"]
     made = f"mkdir -p {bucket}/runs/math_ml/smoke/r1/.hydra; touch $_/config.yaml"
     seen = 'printf "%s\\n" "$LAB_HOME" "$@" >> "$HOME/seen"'
     sshd.script(tmp_path / "lab-env" / "bin" / "python", f"{seen}; {made}")
@@ -288,7 +310,9 @@ def test_what_a_managed_job_cannot_do(
 
 
 def test_secrets_are_secrets(tmp_path: Path) -> None:
-    config = spot.config(spot_job(), SPOT, tmp_path, tmp_path / "home", {"WANDB_API_KEY": "sk-1"})
+    config = spot.config(
+        spot_job(usd_per_hour=0.5), tmp_path, tmp_path / "home", {"WANDB_API_KEY": "sk-1"}
+    )
     assert config["secrets"] == {"WANDB_API_KEY": "sk-1"}
     assert "sk-1" not in config["run"] + config["setup"]
     assert config["file_mounts"]["/lab-home"]["source"] == str(tmp_path / "home")
@@ -299,10 +323,10 @@ def test_secrets_are_secrets(tmp_path: Path) -> None:
 
 def test_the_library_accepts_the_tasks(tmp_path: Path) -> None:
     sky = pytest.importorskip("sky")
-    task = cloud.machine(sky, Sky("A100-80GB", 8, "gcp", "us-central1"))
+    task = cloud.machine(sky, Sky("A100-80GB", 8, "gcp", "us-central1"), 20.0)
     (asked,) = task.resources
     assert asked.accelerators == {"A100-80GB": 8}
-    config = spot.config(spot_job(), SPOT, tmp_path, None, {"WANDB_API_KEY": "k"})
+    config = spot.config(spot_job(usd_per_hour=0.5), tmp_path, None, {"WANDB_API_KEY": "k"})
     del config["file_mounts"]  # a bucket asks for credentials at once
     task = sky.Task.from_yaml_config(config)
     (asked,) = task.resources
@@ -313,7 +337,7 @@ def test_the_library_accepts_the_tasks(tmp_path: Path) -> None:
 def test_the_fake_has_the_arguments_of_the_library() -> None:
     """Every argument that the fake takes is one that SkyPilot takes."""
     sky, fake = pytest.importorskip("sky"), FakeSky()
-    for name in ("optimize", "launch", "exec", "status", "start", "down", "stream_and_get"):
+    for name in CALLED:
         ours = inspect.signature(getattr(fake, name)).parameters
         theirs = inspect.signature(inspect.unwrap(getattr(sky, name))).parameters
         assert set(ours) <= set(theirs) | {"request"}, name

@@ -25,7 +25,7 @@ from tests.labkit import sshd
 pytestmark = pytest.mark.skipif(bool(sshd.MISSING), reason=sshd.WHY)
 
 QUICK = ["+size=smoke", "epochs=2"]
-LONG = ["+size=smoke", "epochs=1500", "checkpoint_seconds=0.1"]
+LONG = ["+size=smoke", "epochs=1000", "checkpoint_seconds=0.1"]
 """Some seconds of training, with checkpoints on the way."""
 
 
@@ -40,6 +40,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sshd.Machine]:
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is fetched lies in tmp_path."""
     monkeypatch.setenv("LAB_HOME", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "250")  # no line of a table is folded
     monkeypatch.setenv("LAB_OFFLINE", "1")
     monkeypatch.delenv("LAB_DATA", raising=False)
     monkeypatch.setattr("sys.argv", ["test"])
