@@ -117,7 +117,7 @@ def offer(sky: Any, address: Sky) -> float:
 
     Raises UsageError when there is no such cloud, or none has the machine.
     """
-    enabled = [str(name).lower() for name in done(sky, sky.enabled_clouds())]
+    enabled = [str(name).lower() for name in done(sky, sky.client.sdk.enabled_clouds())]
     if not enabled or (address.cloud is not None and address.cloud not in enabled):
         which = "no cloud" if not enabled else f"{', '.join(enabled)} but not {address.cloud}"
         raise UsageError(f"SkyPilot may use {which}; to see why, and what to type: {CHECK}")
@@ -128,9 +128,8 @@ def offer(sky: Any, address: Sky) -> float:
             clouds=[address.cloud] if address.cloud else enabled, case_sensitive=False,
         ),
     )  # fmt: skip
-    priced = [
-        (one.spot_price if address.spot else one.price, one) for one in sum(found.values(), [])
-    ]
+    every = [one for several in found.values() for one in several]
+    priced = [(one.spot_price if address.spot else one.price, one) for one in every]
     priced = [(price, one) for price, one in priced if price is not None and price > 0]
     if not priced:
         raise UsageError(

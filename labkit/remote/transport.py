@@ -24,8 +24,8 @@ CONNECT_SECONDS = 8
 SILENT_SECONDS = (10, 3)
 """Seconds between two questions whether the other side is there, and how many may be missed."""
 KEPT = (
-    "HOME", "KRB5CCNAME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SSH_AUTH_SOCK", "SYSTEMROOT", "TMPDIR",
-    "USER", "USERPROFILE",
+    "HOME", "KRB5CCNAME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SSH_AUTH_SOCK", "SYSTEMROOT",
+    "TMPDIR", "USER", "USERPROFILE",
 )  # fmt: skip
 """Variables that ssh itself gets. No other can leave, whatever SendEnv says."""
 SAFE_PATH = re.compile(r"[A-Za-z0-9_./+@%:,-]+")

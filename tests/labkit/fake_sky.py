@@ -76,6 +76,7 @@ class FakeSky:
             launch=self._jobs_launch, queue=self._jobs_queue, cancel=self._jobs_cancel,
             tail_logs=self._jobs_tail_logs,
         )  # fmt: skip
+        self.client = SimpleNamespace(sdk=SimpleNamespace(enabled_clouds=self.enabled_clouds))
         self.job_status = "RUNNING"
 
     def names(self) -> list[str]:

@@ -48,7 +48,7 @@ def sky(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSky]:
 
 @pytest.fixture
 def main() -> Callable[[list[str]], int]:
-    from math_ml.train import train
+    from neural_networks.train import train
 
     return train.main
 
@@ -92,7 +92,7 @@ def test_a_rental_from_the_price_to_the_end(
     assert "a3-highgpu-1g in us-west1: $2.80 an hour" in said
     assert "is torn down; it cost about $0.0" in said
     assert "still on" not in said
-    (record,) = tmp_path.glob("results/math_ml/*.json")
+    (record,) = tmp_path.glob("results/neural_networks/*.json")
     assert json.loads(record.read_text())["ended"] == "finished"
     (job,) = registry.jobs()
     assert (job.state, job.rc, job.cluster, job.usd_per_hour) == ("fetched", 0, None, 2.8)
@@ -117,7 +117,7 @@ def test_a_detached_run_is_fetched_from_a_machine_that_stopped_by_itself(
     sky.machines[job.cluster] = "STOPPED"
     assert cli.main(["remote", "fetch"]) == 0
     assert sky.names()[-3:] == ["status", "start", "down"]
-    assert list(tmp_path.glob("results/math_ml/*.json"))
+    assert list(tmp_path.glob("results/neural_networks/*.json"))
     assert registry.jobs()[0].cluster is None
 
 
@@ -225,7 +225,14 @@ SPOT = Sky("T4", 1, "gcp", None, True)
 
 def spot_job(**more: Any) -> Job:
     return Job(
-        "20260301-abc", str(SPOT), "math_ml", ["+size=smoke", "x='a b'"], "", "", 0.0, **more
+        "20260301-abc",
+        str(SPOT),
+        "neural_networks",
+        ["+size=smoke", "x='a b'"],
+        "",
+        "",
+        0.0,
+        **more,
     )
 
 
@@ -257,7 +264,7 @@ def test_a_spot_run_is_a_managed_job_with_a_bucket(
     assert "running" in capsys.readouterr().out
 
     # The cloud's own command, which copies the bucket here.
-    made = tmp_path / "bucket" / "runs" / "math_ml" / "smoke" / "r1"
+    made = tmp_path / "bucket" / "runs" / "neural_networks" / "smoke" / "r1"
     made.mkdir(parents=True)
     (made / "result.json").write_text("{}")
     done = 'cp -r "$BUCKET"/. "$5"'
@@ -266,7 +273,7 @@ def test_a_spot_run_is_a_managed_job_with_a_bucket(
     monkeypatch.setenv("BUCKET", str(tmp_path / "bucket"))
     assert cli.main(["remote", "stop"]) == 1  # nothing in the bucket has finished
     assert "jobs.cancel" in sky.names()
-    assert (tmp_path / "runs" / "math_ml" / "smoke" / "r1" / "result.json").is_file()
+    assert (tmp_path / "runs" / "neural_networks" / "smoke" / "r1" / "result.json").is_file()
     assert cli.main(["remote", "cleanup"]) == 0
     log = (tmp_path / "bucket.log").read_text().splitlines()
     assert log[0].startswith(f"storage rsync -r gs://{spot.bucket(job)} ")
@@ -281,15 +288,15 @@ def test_the_job_resumes_when_a_machine_before_it_had_begun(
     bucket = tmp_path / "bucket"
     monkeypatch.setattr(spot, "HOME", str(bucket))
     run = spot.config(spot_job(), tmp_path, None, {})["run"]
-    made = f"mkdir -p {bucket}/runs/math_ml/smoke/r1/.hydra; touch $_/config.yaml"
+    made = f"mkdir -p {bucket}/runs/neural_networks/smoke/r1/.hydra; touch $_/config.yaml"
     seen = 'printf "%s\\n" "$LAB_HOME" "$@" >> "$HOME/seen"'
     sshd.script(tmp_path / "lab-env" / "bin" / "python", f"{seen}; {made}")
     for _ in range(2):
         subprocess.run(
             ["bash", "-c", run], check=True, env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
         )
-    first = [str(bucket), "-m", "math_ml.train", "+size=smoke", "x='a b'"]
-    second = [str(bucket), "-m", "math_ml.train", "resume=latest"]
+    first = [str(bucket), "-m", "neural_networks.train", "+size=smoke", "x='a b'"]
+    second = [str(bucket), "-m", "neural_networks.train", "resume=latest"]
     assert (tmp_path / "seen").read_text().splitlines() == [*first, *second]
 
 
@@ -327,7 +334,6 @@ def test_the_library_accepts_the_tasks(tmp_path: Path) -> None:
     (asked,) = task.resources
     assert asked.accelerators == {"A100-80GB": 8}
     config = spot.config(spot_job(usd_per_hour=0.5), tmp_path, None, {"WANDB_API_KEY": "k"})
-    del config["file_mounts"]  # a bucket asks for credentials at once
     task = sky.Task.from_yaml_config(config)
     (asked,) = task.resources
     assert asked.use_spot
@@ -338,8 +344,9 @@ def test_the_fake_has_the_arguments_of_the_library() -> None:
     """Every argument that the fake takes is one that SkyPilot takes."""
     sky, fake = pytest.importorskip("sky"), FakeSky()
     for name in CALLED:
+        place = sky.client.sdk if name == "enabled_clouds" else sky
         ours = inspect.signature(getattr(fake, name)).parameters
-        theirs = inspect.signature(inspect.unwrap(getattr(sky, name))).parameters
+        theirs = inspect.signature(inspect.unwrap(getattr(place, name))).parameters
         assert set(ours) <= set(theirs) | {"request"}, name
     for name in ("launch", "queue", "cancel", "tail_logs"):
         ours = inspect.signature(getattr(fake.jobs, name)).parameters
