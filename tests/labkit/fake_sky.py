@@ -83,9 +83,9 @@ class FakeSky:
         """The calls so far."""
         return [name for name, _ in self.calls]
 
-    def _asked(self, name: str, result: Any, **arguments: Any) -> Any:
-        self.calls.append((name, arguments))
-        return SimpleNamespace(name=name, result=result)
+    def _asked(self, call: str, result: Any, /, **arguments: Any) -> Any:
+        self.calls.append((call, arguments))
+        return SimpleNamespace(name=call, result=result)
 
     def stream_and_get(self, request: Any) -> Any:
         if (error := self.fails.get(request.name)) is not None:

@@ -288,7 +288,8 @@ def test_the_job_resumes_when_a_machine_before_it_had_begun(
     bucket = tmp_path / "bucket"
     monkeypatch.setattr(spot, "HOME", str(bucket))
     run = spot.config(spot_job(), tmp_path, None, {})["run"]
-    made = f"mkdir -p {bucket}/runs/neural_networks/smoke/r1/.hydra; touch $_/config.yaml"
+    run_folder = f"{bucket}/runs/neural_networks/smoke/r1/.hydra"
+    made = f"mkdir -p {run_folder}; touch {run_folder}/config.yaml"
     seen = 'printf "%s\\n" "$LAB_HOME" "$@" >> "$HOME/seen"'
     sshd.script(tmp_path / "lab-env" / "bin" / "python", f"{seen}; {made}")
     for _ in range(2):

@@ -25,7 +25,7 @@ from tests.labkit import sshd
 pytestmark = pytest.mark.skipif(bool(sshd.MISSING), reason=sshd.WHY)
 
 QUICK = ["+size=smoke", "epochs=2"]
-LONG = ["+size=smoke", "epochs=100", "checkpoint_seconds=0.1"]
+LONG = ["+size=smoke", "epochs=150", "checkpoint_seconds=0.1"]
 """Some seconds of training, with checkpoints on the way."""
 
 
@@ -69,6 +69,7 @@ def week(home: Path, *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "neural_networks.train", *words], env=env, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
 
 
