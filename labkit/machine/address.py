@@ -126,11 +126,12 @@ def _sky(text: str, rest: str) -> Sky:
     for option in options.split("&") if asked else []:
         key, _, value = option.partition("=")
         found[key] = value
-    return Sky(gpu, int(number or 1), **_options(text, found))
+    cloud, region, spot = _options(text, found)
+    return Sky(gpu, int(number or 1), cloud, region, spot)
 
 
-def _options(text: str, found: dict[str, str]) -> dict[str, str | bool | None]:
-    """What stands behind the question mark, checked."""
+def _options(text: str, found: dict[str, str]) -> tuple[str | None, str | None, bool]:
+    """Cloud, region and spot from behind the question mark, checked."""
     allowed = ("cloud", "region", "spot")
     for key in found:
         if key not in allowed:
@@ -150,7 +151,7 @@ def _options(text: str, found: dict[str, str]) -> dict[str, str | bool | None]:
         )
     if spot not in ("true", "false"):
         raise UsageError(f"device={short(text)}: spot must be true or false")
-    return {"cloud": cloud, "region": region, "spot": spot == "true"}
+    return cloud, region, spot == "true"
 
 
 def quoted(word: str) -> str:

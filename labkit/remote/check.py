@@ -11,7 +11,7 @@ from typing import Any
 
 from labkit import paths
 from labkit.errors import UsageError
-from labkit.remote import transport
+from labkit.remote.probe import MARK
 from labkit.remote.transport import SAFE_PATH, Connection, NotReached
 from labkit.show.console import say, warn
 
@@ -63,7 +63,7 @@ def ask(connection: Connection, folder: str, python: str | None) -> dict[str, An
         code=shlex.quote(code),
         folder=shlex.quote(folder),
         tries="\n".join(f"try {name}" for name in names),
-        mark=transport.MARK,
+        mark=MARK,
     )
     try:
         found: dict[str, Any] = connection.ask("sh", "-s", text=script, seconds=30)

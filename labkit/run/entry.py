@@ -82,14 +82,14 @@ class Entrypoint(Generic[C]):
         if any(flag.split("=")[0] in SHOW_FLAGS for flag in flags):
             launch.show(self.program, [*flags, *words])
             return 0
-        config = requests[0].config
+        first = requests[0].config
         sizes = {request.size for request in requests}
         if (rented := _one_place(requests)) is not None:
             sent = (*(["-m"] if multirun else []), *words_there(words))
-            return _elsewhere(Errand(self.program, rented, config, "full" in sizes, sent))
+            return _elsewhere(Errand(self.program, rented, first, "full" in sizes, sent))
         self._check_processes()
-        if several.wanted(self.program, config.processes, multirun):
-            return several.launch(self.program, config.processes, words)
+        if several.wanted(self.program, first.processes, multirun):
+            return several.launch(self.program, first.processes, words)
         return launch.launch(self.program, sizes, words, multirun, self.told)
 
     def compose(self, words: Sequence[str]) -> Request:

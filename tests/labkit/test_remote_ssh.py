@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -420,7 +421,7 @@ def test_a_disk_that_is_full_while_it_trains(
     assert json.loads((run_folder(tmp_path) / "result.json").read_text())["ended"] == "failed"
 
 
-@pytest.mark.skipif(bool(check.transport.shutil.which("nvidia-smi")), reason="a GPU is here")
+@pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="a GPU is here")
 def test_full_size_without_a_gpu_is_refused(machine: sshd.Machine, capsys: Any) -> None:
     from diffusion.train import train
 

@@ -59,7 +59,6 @@ def refused(toy: Any, *words: str) -> int:
 def test_what_is_refused(
     toy: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert refused(toy, "processes=0") == 2
     assert refused(toy, "-m", "processes=2", "seed=1,2") == 2
     assert "leave out -m or processes=" in capsys.readouterr().err
     monkeypatch.setattr(toy, "program", dataclasses.replace(toy.program, distributed=False))
