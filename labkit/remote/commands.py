@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from labkit.errors import RunFailed, UsageError
-from labkit.remote import ending
+from labkit.remote import ending, fetch, skypilot, spot
 from labkit.remote.follow import Reader
 from labkit.remote.registry import FETCHED, Job, find, jobs
 from labkit.remote.transport import NotReached, Refused
@@ -57,8 +57,6 @@ def _state(job: Job) -> str:
     if not job.is_open:
         return f"{WORDS[FETCHED]}, exit {job.rc}"
     if job.managed_job is not None:
-        from labkit.remote import spot
-
         return spot.state(job)
     try:
         about: dict[str, Any] = job.ask("state", seconds=ANSWER_SECONDS)
@@ -82,8 +80,6 @@ def attach(beginning: str | None) -> int:
     if not job.is_open:
         raise UsageError(f"{job.id} has ended and is fetched; its log: lab remote logs {job.id}")
     if job.managed_job is not None:
-        from labkit.remote import spot
-
         return spot.watch(job)
     log_bytes = _reached(job, "state")["log_bytes"]
     return ending.watch(job, offset=max(0, log_bytes - 4000))
@@ -93,8 +89,6 @@ def logs(beginning: str | None, whole: bool) -> int:
     """Print the log of a run as far as it goes: its last lines, or all."""
     job = find(beginning)
     if job.managed_job is not None:
-        from labkit.remote import spot
-
         return spot.logs(job, follow=False)
     about = _reached(job, "state")
     start = 0 if whole else max(0, about["log_bytes"] - 4000)
@@ -109,8 +103,6 @@ def stop(beginning: str | None) -> int:
     """Let a run save and end, fetch it, and give its machine back."""
     job = find(beginning)
     if job.managed_job is not None:
-        from labkit.remote import spot
-
         return spot.stop(job)
     code = 0
     try:
@@ -125,9 +117,7 @@ def stop(beginning: str | None) -> int:
         warn(str(error))
         code = 1
     if job.cluster is not None:  # whatever happened: nothing is left running silently
-        from labkit.remote import cloud
-
-        cloud.down(job)
+        skypilot.down(job)
     return 0 if code == 130 else code
 
 
@@ -142,12 +132,8 @@ def _wait_for_end(job: Job, state: str) -> None:
 
 def fetch_job(beginning: str | None) -> int:
     """Copy what a run has made so far; one that has ended is done with then."""
-    from labkit.remote import fetch
-
     job = find(beginning)
     if job.managed_job is not None:
-        from labkit.remote import spot
-
         return spot.fetch(job)
     about = _reached(job, "state")
     if about["state"] in ALIVE:
@@ -172,8 +158,6 @@ def cleanup(beginning: str | None, every: bool) -> int:
             continue
         try:
             if job.managed_job is not None:
-                from labkit.remote import spot
-
                 spot.remove(job)
                 gone = True
             else:
@@ -198,9 +182,7 @@ def _reached(job: Job, verb: str) -> dict[str, Any]:
     """An answer about a job. Raises UsageError when its machine is not reached."""
     try:
         if job.cluster is not None:
-            from labkit.remote import cloud
-
-            cloud.wake(job)
+            skypilot.wake(job)
         answer: dict[str, Any] = job.ask(verb)
     except NotReached as error:
         raise UsageError(f"{error}\nThe run may still be at work there.") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from labkit.errors import RunFailed
-from labkit.remote import fetch
+from labkit.remote import fetch, skypilot
 from labkit.remote.follow import Detached, follow
 from labkit.remote.registry import FETCHED, Job
 from labkit.remote.transport import NotReached, Refused
@@ -60,9 +60,7 @@ def conclude(job: Job) -> int:
     job.state, job.ended = FETCHED, job.ended or time.time()
     job.save()
     if job.cluster is not None:
-        from labkit.remote import cloud
-
-        cloud.down(job)
+        skypilot.down(job)
     elif job.device.startswith("ssh:"):
         say(f"{job.device} is still on; if you rent it, end it at your provider when you are done")
     return code

@@ -19,7 +19,7 @@ from labkit import files, paths
 from labkit.errors import RunFailed, UsageError
 from labkit.machine.address import Sky, parse
 from labkit.records import versions
-from labkit.remote import check, cloud, send
+from labkit.remote import check, send, skypilot
 from labkit.remote.registry import FETCHED, Job
 from labkit.run import artifacts, entry, folders
 from labkit.run.errand import Errand
@@ -45,13 +45,12 @@ fi
 """The job: what was typed; or, when a machine before this one had begun, its continuation."""
 
 
-def start(sky: Any, errand: Errand, variables: dict[str, str]) -> int:
+def start(sky: Any, errand: Errand, address: Sky, variables: dict[str, str]) -> int:
     """Hand the run to SkyPilot as a managed job, follow it and fetch it; returns its exit code.
 
     Raises UsageError for what a managed job cannot do, and when the price is not confirmed.
     """
-    address, settings = errand.address, errand.config.remote
-    assert isinstance(address, Sky)
+    settings = errand.config.remote
     if address.cloud not in STORES:
         raise UsageError(
             "spot=true needs cloud=gcp or cloud=aws: a bucket there keeps the run's files; type "
@@ -61,8 +60,8 @@ def start(sky: Any, errand: Errand, variables: dict[str, str]) -> int:
         raise UsageError("a sweep cannot resume on another machine; leave out -m or spot=true")
     if settings.data is not None or settings.python is not None:
         raise UsageError("remote.data= and remote.python= are for machines that stay; leave out")
-    usd = cloud.offer(sky, address)
-    cloud.confirm(settings.yes)
+    usd = skypilot.offer(sky, address)
+    skypilot.confirm(settings.yes)
     name = folders.new_name()
     job = Job(
         name, str(address), errand.program.week, [*errand.words, "device=auto"], "", "",
@@ -78,7 +77,7 @@ def start(sky: Any, errand: Errand, variables: dict[str, str]) -> int:
         task = sky.Task.from_yaml_config(
             config(job, tree, home if errand.folder else None, variables)
         )
-        numbers, _ = cloud.done(sky, sky.jobs.launch(task, name=bucket(job)))
+        numbers, _ = skypilot.done(sky, sky.jobs.launch(task, name=bucket(job)))
     job.managed_job = numbers[0] if isinstance(numbers, list) else numbers
     job.save()
     say(f"{job.id} is SkyPilot's job {job.managed_job}; its files: {url(job)}")
@@ -102,7 +101,7 @@ def config(job: Job, tree: Path, home: Path | None, variables: dict[str, str]) -
         mount["source"] = str(home)
     install = ["~/lab-env/bin/python -m pip install --quiet -c constraints.txt"]
     install += [shlex.quote(one) for one in check.requirements()]
-    setup = [cloud.SETUP, '"$LAB_PYTHON" -m venv ~/lab-env', " ".join(install)]
+    setup = [skypilot.SETUP, '"$LAB_PYTHON" -m venv ~/lab-env', " ".join(install)]
     task: dict[str, Any] = {
         "name": bucket(job),
         "workdir": str(tree),
@@ -110,8 +109,8 @@ def config(job: Job, tree: Path, home: Path | None, variables: dict[str, str]) -
             "infra": "/".join(filter(None, (address.cloud, address.region))),
             "accelerators": f"{address.gpu}:{address.count}",
             "use_spot": True,
-            "disk_size": cloud.DISK_GB,
-            "max_hourly_cost": round(cloud.CEILING * (job.usd_per_hour or 0), 2),
+            "disk_size": skypilot.DISK_GB,
+            "max_hourly_cost": round(skypilot.CEILING * (job.usd_per_hour or 0), 2),
         },
         "file_mounts": {HOME: mount},
         "setup": "\n".join(setup),
@@ -140,8 +139,8 @@ def _address(job: Job) -> Sky:
 
 def state(job: Job) -> str:
     """SkyPilot's status of the job, in lower case; `not known` without it."""
-    sky = cloud.library()
-    for one in cloud.done(sky, sky.jobs.queue(refresh=True, skip_finished=False)):
+    sky = skypilot.library()
+    for one in skypilot.done(sky, sky.jobs.queue(refresh=True, skip_finished=False)):
         if one["job_id"] == job.managed_job:
             return str(getattr(one["status"], "value", one["status"])).lower()
     return "not known"
@@ -149,7 +148,7 @@ def state(job: Job) -> str:
 
 def watch(job: Job) -> int:
     """Follow the job's log to its end, and fetch it. Ctrl-C leaves it alone."""
-    sky = cloud.library()
+    sky = skypilot.library()
     try:
         sky.jobs.tail_logs(job_id=job.managed_job, follow=True)
     except KeyboardInterrupt:
@@ -160,14 +159,14 @@ def watch(job: Job) -> int:
 
 def logs(job: Job, follow: bool) -> int:
     """Print the job's log."""
-    cloud.library().jobs.tail_logs(job_id=job.managed_job, follow=follow)
+    skypilot.library().jobs.tail_logs(job_id=job.managed_job, follow=follow)
     return 0
 
 
 def stop(job: Job) -> int:
     """End the job, whose last checkpoint is in the bucket, and fetch it."""
-    sky = cloud.library()
-    cloud.done(sky, sky.jobs.cancel(job_ids=[job.managed_job]))
+    sky = skypilot.library()
+    skypilot.done(sky, sky.jobs.cancel(job_ids=[job.managed_job]))
     job.ended = time.time()
     job.save()
     say(f"{job.id} is cancelled")

@@ -16,7 +16,7 @@ import pytest
 from labkit import cli
 from labkit.errors import UsageError
 from labkit.machine.address import Sky
-from labkit.remote import cloud, registry, spot
+from labkit.remote import registry, skypilot, spot
 from labkit.remote.registry import Job
 from tests.labkit import sshd
 from tests.labkit.fake_sky import FakeSky
@@ -39,7 +39,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def sky(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSky]:
     fake = FakeSky()
     monkeypatch.setitem(sys.modules, "sky", fake)
-    monkeypatch.setattr(cloud, "alias", lambda cluster: cluster)
+    monkeypatch.setattr(skypilot, "alias", lambda cluster: cluster)
     monkeypatch.setattr("labkit.remote.transport.need_tools", lambda: None)
     yield fake
     for process in fake.processes:
@@ -213,7 +213,7 @@ def test_a_cloud_that_cannot_stop_machines_is_named(sky: FakeSky, main: Any, cap
     sky.cloud.can_stop = False
     sky.fails["autostop"] = AssertionError("it cannot")
     job = Job("j", "sky://H100:1", "toy", [], "", "", 0.0, cluster="lab-j")
-    cloud.rent(sky, job, cloud.machine(sky, Sky("H100"), 3.0), 30)
+    skypilot.rent(sky, job, skypilot.machine(sky, Sky("H100"), 3.0), 30)
     assert "30 minutes after the run's end it is torn down" in capsys.readouterr().err
     assert (sky.calls[0][1]["down"], sky.calls[0][1]["idle"]) == (True, 30)
 
@@ -331,7 +331,7 @@ def test_secrets_are_secrets(tmp_path: Path) -> None:
 
 def test_the_library_accepts_the_tasks(tmp_path: Path) -> None:
     sky = pytest.importorskip("sky")
-    task = cloud.machine(sky, Sky("A100-80GB", 8, "gcp", "us-central1"), 20.0)
+    task = skypilot.machine(sky, Sky("A100-80GB", 8, "gcp", "us-central1"), 20.0)
     (asked,) = task.resources
     assert asked.accelerators == {"A100-80GB": 8}
     config = spot.config(spot_job(usd_per_hour=0.5), tmp_path, None, {"WANDB_API_KEY": "k"})

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from labkit import cli
-from labkit.remote import check, follow, registry, send, start, transport
+from labkit.remote import begin, check, follow, registry, send, transport
 from labkit.remote.registry import Job
 from tests.labkit import sshd
 
@@ -437,7 +437,7 @@ def test_nothing_is_left_when_the_first_word_fails(
     def press(*args: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(start.send, "tree", press)
+    monkeypatch.setattr(begin.send, "tree", press)
     before = len(list(machine.there.glob("runs/*")))
     assert main([*QUICK, *machine.words()]) == 130
     assert registry.jobs() == []

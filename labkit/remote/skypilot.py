@@ -1,9 +1,5 @@
-"""`device=sky://H100:1`: SkyPilot finds a machine, the run is made on it over ssh, and it is torn
-down.
-
-All calls of SkyPilot for that are here; `spot.py` has those for managed jobs. Nothing is rented
-before the price was shown and confirmed, every machine has an autostop, and a machine is in the
-registry (`lab remote list`) before it is asked for.
+"""SkyPilot's Python API, as far as `device=sky://H100:1` needs it: prices, a machine, its queue of
+jobs, and its end. `spot.py` has the calls for managed jobs.
 """
 
 from __future__ import annotations
@@ -18,13 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from labkit.errors import RunFailed, UsageError
-from labkit.machine.address import SSH, Sky
+from labkit.machine.address import Sky
 from labkit.plan.gpus import prices
-from labkit.remote import ending, start
 from labkit.remote.registry import Job
-from labkit.remote.transport import Connection
-from labkit.run import folders
-from labkit.run.errand import Errand
 from labkit.show.console import say, warn
 
 CEILING = 1.5
@@ -57,41 +49,6 @@ def library() -> Any:
             f"device=sky:// needs SkyPilot, which is not installed here; type: {INSTALL}\n"
             f"and then: {CHECK}"
         ) from error
-
-
-def start_run(errand: Errand, variables: dict[str, str]) -> int:
-    """Rent a machine, make the run on it, fetch it, and give the machine back; returns the run's
-    exit code.
-    """
-    sky = library()
-    address, settings = errand.address, errand.config.remote
-    assert isinstance(address, Sky)
-    if address.spot:
-        from labkit.remote import spot
-
-        return spot.start(sky, errand, variables)
-    price = offer(sky, address)
-    confirm(settings.yes)
-    name = folders.new_name()
-    job = Job(
-        name, str(address), errand.program.week, list(errand.words), "", "", time.time(),
-        cluster=f"lab-{name[-8:]}", usd_per_hour=price,
-    )  # fmt: skip
-    job.save()
-    try:
-        rent(sky, job, machine(sky, address, CEILING * price), settings.idle_minutes)
-        connection = Connection(SSH(alias(str(job.cluster))), settings.ssh_config, managed=True)
-        found, about = start.examine(errand, connection, name)
-        job.folder, job.python, job.words = found.folder, found.python, found.words
-        job.host, job.ssh_config = job.cluster, settings.ssh_config
-        start.begin(errand, job, about, variables)
-        queue(sky, job, variables)
-    except BaseException:
-        down(job)
-        if job.cluster is None:
-            job.forget()
-        raise
-    return ending.watch(job, detach=settings.detach)
 
 
 def machine(sky: Any, address: Sky, most: float) -> Any:
@@ -231,6 +188,7 @@ def down(job: Job) -> None:
                 f"{job.cluster} could not be torn down ({error}). IT STILL COSTS MONEY. Type: "
                 f"sky down {job.cluster}"
             )
+            job.save()
             return
     say(f"{job.cluster} is torn down; it cost about ${job.cost or 0:.2f}")
     job.cluster, job.ended = None, time.time()
