@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -36,7 +37,7 @@ def listed(root: Path) -> list[str]:
             f"the working tree is sent as git sees it, and {root} is no git checkout "
             f"({said.decode(errors='replace').strip()}); get the lab by git clone"
         ) from error
-    names = sorted({name.decode(errors="surrogateescape") for name in done.stdout.split(b"\0")})
+    names = sorted({os.fsdecode(name) for name in done.stdout.split(b"\0")})
     return [name for name in names if name and (root / name).is_file()]
 
 

@@ -197,10 +197,10 @@ class Connection:
         """Raises NotReached when the line is lost, RunFailed for what rsync itself cannot do."""
         shell = " ".join(f"'{word}'" if " " in word else word for word in self.options())
         command = ["rsync", "-rlptz", "--partial", "--timeout=60", "-e", shell, *words]
-        listed = None if files is None else "\0".join(files).encode()
+        listed = b"" if files is None else os.fsencode("\0".join(files))
         try:
             done = subprocess.run(
-                command, env=environment(), input=listed or b"", capture_output=True,
+                command, env=environment(), input=listed, capture_output=True,
                 start_new_session=True,
             )  # fmt: skip
         except FileNotFoundError as error:
