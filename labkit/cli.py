@@ -14,25 +14,18 @@ from labkit import course, paths
 from labkit.errors import RunFailed, UsageError, advice
 from labkit.machine import threads
 from labkit.machine.signals import terminate_like_interrupt
+from labkit.remote.app import remote
 from labkit.show.console import fail, outlived
 
 PLAIN = {"help_option_names": ["-h", "--help"]}
 PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True}
 
-app = typer.Typer(
-    help=__doc__,
-    no_args_is_help=True,
-    context_settings=PLAIN,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-exercise = typer.Typer(
-    help="Start, check and compare exercises; check their tests.",
-    no_args_is_help=True,
-    context_settings=PLAIN,
-    rich_markup_mode=None,
-)
+GROUP: Any = {"no_args_is_help": True, "context_settings": PLAIN, "rich_markup_mode": None}
+
+app = typer.Typer(help=__doc__, pretty_exceptions_enable=False, **GROUP)
+exercise = typer.Typer(help="Start, check and compare exercises; check their tests.", **GROUP)
 app.add_typer(exercise, name="exercise")
+app.add_typer(remote, name="remote")
 
 Mistake: Any = typer.BadParameter.__base__
 """What Typer raises for a command line that it cannot read (in it, `ctx` is the command)."""

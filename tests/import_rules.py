@@ -19,6 +19,7 @@ FLOORS = (
     "labkit.progress",
     "labkit.cli",
     "labkit.doctor",
+    "labkit.remote",
     "labkit.plan | labkit.report | labkit.exercises",
     "labkit.run",
     "labkit.data : labkit.config : labkit.state : labkit.records : labkit.learning",

@@ -37,6 +37,8 @@ class Entry:
     """Downloads, with checksums, into a folder that `read` then understands."""
     folder: str
     """Name of what `fetch` fills, below data/."""
+    sample: str = ""
+    """Name of a folder with a part of the set, which `read` takes where the whole is not."""
 
 
 EMBEDDED: dict[str, Callable[[], Dataset]] = {
@@ -56,7 +58,11 @@ REAL: dict[str, Entry] = {
         images.read_fashion_mnist, images.FASHION_URL, images.fetch_fashion_mnist, "FashionMNIST"
     ),
     "cifar10": Entry(
-        images.read_cifar10, images.CIFAR10_URL, images.fetch_cifar10, "cifar-10-batches-py"
+        images.read_cifar10,
+        images.CIFAR10_URL,
+        images.fetch_cifar10,
+        "cifar-10-batches-py",
+        "cifar10_12k",
     ),
     "wikitext2": Entry(text.read_wikitext2, text.WIKITEXT_URL, text.fetch_wikitext2, "wikitext2"),
     "tinyshakespeare": Entry(

@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Any
 
 from labkit import paths
+from labkit.machine import ranks
 
 
 def stop_signals() -> list[int]:
@@ -46,9 +47,9 @@ def terminate_like_interrupt() -> Iterator[None]:
 
 def finish(command: Sequence[str]) -> int:
     """Run a command in the clone, wait for its end and return its exit code. Signals that would
-    stop this process are passed on to it, so that it can save.
+    stop this process are passed on to it, so that it can save. Under torchrun it is no rank.
     """
-    process = subprocess.Popen(command, cwd=paths.ROOT)
+    process = subprocess.Popen(command, cwd=paths.ROOT, env=ranks.alone())
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         process.send_signal(number)
