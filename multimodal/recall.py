@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from labkit import exercise
@@ -59,8 +60,7 @@ def both_ways(scores: Tensor, owner: Tensor) -> Retrieval:
         owner: int64 (M,), the picture of each caption, 0 to N - 1, in any order. Each picture has
             one caption or more, not necessarily equally many.
     """
-    pictures = torch.arange(len(scores), device=owner.device)
-    right = pictures[:, None] == owner[None, :]  # (N, M)
+    right = F.one_hot(owner, len(scores)).T.bool()  # (N, M)
     return Retrieval(ranks(scores.T, right.T), ranks(scores, right))
 
 

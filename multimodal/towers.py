@@ -95,7 +95,7 @@ def pool_end(states: Tensor, tokens: Tensor, end: int) -> Tensor:
     if not is_end.any(dim=1).all():
         raise ValueError(f"a row of tokens has no END ({end})")
     first = is_end.int().argmax(dim=1)  # of equal maxima, the first
-    return states[torch.arange(len(states), device=states.device), first]
+    return states.take_along_dim(first[:, None, None], dim=1)[:, 0]
 
 
 def quick_gelu(x: Tensor) -> Tensor:
@@ -147,6 +147,7 @@ class ImageTower(nn.Module):
     def __init__(self, shape: CLIPShape) -> None:
         super().__init__()
         tower, width = shape.image, shape.image.width
+        self.side, self.width = shape.side, width
         if shape.stem == "conv":
             self.stem: nn.Module = conv_stem(width, shape.patch)
         else:
