@@ -15,7 +15,7 @@ from multimodal.flamingo.train import train as train_flamingo
 from multimodal.pipeline import Pipeline
 from multimodal.train import train
 from tests.conftest import Lab
-from tests.multimodal.test_towers import make_folder
+from tests.multimodal.published import make_folder
 
 SHORT = ("scenes=80", "steps=4", "batch_size=8", "evaluations=1", "log_every=2")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from labkit import UsageError
 from multimodal import huggingface, towers, zero_shot
 from multimodal.towers import CLIP, CLIPShape, TowerShape
+from tests.multimodal.published import make_folder
 
 TOWER = TowerShape(16, 2, 2, 32)
 SHAPE = CLIPShape(TOWER, TOWER, 16, 4, 30, 9, 29, 8, "conv")
@@ -122,33 +122,6 @@ def test_too_many_tokens() -> None:
 
 
 # --- published models ---
-
-
-def make_folder(folder: Path, act: str = "quick_gelu", eos: int = 39) -> Any:
-    """A CLIPModel of random weights and its tokenizer, saved as a published one is."""
-    from transformers import CLIPConfig, CLIPModel
-
-    from multimodal.tokens import word_tokenizer
-
-    tokenizer = word_tokenizer([" ".join(f"w{i}" for i in range(37))])  # END is 39
-    torch.manual_seed(1)
-    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "hidden_act": act}
-    model = CLIPModel(
-        CLIPConfig(
-            text_config={**sizes, "num_attention_heads": 4, "vocab_size": 40, "eos_token_id": eos,
-                         "max_position_embeddings": 12},
-            vision_config={**sizes, "num_attention_heads": 2, "image_size": 24, "patch_size": 8},
-            projection_dim=20,
-        )
-    )  # fmt: skip
-    with torch.no_grad():
-        for parameter in model.parameters():  # biases and gains are not all alike, as after training
-            parameter += 0.1 * torch.randn_like(parameter)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    means = {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.3, 0.4]}
-    (folder / "preprocessor_config.json").write_text(json.dumps(means))
-    return model.eval()
 
 
 TOKENS = torch.tensor([[2, 5, 39, 39, 39], [7, 8, 9, 10, 39], [39, 1, 1, 1, 1]])
