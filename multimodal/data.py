@@ -1,7 +1,7 @@
 """Pools of pictures with captions: rendered scenes, a set of the registry, or a folder.
 
-A pool that is measured on is one gallery, or several side by side. In a gallery no two pictures mean
-the same, so that a caption has one right picture.
+A pool that is measured on is one gallery, or several side by side. In a gallery no two pictures
+mean the same, so that a caption has one right picture.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What frozen towers say of pictures and captions, computed once and kept on disk.
 
 With tune=projections the towers never change. Their outputs for the whole training set are a few
-megabytes, and a step that starts from them is hundreds of times cheaper than one through the towers.
+megabytes, and a step that starts from them costs a small part of one through the towers.
 
 A file is used again only if its provenance agrees: the weights of the tower, and what went in.
 """

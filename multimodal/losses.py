@@ -38,7 +38,9 @@ def alike(meaning: Tensor) -> Tensor:
 
 
 @exercise(minutes=25)
-def infonce(image: Tensor, text: Tensor, log_scale: Tensor, meaning: Tensor | None = None) -> Tensor:
+def infonce(
+    image: Tensor, text: Tensor, log_scale: Tensor, meaning: Tensor | None = None
+) -> Tensor:
     """CLIP's symmetric contrastive loss.
 
     With s_ij = exp(log_scale) cos(image_i, text_j), the mean over i of

@@ -1,8 +1,8 @@
 """A trained model with its tokenizer: from pictures and captions to vectors of unit length.
 
-    config.json          the model's shape
-    model.safetensors    its weights
-    tokenizer.json ...   its tokenizer, as transformers writes it
+config.json          the model's shape
+model.safetensors    its weights
+tokenizer.json ...   its tokenizer, as transformers writes it
 """
 
 from __future__ import annotations
@@ -82,7 +82,9 @@ class Pipeline:
         """What `save` wrote. Raises UsageError that names the folder and its fault."""
         from transformers import PreTrainedTokenizerFast
 
-        with opening(folder, "model of this week", "Train one: python -m multimodal.train +size=tiny"):
+        with opening(
+            folder, "model of this week", "Train one: python -m multimodal.train +size=tiny"
+        ):
             numbers = json.loads((folder / "config.json").read_text())
             towers = {part: TowerShape(**numbers.pop(part)) for part in ("image", "text")}
             model = CLIP(CLIPShape(**towers, **numbers))

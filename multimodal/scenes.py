@@ -176,7 +176,9 @@ def _render(scenes: Scenes, side: int, rng: np.random.Generator) -> np.ndarray:
     picture = np.broadcast_to(grey, (n, 3, side, side)).astype(np.float32)
     for place, combination in enumerate((scenes.first, scenes.second)):
         ink = np.array(list(COLOURS.values()))[combination // 8]
-        ink = np.clip(ink * rng.uniform(0.85, 1.05, (n, 1)) + rng.uniform(-0.05, 0.05, (n, 3)), 0, 1)
+        ink = np.clip(
+            ink * rng.uniform(0.85, 1.05, (n, 1)) + rng.uniform(-0.05, 0.05, (n, 3)), 0, 1
+        )
         mask = _masks(combination, x[place], y[place], radius[place], side)[:, None]
         picture += mask * (ink[:, :, None, None].astype(np.float32) - picture)
     picture += 0.03 * rng.standard_normal(picture.shape, np.float32)

@@ -1,8 +1,8 @@
 """The model that a run begins with, and which of its weights are trained.
 
-    all            every weight
-    projections    the two last matrices and the logit scale, on features that are computed once
-    lora           the same, and week 8's low-rank updates inside both towers
+all            every weight
+projections    the two last matrices and the logit scale, on features that are computed once
+lora           the same, and week 8's low-rank updates inside both towers
 """
 
 from __future__ import annotations

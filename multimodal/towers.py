@@ -72,7 +72,9 @@ class CLIPShape:
         if self.side % self.patch:
             raise ValueError(f"patches of {self.patch} do not fill a side of {self.side} pixels")
         if self.stem == "conv" and (self.patch & (self.patch - 1) or self.patch < 2):
-            raise ValueError(f"stem=conv halves the side, so patch must be 2, 4, 8, ...: {self.patch}")
+            raise ValueError(
+                f"stem=conv halves the side, so patch must be 2, 4, 8, ...: {self.patch}"
+            )
 
 
 @exercise(minutes=15)

@@ -1,10 +1,10 @@
 """Train CLIP: pictures and captions in one space, by contrast.
 
-    python -m multimodal.train +size=tiny                        rendered scenes, from nothing
-    python -m multimodal.train +size=tiny +experiment=siglip     pairs by sigmoids
-    python -m multimodal.train +size=tiny +experiment=emoji      emoji and their names
-    python -m multimodal.train folder=/path/to/flickr30k         fine-tune OpenAI's ViT-B/32
-    python -m multimodal.search "a red circle left of a blue square"    find pictures with it
+python -m multimodal.train +size=tiny                        rendered scenes, from nothing
+python -m multimodal.train +size=tiny +experiment=siglip     pairs by sigmoids
+python -m multimodal.train +size=tiny +experiment=emoji      emoji and their names
+python -m multimodal.train folder=/path/to/flickr30k         fine-tune OpenAI's ViT-B/32
+python -m multimodal.search "a red circle left of a blue square"    find pictures with it
 """
 
 from __future__ import annotations
@@ -123,9 +123,7 @@ def train(cfg: Config, run: Run) -> None:
     pools = data.obtain(run, cfg.data, cfg.folder, side, cfg.validation, cfg.scenes, cfg.alone)
     check_batch_size(len(pools.train), cfg.batch_size)
     captions, _ = data.flat_captions(pools.train)
-    size = start.Size(
-        **{k: v for k, v in vars(cfg).items() if k in start.Size.__annotations__}
-    )
+    size = start.Size(**{k: v for k, v in vars(cfg).items() if k in start.Size.__annotations__})
     model, tokenizer = published or start.new_model(size, captions, cfg.scale, cfg.bias)
     model.to(run.device)
     start.prepare(model, cfg.tune, cfg.lora.rank, cfg.lora.alpha, cfg.seed)

@@ -1,14 +1,14 @@
 """Flamingo (Alayrac et al. 2022): pictures for a language model whose own weights stay as they are.
 
-    picture → frozen image tower → S states → perceiver resampler → R latents         section 3.1.1
-    text    → before each frozen layer: x + tanh(a) attention(x, latents)             section 3.1.2
+    picture → frozen image tower → S states → perceiver resampler → R latents         section 2.1
+    text    → before each frozen layer: x + tanh(a) attention(x, latents)             section 2.2
                                         x + tanh(b) mlp(x)
 
 Only the resampler and the gated layers are trained. The gates a and b begin at 0, so at first every
 logit is exactly the language model's.
 
 Where a picture stands, the text has one special token. A token sees the last picture at or before
-it and no other (section 3.1.3); what it knows of earlier ones has come through the language model's
+it and no other (section 2.3); what it knows of earlier ones has come through the language model's
 own attention. A token before the first picture passes unchanged, so that text without pictures
 always gets the language model's own logits. (In the paper the gated MLP acts on such tokens too.)
 
@@ -31,10 +31,8 @@ from pretraining import GPT
 
 
 @exercise(minutes=15)
-def perceiver_attention(
-    attention: nn.Module, latents: Tensor, media: Tensor
-) -> Tensor:
-    """What the latents read off a picture: the update that is added to them (section 3.1.1).
+def perceiver_attention(attention: nn.Module, latents: Tensor, media: Tensor) -> Tensor:
+    """What the latents read off a picture: the update that is added to them (section 2.1).
 
     The queries are the latents. Keys and values come from the picture's states *and* the latents
     themselves, one after the other along the axis of positions, so that a latent can see what the

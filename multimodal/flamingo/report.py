@@ -45,9 +45,7 @@ def report(
     return metrics
 
 
-def captions(
-    model: Flamingo, tokenizer: Any, episodes: Episodes, states: Tensor
-) -> list[str]:
+def captions(model: Flamingo, tokenizer: Any, episodes: Episodes, states: Tensor) -> list[str]:
     """`written   (what a right caption is)` for some scenes."""
     lines = []
     truth = captions_of(episodes.scenes)

@@ -19,7 +19,9 @@ from labkit.data.sets import captions
 needs_data = pytest.mark.skipif(not os.environ.get("LAB_DATA"), reason="LAB_DATA is not set")
 
 
-def png(width: int, height: int, colour: tuple[int, ...] = (200, 30, 10), mode: str = "RGB") -> bytes:
+def png(
+    width: int, height: int, colour: tuple[int, ...] = (200, 30, 10), mode: str = "RGB"
+) -> bytes:
     raw = BytesIO()
     Image.new(mode, (width, height), colour).save(raw, "PNG")
     return raw.getvalue()

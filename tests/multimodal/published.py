@@ -26,7 +26,9 @@ def make_folder(folder: Path, act: str = "quick_gelu", eos: int = 39) -> Any:
         )
     )  # fmt: skip
     with torch.no_grad():
-        for parameter in model.parameters():  # biases and gains are not all alike, as after training
+        for (
+            parameter
+        ) in model.parameters():  # biases and gains are not all alike, as after training
             parameter += 0.1 * torch.randn_like(parameter)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

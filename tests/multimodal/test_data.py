@@ -121,7 +121,9 @@ def write_folder(root: Path, **rows: list[dict[str, object]]) -> Path:
     for split, lines in rows.items():
         (root / split).mkdir(parents=True, exist_ok=True)
         for place, row in enumerate(lines):
-            Image.new("RGB", (20, 14), (10 * place, 99, 7)).save(root / split / str(row["file_name"]))
+            Image.new("RGB", (20, 14), (10 * place, 99, 7)).save(
+                root / split / str(row["file_name"])
+            )
         text = "\n".join(json.dumps(row) for row in lines)
         (root / split / "metadata.jsonl").write_text(text)
     return root

@@ -256,9 +256,9 @@ def test_rows_ask_for_what_their_pictures_show(made: Episodes, kind: episodes.Ki
                 assert said in (f"{colour} .", f"{shape} .")
                 begin = chunk.index(place)
                 prompt = text_of(made, row[begin - 2 : begin])
-                asked.add(said == f"{colour} .")
-                assert prompt == ("it is" if kind == "few_shot" else
-                                  f"{'colour' if said == f'{colour} .' else 'shape'} is")  # fmt: skip
+                named = "colour" if said == f"{colour} ." else "shape"
+                asked.add(named)
+                assert prompt == ("it is" if kind == "few_shot" else f"{named} is")
         if kind == "few_shot":
             assert len(asked) == 1  # one row asks for one thing
     assert rows.asked.sum() == (rows.chunk >= 0).sum()

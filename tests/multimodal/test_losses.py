@@ -147,7 +147,10 @@ def test_infonce_is_finite_at_a_large_scale_and_moves_all_three() -> None:
 @pytest.mark.exercise("losses.infonce")
 def test_infonce_stays_on_its_device() -> None:
     image = torch.empty(4, 3, device="meta")
-    scale, meaning = torch.empty((), device="meta"), torch.empty(4, dtype=torch.int64, device="meta")
+    scale, meaning = (
+        torch.empty((), device="meta"),
+        torch.empty(4, dtype=torch.int64, device="meta"),
+    )
     assert losses.infonce(image, image, scale, meaning).device.type == "meta"
 
 

@@ -84,7 +84,9 @@ def test_both_ways_with_several_captions() -> None:
 def test_both_ways_by_sorting(pictures: int, captions: int) -> None:
     g = torch.Generator().manual_seed(pictures)
     scores = torch.randn(pictures, captions, generator=g)
-    owner = torch.cat([torch.arange(pictures), torch.randint(pictures, (captions - pictures,), generator=g)])
+    owner = torch.cat(
+        [torch.arange(pictures), torch.randint(pictures, (captions - pictures,), generator=g)]
+    )
     owner = owner[torch.randperm(captions, generator=g)]
     before = scores.clone(), owner.clone()
     found = recall.both_ways(scores, owner)

@@ -148,7 +148,9 @@ def test_the_wrong_activation_would_be_noticed(tmp_path: Path) -> None:
     ours = huggingface.from_huggingface(theirs)
     right, _ = huggingface.load_published(str(tmp_path))
     pictures = torch.randint(0, 256, (1, 3, 24, 24), dtype=torch.uint8)
-    assert not torch.allclose(ours.encode_images(pictures), right.encode_images(pictures), rtol=1e-3)
+    assert not torch.allclose(
+        ours.encode_images(pictures), right.encode_images(pictures), rtol=1e-3
+    )
 
 
 def test_folders_that_hold_no_clip_are_refused(tmp_path: Path) -> None:

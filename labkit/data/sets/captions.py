@@ -79,7 +79,9 @@ def read_splits(root: Place, name: str, source: str, side: int) -> ImageTextData
             f"{root} has no image-caption pairs: expected train/{METADATA} and test/{METADATA} "
             "beside the pictures, one JSON object a line with file_name and text or captions"
         )
-    splits = {kind: read_split(root / at, side) for kind, at in (("train", "train"), ("test", test))}
+    splits = {
+        kind: read_split(root / at, side) for kind, at in (("train", "train"), ("test", test))
+    }
     return ImageTextData(name, source, **splits)
 
 
