@@ -12,7 +12,6 @@ from multimodal import scenes
 from multimodal.data import Pool, Pools, flat_captions
 from multimodal.pipeline import Pipeline
 from multimodal.recall import both_ways, recall_at_k
-from multimodal.scenes import COLOUR_NAMES, SHAPE_NAMES
 from multimodal.zero_shot import class_embeddings, classify
 
 
@@ -78,7 +77,7 @@ def zero_shot(pipeline: Pipeline, pool: Pool, among: Tensor) -> dict[str, float]
     assert pool.scenes is not None
     image = pipeline.embed_pictures(pool.pictures[among])
     combination = torch.from_numpy(pool.scenes.first)[among].to(image.device)
-    prompts = [f"a {colour} {shape}" for colour in COLOUR_NAMES for shape in SHAPE_NAMES]
+    prompts = [scenes.with_article(scenes.name_of(c)) for c in range(scenes.COMBINATIONS)]
     table = pipeline.embed_texts(prompts).unflatten(0, (8, 8))  # (colours, shapes, d)
     colour = classify(image, class_embeddings(table)) == combination // 8
     shape = classify(image, class_embeddings(table.transpose(0, 1))) == combination % 8

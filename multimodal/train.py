@@ -13,15 +13,21 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from labkit import LabConfig, Run, UsageError, lab
-from labkit.config.bounds import Bounds, Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat
-from labkit.config.bounds import PositiveInt as Positive
+from labkit.config.bounds import (
+    Bounds,
+    Fraction,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
 
 
 @dataclass
 class LoRASettings:
     """Low-rank updates (week 8)."""
 
-    rank: Positive = 16
+    rank: PositiveInt = 16
     """Rank of the update of each matrix inside the towers."""
     alpha: PositiveFloat = 32.0
     """The update is multiplied by alpha / rank."""
@@ -37,9 +43,9 @@ class Config(LabConfig):
     """Folder of data=folder: train/ and test/, each with pictures and their metadata.jsonl."""
     validation: Annotated[float, Bounds(above=0, below=1)] = 0.1
     """Share of a set's training pictures held out for choosing settings."""
-    scenes: Positive = 50_000
+    scenes: PositiveInt = 50_000
     """Training scenes (data=scenes)."""
-    alone: Annotated[float, Bounds(least=0, most=1)] = 0.5
+    alone: Fraction = 0.5
     """Share of the training scenes with one object; the others have two."""
     model: str = "openai/clip-vit-base-patch32"
     """new, or a published CLIP: a folder, or its name on the hub."""
@@ -57,25 +63,25 @@ class Config(LabConfig):
     """The logit scale is kept at this or below."""
     bias: float = -10.0
     """First value of SigLIP's bias."""
-    side: Positive = 32
+    side: PositiveInt = 32
     """Pixels of a picture's side, for a new model; a published one states its own."""
-    patch: Positive = 8
+    patch: PositiveInt = 8
     """Pixels of a patch's side (new model)."""
     stem: Literal["conv", "patch"] = "conv"
     """How a picture becomes patches: small convolutions, or one large one (new model)."""
-    width: Positive = 128
+    width: PositiveInt = 128
     """Width of both towers (new model)."""
-    layers: Positive = 3
+    layers: PositiveInt = 3
     """Layers of each tower (new model)."""
-    heads: Positive = 4
+    heads: PositiveInt = 4
     """Attention heads (new model)."""
-    embedding: Positive = 64
+    embedding: PositiveInt = 64
     """Dimensions of the common space (new model)."""
-    context: Positive = 24
+    context: PositiveInt = 24
     """Most tokens of a caption, END included (new model)."""
     shift: NonNegativeInt = 0
     """Training pictures are shifted by up to so many pixels, at random."""
-    steps: Positive = 4000
+    steps: PositiveInt = 4000
     """Optimiser steps."""
     batch_size: Annotated[int, Bounds(least=2)] = 512
     """Pairs in a step: two or more, since one pair has nothing to be told apart from."""
@@ -85,9 +91,9 @@ class Config(LabConfig):
     """Decoupled weight decay of the matrices."""
     warmup: Fraction = 0.05
     """Share of the steps over which the learning rate rises."""
-    evaluations: Positive = 10
+    evaluations: PositiveInt = 10
     """Looks at the validation recall during training, evenly spaced."""
-    log_every: Positive = 10
+    log_every: PositiveInt = 10
     """Steps between two entries of the training curve."""
 
     def __post_init__(self) -> None:

@@ -153,9 +153,9 @@ def test_features_are_computed_once(
     with torch.no_grad():
         expected = tower(inputs)
     assert torch.equal(features.frozen(tower, "image", inputs), expected)
-    assert "once" in capsys.readouterr().out
+    assert "once" in capsys.readouterr().err
     assert torch.equal(features.frozen(tower, "image", inputs), expected)
-    assert "once" not in capsys.readouterr().out
+    assert "once" not in capsys.readouterr().err
     (file,) = features.folder().iterdir()
     good = file.read_bytes()
     file.write_bytes(good[:-3])  # cut short: made again, with a warning

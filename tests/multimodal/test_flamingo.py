@@ -211,7 +211,7 @@ def test_rows_that_do_not_fit() -> None:
     flamingo = Flamingo(language(positions=6), PICTURE, 10, 3, 1, 2)
     with pytest.raises(ValueError, match="7 tokens do not fit into 6"):
         flamingo(torch.zeros(1, 7, dtype=torch.int64), STATES[:1])
-    with pytest.raises(ValueError, match="more picture tokens in a row than its 2 pictures"):
+    with pytest.raises(ValueError, match="more picture tokens than its 2 pictures"):
         flamingo(torch.full((1, 3), PICTURE), STATES[:1])
 
 

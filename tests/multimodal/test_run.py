@@ -100,7 +100,7 @@ def test_a_published_model_is_tuned_on_a_folder(
              "steps=3", "batch_size=4", "evaluations=1", "validation=0.3"]  # fmt: skip
     for _ in range(2 if tune == "projections" else 1):
         assert train.main(["+size=smoke", *words]) == 0, capfd.readouterr()
-    shown = capfd.readouterr().out
+    shown = capfd.readouterr().err
     assert shown.count("computing the image features") == (1 if tune == "projections" else 0)
     (record, *_) = records(here)
     assert record["data"]["name"] == "folder"  # type: ignore[index]
