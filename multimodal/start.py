@@ -17,6 +17,7 @@ from torch import nn
 
 from alignment import LoRALayer, add_lora
 from labkit import UsageError
+from labkit.learning.muon import Muon
 from multimodal.tokens import word_tokenizer
 from multimodal.towers import CLIP, CLIPShape, Stem, TowerShape
 
@@ -83,10 +84,35 @@ def merged(model: CLIP) -> CLIP:
     return found
 
 
-def optimizer_of(model: nn.Module, lr: float, weight_decay: float) -> torch.optim.Optimizer:
-    """AdamW; matrices decay, and gains, biases, positions and the logit scale do not."""
+def optimizers_of(
+    model: nn.Module, lr: float, muon_lr: float, weight_decay: float, precision: str = "auto"
+) -> list[torch.optim.Optimizer]:
+    """AdamW, and Muon for the matrices inside the layers unless `muon_lr` is 0.
+
+    Matrices decay; gains, biases, positions and the logit scale do not.
+    """
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    matrices = [p for name, p in trained if p.dim() >= 2 and "positions" not in name]
-    rest = [p for name, p in trained if p.dim() < 2 or "positions" in name]
+    inside = [p for name, p in trained if muon_lr and p.dim() == 2 and "blocks" in name]
+    taken = set(map(id, inside))
+    others = [(name, p) for name, p in trained if id(p) not in taken]
+    matrices = [p for name, p in others if p.dim() >= 2 and "positions" not in name]
+    rest = [p for name, p in others if p.dim() < 2 or "positions" in name]
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": rest}]
-    return torch.optim.AdamW(groups, lr, BETAS, eps=1e-6, weight_decay=0.0, fused=True)
+    found: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(groups, lr, BETAS, eps=1e-6, weight_decay=0.0, fused=True)
+    ]
+    if inside:
+        found.append(
+            Muon(
+                inside, muon_lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw",
+                precision=precision,
+            )
+        )  # fmt: skip
+    return found
+
+
+def set_rates(optimizers: Sequence[torch.optim.Optimizer], share: float) -> None:
+    """Set each learning rate to this share of its peak."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = share * optimizer.defaults["lr"]

@@ -130,14 +130,14 @@ class Block(nn.Module):
 
 def conv_stem(width: int, patch: int) -> nn.Sequential:
     """(B, 3, S, S) -> (B, C, S / patch, S / patch) by convolutions that halve the side each."""
-    halvings = patch.bit_length() - 1
     layers: list[nn.Module] = []
     channels = 3
-    for left in range(halvings - 1, -1, -1):
-        after = max(16, width // 2**left)
-        layers += [nn.Conv2d(channels, after, 3, stride=2, padding=1), nn.GELU()]
+    for left in range(patch.bit_length() - 2, -1, -1):
+        after = width if left == 0 else max(32, width >> left)
+        convolution = nn.Conv2d(channels, after, 3, stride=2, padding=1)
+        layers += [convolution, nn.GroupNorm(1, after), nn.GELU()]
         channels = after
-    return nn.Sequential(*layers, nn.Conv2d(channels, width, 1))
+    return nn.Sequential(*layers, nn.Conv2d(width, width, 1))
 
 
 class ImageTower(nn.Module):

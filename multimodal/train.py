@@ -87,6 +87,8 @@ class Config(LabConfig):
     """Pairs in a step: two or more, since one pair has nothing to be told apart from."""
     lr: PositiveFloat = 2e-4
     """Peak learning rate of AdamW."""
+    muon_lr: NonNegativeFloat = 0.0
+    """Peak learning rate of Muon, for the matrices inside the layers; 0: AdamW for all."""
     weight_decay: NonNegativeFloat = 0.1
     """Decoupled weight decay of the matrices."""
     warmup: Fraction = 0.05
@@ -133,8 +135,10 @@ def train(cfg: Config, run: Run) -> None:
     model, tokenizer = published or start.new_model(size, captions, cfg.scale, cfg.bias)
     model.to(run.device)
     start.prepare(model, cfg.tune, cfg.lora.rank, cfg.lora.alpha, cfg.seed)
-    optimizer = start.optimizer_of(model, cfg.lr, cfg.weight_decay)
-    run.track(model=model, optimizer=optimizer)
+    optimizers = start.optimizers_of(
+        model, cfg.lr, cfg.muon_lr, cfg.weight_decay, precision=run.precision
+    )
+    run.track(model=model, **{f"optimizer{i}": each for i, each in enumerate(optimizers)})
     pipeline = Pipeline(model, tokenizer, run.autocast)
 
     x, t = pools.train.pictures, tokens.encode(tokenizer, captions, model.shape.context, cut=True)
@@ -147,9 +151,8 @@ def train(cfg: Config, run: Run) -> None:
     every = max(1, cfg.steps // cfg.evaluations)
 
     for step in run.steps(cfg.steps):
-        rate = one_cycle(step, cfg.steps, cfg.lr, rise=max(cfg.warmup, 2 / cfg.steps))
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        rate = one_cycle(step, cfg.steps, 1.0, rise=max(cfg.warmup, 2 / cfg.steps))
+        start.set_rates(optimizers, rate)
         index = batch_indices(len(x), cfg.batch_size, step, cfg.seed)
         own = torch.from_numpy(drawer.draw(index, step)).to(run.device)
         index = torch.from_numpy(index).to(run.device)
@@ -162,14 +165,15 @@ def train(cfg: Config, run: Run) -> None:
             loss = losses.infonce(image.float(), text.float(), model.log_scale, shown)
         else:
             loss = losses.siglip(image.float(), text.float(), model.log_scale, model.bias, shown)
-        optimizer.zero_grad()
+        model.zero_grad()
         loss.backward()
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         losses.clamp_logit_scale(model.log_scale, cfg.most)
         last = step == cfg.steps - 1
         if step % cfg.log_every == 0 or last:
             scale = model.log_scale.detach().exp()
-            run.log({"train/loss": loss, "train/lr": rate, "train/scale": scale}, step)
+            run.log({"train/loss": loss, "train/lr": rate * cfg.lr, "train/scale": scale}, step)
         if (step + 1) % every == 0 or last:
             found = look(pipeline, pools)
             run.log({name.replace("_", "/", 1): value for name, value in found.items()}, step)

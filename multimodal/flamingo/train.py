@@ -68,7 +68,7 @@ def train(cfg: Config, run: Run) -> None:
     from multimodal.flamingo import start
     from multimodal.flamingo.model import Flamingo, answer_loss, gates, without_pictures
     from multimodal.flamingo.report import look, report
-    from multimodal.start import optimizer_of
+    from multimodal.start import optimizers_of, set_rates
     from pytorch_mastery import one_cycle
 
     language, tokenizer = start.language_model(cfg.language, run)
@@ -82,16 +82,15 @@ def train(cfg: Config, run: Run) -> None:
     except ValueError as error:
         raise UsageError(f"heads={cfg.heads}: {error}; try heads=4") from error
     model.to(run.device)
-    optimizer = optimizer_of(model, cfg.lr, cfg.weight_decay)
+    (optimizer,) = optimizers_of(model, cfg.lr, 0.0, cfg.weight_decay)
     first = {"gate_jump": 0.0}
     run.track(model=dict(model.trained()), optimizer=optimizer, first=first)
     trained = [parameter for _, parameter in model.trained()]
     every = max(1, cfg.steps // cfg.evaluations)
 
     for step in run.steps(cfg.steps):
-        rate = one_cycle(step, cfg.steps, cfg.lr, rise=max(cfg.warmup, 2 / cfg.steps))
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        rate = one_cycle(step, cfg.steps, 1.0, rise=max(cfg.warmup, 2 / cfg.steps))
+        set_rates([optimizer], rate)
         rows = episodes["train"].batch(cfg.batch_size, step, cfg.seed).to(run.device)
         with run.autocast():
             loss = answer_loss(model, rows.tokens, states["train"][rows.pictures], rows.asked)
@@ -105,7 +104,7 @@ def train(cfg: Config, run: Run) -> None:
         optimizer.step()
         last = step == cfg.steps - 1
         if step % cfg.log_every == 0 or last:
-            run.log({"train/loss": loss, "train/lr": rate, **gates(model)}, step)
+            run.log({"train/loss": loss, "train/lr": rate * cfg.lr, **gates(model)}, step)
         if (step + 1) % every == 0 or last:
             with run.autocast():
                 run.log(look(model, episodes["valid"], states["valid"]), step)
