@@ -85,15 +85,24 @@ def merged(model: CLIP) -> CLIP:
 
 
 def optimizers_of(
-    model: nn.Module, lr: float, muon_lr: float, weight_decay: float, precision: str = "auto"
+    model: nn.Module,
+    lr: float,
+    muon_lr: float,
+    weight_decay: float,
+    precision: str = "auto",
+    inside: Sequence[str] = ("blocks",),
 ) -> list[torch.optim.Optimizer]:
     """AdamW, and Muon for the matrices inside the layers unless `muon_lr` is 0.
 
     Matrices decay; gains, biases, positions and the logit scale do not.
+
+    Args:
+        inside: parts of the names of those matrices.
     """
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    inside = [p for name, p in trained if muon_lr and p.dim() == 2 and "blocks" in name]
-    taken = set(map(id, inside))
+    layers = [p for name, p in trained if p.dim() == 2 and any(word in name for word in inside)]
+    layers = layers if muon_lr else []
+    taken = set(map(id, layers))
     others = [(name, p) for name, p in trained if id(p) not in taken]
     matrices = [p for name, p in others if p.dim() >= 2 and "positions" not in name]
     rest = [p for name, p in others if p.dim() < 2 or "positions" in name]
@@ -101,10 +110,10 @@ def optimizers_of(
     found: list[torch.optim.Optimizer] = [
         torch.optim.AdamW(groups, lr, BETAS, eps=1e-6, weight_decay=0.0, fused=True)
     ]
-    if inside:
+    if layers:
         found.append(
             Muon(
-                inside, muon_lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw",
+                layers, muon_lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw",
                 precision=precision,
             )
         )  # fmt: skip

@@ -42,7 +42,9 @@ class Config(LabConfig):
     batch_size: PositiveInt = 64
     """Rows in a step: captions, questions and few-shot rows in turn."""
     lr: PositiveFloat = 3e-4
-    """Peak learning rate of AdamW."""
+    """Peak learning rate of AdamW, which trains the gates, the latents and the norms."""
+    muon_lr: NonNegativeFloat = 3e-3
+    """Peak learning rate of Muon, for the matrices of attention and MLPs; 0: AdamW for all."""
     weight_decay: NonNegativeFloat = 0.01
     """Decoupled weight decay of the matrices."""
     warmup: Fraction = 0.05
@@ -82,26 +84,32 @@ def train(cfg: Config, run: Run) -> None:
     except ValueError as error:
         raise UsageError(f"heads={cfg.heads}: {error}; try heads=4") from error
     model.to(run.device)
-    (optimizer,) = optimizers_of(model, cfg.lr, 0.0, cfg.weight_decay)
+    optimizers = optimizers_of(
+        model, cfg.lr, cfg.muon_lr, cfg.weight_decay, run.precision, ("attention", "mlp")
+    )
     first = {"gate_jump": 0.0}
-    run.track(model=dict(model.trained()), optimizer=optimizer, first=first)
+    run.track(
+        model=dict(model.trained()), first=first,
+        **{f"optimizer{i}": each for i, each in enumerate(optimizers)},
+    )  # fmt: skip
     trained = [parameter for _, parameter in model.trained()]
     every = max(1, cfg.steps // cfg.evaluations)
 
     for step in run.steps(cfg.steps):
         rate = one_cycle(step, cfg.steps, 1.0, rise=max(cfg.warmup, 2 / cfg.steps))
-        set_rates([optimizer], rate)
+        set_rates(optimizers, rate)
         rows = episodes["train"].batch(cfg.batch_size, step, cfg.seed).to(run.device)
         with run.autocast():
             loss = answer_loss(model, rows.tokens, states["train"][rows.pictures], rows.asked)
         if step == 0:  # closed gates: the new layers must not have changed anything yet
             with run.autocast():  # week 7's kernels differ in rounding without gradients
                 alone = without_pictures(language, rows.tokens, rows.asked)
-            first["gate_jump"] = abs(float(loss - alone))
-        optimizer.zero_grad()
+            first["gate_jump"] = abs(float(loss.detach() - alone))
+        model.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, cfg.clip)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         last = step == cfg.steps - 1
         if step % cfg.log_every == 0 or last:
             run.log({"train/loss": loss, "train/lr": rate * cfg.lr, **gates(model)}, step)

@@ -52,13 +52,15 @@ def test_what_the_attention_is_given() -> None:
             seen.update(x=x, context=context)
             return 2 * x
 
-    x, media = torch.randn(2, 3, 4, requires_grad=True), torch.randn(2, 5, 4)
+    x, media = (torch.randn(2, n, 4, requires_grad=True) for n in (3, 5))
     found = model.perceiver_attention(Watched(), x, media)
     assert torch.equal(seen["x"], x)
     assert torch.equal(seen["context"], torch.cat([media, x], dim=1))
     assert torch.equal(found, 2 * x)  # the latents themselves are added by the caller
     seen["context"].sum().backward()
     assert x.grad is not None
+    assert media.grad is not None
+    assert found.requires_grad
 
 
 # --- which picture a token sees ---

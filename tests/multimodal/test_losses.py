@@ -190,6 +190,8 @@ def test_siglip_of_large_logits() -> None:
     bad = losses.siglip(image, -image, scale, torch.tensor(-5e3))
     assert bad.item() == pytest.approx(1.5e4, rel=1e-3)
     assert bad.dtype == torch.float32
+    short = [each.bfloat16() for each in (image, image, scale, torch.tensor(-1.0))]
+    assert losses.siglip(*short).dtype == torch.bfloat16
 
 
 @pytest.mark.exercise("losses.siglip")
