@@ -46,7 +46,10 @@ def language_model(name: str, run: Run) -> tuple[GPT, Any]:
 
     Raises UsageError for a model that cannot be had, or that week 7's code does not know.
     """
-    theirs, tokenizer = load_base(name, run, texts())
+    try:
+        theirs, tokenizer = load_base(name, run, texts())
+    except UsageError as error:
+        raise UsageError(str(error).replace("base=", "language=")) from error
     try:
         return from_huggingface(theirs).to(run.device), tokenizer
     except ValueError as error:

@@ -204,12 +204,20 @@ def test_what_is_trained() -> None:
 
 def test_only_matrices_decay() -> None:
     model, _ = start.new_model(SIZE, CAPTIONS, 10.0, -5.0)
-    decayed, rest = start.optimizer_of(model, 1e-3, 0.3).param_groups
+    (adamw,) = start.optimizers_of(model, 1e-3, 0.0, 0.3)
+    decayed, rest = adamw.param_groups
     assert (decayed["weight_decay"], rest["weight_decay"]) == (0.3, 0.0)
     assert any(p is model.log_scale for p in rest["params"])
     assert any(p is model.image.positions for p in rest["params"])
     assert all(p.dim() >= 2 for p in decayed["params"])
     assert len(decayed["params"]) + len(rest["params"]) == len(list(model.parameters()))
+    both = start.optimizers_of(model, 1e-3, 2e-3, 0.3, "fp32")
+    inside = both[1].param_groups[0]["params"]
+    assert len(inside) == 2 * 6  # towers, matrices of a layer
+    every = [p for each in both for group in each.param_groups for p in group["params"]]
+    assert len(set(map(id, every))) == len(every) == len(list(model.parameters()))
+    start.set_rates(both, 0.5)
+    assert [group["lr"] for each in both for group in each.param_groups] == [5e-4, 5e-4, 1e-3]
 
 
 def test_a_saved_pipeline_is_the_same(tmp_path: Path) -> None:

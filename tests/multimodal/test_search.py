@@ -84,7 +84,7 @@ def test_without_a_folder_rendered_scenes_are_searched(
         ([QUERY, "run=nowhere"], "run=nowhere is not a finished run"),
         ([f"{QUERY} left of {QUERY}"], "tokens and the model takes 14"),
         (["zebras everywhere"], "has learned none of these words: 'zebras'"),
-        ([QUERY, "out=/no/such/place/x.png"], "cannot be written"),
+        ([QUERY, "out=corrupt/a.png/x.png"], "cannot be written"),
         ([QUERY, "model=no/such-clip"], "neither a folder nor a model"),
     ],
 )
