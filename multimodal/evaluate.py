@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from multimodal import scenes
-from multimodal.data import Pool, Pools, flat_captions
 from multimodal.pipeline import Pipeline
+from multimodal.pool import Pool, Pools, flat_captions
 from multimodal.recall import both_ways, recall_at_k
 from multimodal.zero_shot import class_embeddings, classify
 

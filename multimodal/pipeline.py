@@ -86,8 +86,8 @@ class Pipeline:
             folder, "model of this week", "Train one: python -m multimodal.train +size=tiny"
         ):
             numbers = json.loads((folder / "config.json").read_text())
-            towers = {part: TowerShape(**numbers.pop(part)) for part in ("image", "text")}
-            model = CLIP(CLIPShape(**towers, **numbers))
+            image, text = (TowerShape(**numbers.pop(part)) for part in ("image", "text"))
+            model = CLIP(CLIPShape(image=image, text=text, **numbers))
             model.load_state_dict(load_file(folder / "model.safetensors"))
             tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
         check_finite(model, folder)

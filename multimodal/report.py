@@ -6,9 +6,9 @@ import torch
 
 from labkit import Run
 from multimodal import figures, scenes
-from multimodal.data import Pool, Pools, flat_captions
 from multimodal.evaluate import in_split, measure
 from multimodal.pipeline import Pipeline
+from multimodal.pool import Pool, Pools, flat_captions
 
 QUERIES, SHOWN = 8, 6
 """Captions in the picture of rankings, and pictures for each."""

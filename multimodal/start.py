@@ -106,7 +106,10 @@ def optimizers_of(
     others = [(name, p) for name, p in trained if id(p) not in taken]
     matrices = [p for name, p in others if p.dim() >= 2 and "positions" not in name]
     rest = [p for name, p in others if p.dim() < 2 or "positions" in name]
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": rest}]
+    groups: list[dict[str, Any]] = [
+        {"params": matrices, "weight_decay": weight_decay},
+        {"params": rest},
+    ]
     found: list[torch.optim.Optimizer] = [
         torch.optim.AdamW(groups, lr, BETAS, eps=1e-6, weight_decay=0.0, fused=True)
     ]

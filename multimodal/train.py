@@ -119,7 +119,7 @@ def train(cfg: Config, run: Run) -> None:
     import torch
 
     from labkit.data import batch_indices, check_batch_size
-    from multimodal import data, features, losses, start, tokens
+    from multimodal import features, losses, pool, start, tokens
     from multimodal.evaluate import look
     from multimodal.huggingface import load_published
     from multimodal.pipeline import Pipeline
@@ -128,9 +128,9 @@ def train(cfg: Config, run: Run) -> None:
 
     published = None if cfg.model == "new" else load_published(cfg.model)
     side = cfg.side if published is None else published[0].shape.side
-    pools = data.obtain(run, cfg.data, cfg.folder, side, cfg.validation, cfg.scenes, cfg.alone)
+    pools = pool.obtain(run, cfg.data, cfg.folder, side, cfg.validation, cfg.scenes, cfg.alone)
     check_batch_size(len(pools.train), cfg.batch_size)
-    captions, _ = data.flat_captions(pools.train)
+    captions, _ = pool.flat_captions(pools.train)
     size = start.Size(**{k: v for k, v in vars(cfg).items() if k in start.Size.__annotations__})
     model, tokenizer = published or start.new_model(size, captions, cfg.scale, cfg.bias)
     model.to(run.device)
@@ -147,15 +147,15 @@ def train(cfg: Config, run: Run) -> None:
         x, t = features.frozen(model.image, "image", x), features.frozen(model.text, "text", t)
         encode_image, encode_text = model.image_projection, model.text_projection
     x, t, meaning = x.to(run.device), t.to(run.device), pools.train.meaning.to(run.device)
-    drawer = data.Drawer(pools.train.captions, cfg.seed)
+    drawer = pool.Drawer(pools.train.captions, cfg.seed)
     every = max(1, cfg.steps // cfg.evaluations)
 
     for step in run.steps(cfg.steps):
         rate = one_cycle(step, cfg.steps, 1.0, rise=max(cfg.warmup, 2 / cfg.steps))
         start.set_rates(optimizers, rate)
-        index = batch_indices(len(x), cfg.batch_size, step, cfg.seed)
-        own = torch.from_numpy(drawer.draw(index, step)).to(run.device)
-        index = torch.from_numpy(index).to(run.device)
+        drawn = batch_indices(len(x), cfg.batch_size, step, cfg.seed)
+        own = torch.from_numpy(drawer.draw(drawn, step)).to(run.device)
+        index = torch.from_numpy(drawn).to(run.device)
         pictures = random_shift(x[index], cfg.shift) if cfg.shift else x[index]
         with run.autocast():
             image, text = encode_image(pictures), encode_text(t[own])

@@ -17,11 +17,11 @@ from labkit import Run, UsageError
 from labkit.learning.modes import evaluating
 from labkit.show.console import say
 from multimodal import scenes
-from multimodal.data import Pool, Pools, of_scenes
 from multimodal.flamingo.episodes import Episodes
 from multimodal.flamingo.model import Flamingo
 from multimodal.huggingface import load_published
 from multimodal.pipeline import Pipeline
+from multimodal.pool import Pool, Pools, of_scenes
 from multimodal.start import Size, new_model
 from multimodal.towers import ImageTower
 from pretraining import GPT, from_huggingface
@@ -76,7 +76,7 @@ def pools(count: int, side: int, run: Run) -> dict[str, Pool]:
     """
     counts = {"train": count, **HELD_OUT}
     names: tuple[scenes.Split, ...] = ("train", "valid", "test")
-    made = {
+    made: dict[str, Pool] = {
         name: of_scenes(
             scenes.draw(counts[name], scenes.combinations(name), ALONE, seed=6 + place), side,
             seed=6 + place,
