@@ -38,8 +38,8 @@ def test_smoke_learns_and_finds(
     assert done.record is not None
     assert done.dir is not None
     metrics = done.record["metrics"]
-    assert metrics["recall_at_1"] > 10 * 100 / 64
-    assert metrics["image_recall_at_1"] > 10 * 100 / 64
+    assert metrics["recall_at_1"] > 5 * 100 / 64
+    assert metrics["image_recall_at_1"] > 5 * 100 / 64
     assert metrics["colour_accuracy"] > 50
     assert metrics["recall_at_1"] <= metrics["recall_at_5"]
     assert {"held_out_recall_at_1", "pair_recall_at_1", "order_accuracy"} <= metrics.keys()
