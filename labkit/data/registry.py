@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from labkit import paths
+from labkit.data.captioned import ImageTextData
 from labkit.data.fetch import obtain
 from labkit.data.kinds import (
     DataError,
@@ -19,7 +20,16 @@ from labkit.data.kinds import (
     TableData,
     TextData,
 )
-from labkit.data.sets import images, instructions, pairs, preferences, replies, tables, text
+from labkit.data.sets import (
+    captions,
+    images,
+    instructions,
+    pairs,
+    preferences,
+    replies,
+    tables,
+    text,
+)
 from labkit.errors import UsageError
 from labkit.show.console import warn
 from labkit.text import closest
@@ -90,6 +100,12 @@ REAL: dict[str, Entry] = {
         preferences.fetch(preferences.POLITE),
         "preference/rasbt",
     ),
+    "noto_emoji": Entry(
+        captions.read_emoji, captions.EMOJI_URL, captions.not_published(captions.EMOJI), "emoji"
+    ),
+    "coco_captions_mini": Entry(
+        captions.read_coco, captions.COCO_URL, captions.not_published(captions.COCO), "coco_mini"
+    ),
     "wine_quality": Entry(
         tables.read_wine_quality, tables.WINE_URL, tables.fetch_wine_quality, "wine_quality"
     ),
@@ -100,6 +116,7 @@ KINDS: dict[str, type[Dataset]] = {
     **dict.fromkeys(("multi30k", "dates", "numbers"), ParallelData),
     **dict.fromkeys(("alpaca", "commands"), InstructionData),
     **dict.fromkeys(("hh_harmless", "dpo_demo", "polite", "replies"), PreferenceData),
+    **dict.fromkeys(("noto_emoji", "coco_captions_mini"), ImageTextData),
     **dict.fromkeys(("wine_quality", "diabetes", "breast_cancer"), TableData),
 }
 WORDS = {
@@ -109,6 +126,7 @@ WORDS = {
     ParallelData: "a set of sentence pairs",
     InstructionData: "a set of instructions",
     PreferenceData: "a set of preferences",
+    ImageTextData: "a set of pictures with captions",
 }
 
 
@@ -172,7 +190,8 @@ def load(name: str, fallback: str | None = None, kind: type[Dataset] = Dataset) 
     except DataError as error:
         if fallback is None or fallback == name:
             embedded = ", ".join(word for word in known if word in EMBEDDED)
-            raise DataError(f"{error}, or type data=<one of {embedded}>.") from error
+            other = f", or type data=<one of {embedded}>" if embedded else ""
+            raise DataError(f"{error}{other}.") from error
         warn(
             f"{error}\n         Using '{fallback}' instead: the numbers are not those of '{name}'."
         )
