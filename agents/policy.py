@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -107,11 +108,12 @@ class LocalPolicy:
         Raises UsageError when no step fits into `longest` tokens.
         """
         self.model, self.tokenizer, self.longest = model, tokenizer, longest
-        self.pieces, self.end = tokens.pieces_of(tokenizer), tokenizer.eos_token_id
         self.automaton: Automaton | None = None
         if grammar:
             device = model.embedding.weight.device
-            self.automaton = Automaton(react_step(tools), self.pieces, self.end).to(device)
+            self.automaton = Automaton(
+                react_step(tools), tokens.pieces_of(tokenizer), tokenizer.eos_token_id
+            ).to(device)
             if self.automaton.shortest > longest:
                 raise UsageError(
                     f"step_tokens={longest} is too short for any step; "
@@ -119,29 +121,40 @@ class LocalPolicy:
                 )
 
     def write(self, transcripts: Sequence[str]) -> list[str]:
-        """One step for each transcript, greedily; the empty text where the context is full.
+        """One step for each transcript, greedily; the empty text where the context is full."""
+        if self.automaton is None:
+            return continue_texts(self.model, self.tokenizer, transcripts, self.longest)
+        make = partial(Constrained, self.automaton, count=self.longest)
+        return continue_texts(self.model, self.tokenizer, transcripts, self.longest, make)
 
-        Transcripts of equal length are written together, so that none needs padding.
-        """
-        encoded = tokens.encode(self.tokenizer, transcripts)
-        by_length: defaultdict[int, list[int]] = defaultdict(list)
-        for i, row in enumerate(encoded):
-            by_length[len(row)].append(i)
-        written = [""] * len(encoded)
-        for length, members in by_length.items():
-            if length + self.longest > self.model.shape.context:
-                continue
-            prompt = torch.tensor([encoded[i] for i in members])
-            prompt = prompt.to(self.model.embedding.weight.device)
-            chooser = None
-            if self.automaton is not None:
-                chooser = Constrained(self.automaton, len(members), self.longest)
-            found = generate(
-                self.model, prompt, self.longest, temperature=0, end=self.end, chooser=chooser
-            )
-            for i, row in zip(members, found.tolist(), strict=True):
-                written[i] = tokens.decode(self.pieces, row, self.end)
-        return written
+
+def continue_texts(
+    model: GPT,
+    tokenizer: Any,
+    texts: Sequence[str],
+    count: int,
+    make: Callable[[int], Callable[[Tensor], Tensor]] | None = None,
+) -> list[str]:
+    """What the model writes behind each text, up to END or `count` tokens, greedily.
+
+    Texts of equal length are written together, so that none needs padding: `make(rows)` gives the
+    chooser of tokens for so many of them. A text with no room for `count` more gets the empty text.
+    """
+    encoded = tokens.encode(tokenizer, texts)
+    pieces, end = tokens.pieces_of(tokenizer), tokenizer.eos_token_id
+    by_length: defaultdict[int, list[int]] = defaultdict(list)
+    for i, row in enumerate(encoded):
+        by_length[len(row)].append(i)
+    written = [""] * len(encoded)
+    for length, members in by_length.items():
+        if length + count > model.shape.context:
+            continue
+        prompt = torch.tensor([encoded[i] for i in members], device=model.embedding.weight.device)
+        chooser = None if make is None else make(len(members))
+        found = generate(model, prompt, count, temperature=0, end=end, chooser=chooser)
+        for i, row in zip(members, found.tolist(), strict=True):
+            written[i] = tokens.decode(pieces, row, end)
+    return written
 
 
 def make_model(vocabulary: int, context: int, width: int, layers: int, heads: int) -> GPT:

@@ -19,6 +19,7 @@ import urllib.parse
 import urllib.request
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -171,16 +172,18 @@ def read_answer(body: bytes) -> dict[str, Any]:
     return found
 
 
+def search_page(query: str, wiki: Wiki, others: bool) -> str:
+    """The best page's text, and with `others` the titles of the next ones. Raises Failed."""
+    titles = wiki.search(query)
+    if not titles:
+        raise Failed(NOTHING, False)
+    also = f" (also: {', '.join(titles[1:])})" if others and titles[1:] else ""
+    return f"{wiki.lookup(titles[0])}{also}"
+
+
 def tools_of(wiki: Wiki, lookups: bool = True) -> list[Tool]:
     """What an agent may do with a wiki: search for words, and read a page by its title."""
-
-    def search(query: str) -> str:
-        titles = wiki.search(query)
-        if not titles:
-            raise Failed(NOTHING, False)
-        others = f" (also: {', '.join(titles[1:])})" if lookups and titles[1:] else ""
-        return f"{wiki.lookup(titles[0])}{others}"
-
+    search = partial(search_page, wiki=wiki, others=lookups)
     found = [Tool("search", "find the page that fits best, and read it", search, {"query": "words"})]
     if lookups:
         found.append(Tool("lookup", "read a page by its title", wiki.lookup, {"title": "its title"}))
