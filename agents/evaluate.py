@@ -99,6 +99,11 @@ def invented(traces: Sequence[Trace]) -> float:
     return 100 * sum(trace.invented > 0 for trace in traces) / len(traces)
 
 
+def unfinished(traces: Sequence[Trace]) -> float:
+    """Share of the traces (%) that the step limit ended."""
+    return 100 * sum(trace.ended == "limit" for trace in traces) / len(traces)
+
+
 def shifted(policy: Policy, count: int, limit: int) -> dict[str, float]:
     """Arithmetic with wordings, and with numbers, that training never had."""
     rng, box = np.random.default_rng(5), toolbox({"none": "none"})

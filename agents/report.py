@@ -5,8 +5,10 @@ valid_exact_match      the same on validation questions: settings are chosen by 
 lookup_match           questions of two hops over the encyclopedia (%)
 chain_match_n          questions about n towns (%)
 valid_calls            steps with a well-formed call, over all of these (%)
+unfinished             traces that the step limit ended (%)
 free_valid_calls       the same without the grammar, free_match the answers (%)
-invented               traces in which the model wrote an observation itself (%)
+invented               traces, also those without the grammar, in which the model wrote an
+                       observation itself (%)
 contaminated           test questions that share an n-gram of 13 words with a training question,
                        or are part of one (%)
 """
@@ -60,9 +62,10 @@ def report(
         chains.append(metrics[f"chain_match_{length}"])
         traces, shown = traces + found, shown + found[:2]
     metrics["valid_calls"] = evaluate.valid_calls(traces)
-    metrics["invented"] = evaluate.invented(traces)
+    metrics["unfinished"] = evaluate.unfinished(traces)
     score, found = evaluate.answered(free, box, test.arithmetic, limit)
     metrics |= {"free_match": score, "free_valid_calls": evaluate.valid_calls(found)}
+    metrics["invented"] = evaluate.invented(traces + found)
     metrics |= evaluate.shifted(policy, count, limit)
     metrics |= evaluate.injected(policy, test, limit)
     metrics |= evaluate.flaky(policy, test, limit, run.seed)
