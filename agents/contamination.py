@@ -30,7 +30,9 @@ def contaminated(tests: Sequence[str], training: Iterable[str], n: int = 13) -> 
     A test text of fewer than n words counts as one gram of its own length: it is contaminated when
     all of its words stand in a row in a training text. One without words is never contaminated.
     """
-    grams = [{tuple(w[i : i + n]) for i in range(max(1, len(w) - n + 1))} for w in map(words, tests)]
+    grams = [
+        {tuple(w[i : i + n]) for i in range(max(1, len(w) - n + 1))} for w in map(words, tests)
+    ]
     lengths = {len(gram) for own in grams for gram in own} - {0}
     wanted = set().union(*grams)
     found: set[tuple[str, ...]] = set()

@@ -105,7 +105,10 @@ def answer(question: str, options: Options) -> str:
     shown.append(report.text)
     removed = report.checked.removed
     if removed:
-        shown += ["", f"{len(removed)} sentences had no passage that supports them, and were removed:"]
+        shown += [
+            "",
+            f"{len(removed)} sentences had no passage that supports them, and were removed:",
+        ]
         shown += [f"  {short(sentence, 100)}" for sentence in removed]
     return "\n".join(shown)
 

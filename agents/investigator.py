@@ -74,7 +74,7 @@ def plan(question: str) -> list[str]:
 
 
 def read(wiki: Wiki, queries: Sequence[str], most: int) -> dict[int, tuple[str, str]]:
-    """Up to `most` pages, taken in turn from the results of each query: number to title and text."""
+    """Up to `most` pages, in turn from the results of each query: number to title and text."""
     found = []
     for query in queries:
         try:

@@ -174,5 +174,7 @@ def open_policy(folder: Path, tools: Sequence[str], longest: int, grammar: bool)
     model = load(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     if tokens.THOUGHT not in tokenizer.get_vocab():
-        raise UsageError(f"{folder} holds another model; train one: python -m agents.train +size=tiny")
+        raise UsageError(
+            f"{folder} holds another model; train one: python -m agents.train +size=tiny"
+        )
     return LocalPolicy(model, tokenizer, tools, longest, grammar)

@@ -1,8 +1,8 @@
 """Questions with their answers, and the trace that a teacher would write for each.
 
-    arithmetic    What is 47 times 85 plus 12?                       one call of the calculator
-    lookup        What is the population of the capital of Kadelo?   two searches, one after the other
-    chain         What is the population of Bati, Rosu and Mefa in all?    n searches and a sum
+    arithmetic    What is 47 times 85 plus 12?                            a call of the calculator
+    lookup        What is the population of the capital of Kadelo?        two searches in a row
+    chain         What is the population of Bati, Rosu and Mefa in all?   n searches and a sum
 
 The teacher's trace is Yao et al. 2022's: a thought, an action, the observation, and so on, and
 `finish[answer]`. Which numbers belong to a test is decided by a hash of the expression, which names
@@ -36,7 +36,7 @@ WORDINGS = {
     "What is {a} minus {b}, divided by {d}?": "({a}-{b})/{d}",
     "A box holds {a} pens. How many pens are in {c} boxes?": "{a}*{c}",
     "{name} has {a} coins and finds {c} more. How many coins are that?": "{a}+{c}",
-    "A train has {c} cars with {b} seats, and {a} seats are taken. How many are free?": "{c}*{b}-{a}",
+    "A train has {c} cars with {b} seats, and {a} are taken. How many are free?": "{c}*{b}-{a}",
     "{name} shares {a} pens among {d} people. How many does each get?": "{a}/{d}",
 }
 """Of training and tests: a wording, and the expression that it asks for."""
@@ -129,7 +129,7 @@ def arithmetic(
 
 
 def lookup(country: Country) -> Task:
-    """A question of two hops: the country's page names the capital, the capital's page the answer."""
+    """A question of two hops: the country's page names the capital, whose page has the answer."""
     answer = str(country.capital.population)
     steps = (
         Step(FIND.format(name=country.name), "search", country.name, country.page),

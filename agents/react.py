@@ -167,9 +167,7 @@ def act(trace: Trace, written: str, toolbox: Toolbox) -> None:
     else:
         said = toolbox.call_text(*action)
         known = action.tool if action.tool in toolbox.tools else None
-        trace.turns.append(
-            Turn(written, known, action.argument, said.text, said.ok, said.seconds)
-        )
+        trace.turns.append(Turn(written, known, action.argument, said.text, said.ok, said.seconds))
 
 
 def write_traces(path: Path, traces: Iterable[Trace]) -> None:

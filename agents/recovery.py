@@ -31,7 +31,9 @@ class Failed(Exception):
         self.again = again
 
 
-def delays(attempts: int, first: float = 0.5, factor: float = 2.0, most: float = 8.0) -> list[float]:
+def delays(
+    attempts: int, first: float = 0.5, factor: float = 2.0, most: float = 8.0
+) -> list[float]:
     """Seconds to wait between `attempts` tries: first, first factor, ..., none above `most`."""
     return [min(most, first * factor**i) for i in range(attempts - 1)]
 

@@ -3,9 +3,9 @@
 A call never raises. What goes wrong (no such tool, wrong arguments, an exception, no answer in
 time) comes back as an observation that begins with `error:`, so that the agent can react.
 
-    Toolbox([...])                  calls in this process: for functions that are bounded themselves
-    Toolbox([...], isolated=True)   calls in a process of its own, which is ended when it takes longer
-                                    than the time limit; the next call starts a new one
+    Toolbox([...])                  calls in this process: for functions that are bounded anyway
+    Toolbox([...], isolated=True)   calls in a process of its own, which is ended when it takes
+                                    longer than the time limit; the next call starts a new one
 
 Only tools in the box can be called, whatever a model writes or a web page tells it to write.
 """
@@ -21,7 +21,7 @@ from typing import Any
 from labkit.text import closest
 
 LONGEST = 600
-"""Characters of an observation: a page of a megabyte would push everything else out of a context."""
+"""Characters of an observation: a page of a megabyte would leave no room for anything else."""
 ERROR = "error:"
 
 

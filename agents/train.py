@@ -133,9 +133,7 @@ def train(cfg: Config, run: Run) -> None:
     if run.writes:
         save(run.dir / "model", model, tokenizer)
     run.publish(lambda folder: save(folder, model, tokenizer))
-    run.result(
-        report(run, policy, free, tasks, cfg.tests, cfg.lengths, cfg.longest, cfg.limit)
-    )
+    run.result(report(run, policy, free, tasks, cfg.tests, cfg.lengths, cfg.longest, cfg.limit))
 
 
 if __name__ == "__main__":

@@ -184,9 +184,13 @@ def search_page(query: str, wiki: Wiki, others: bool) -> str:
 def tools_of(wiki: Wiki, lookups: bool = True) -> list[Tool]:
     """What an agent may do with a wiki: search for words, and read a page by its title."""
     search = partial(search_page, wiki=wiki, others=lookups)
-    found = [Tool("search", "find the page that fits best, and read it", search, {"query": "words"})]
+    found = [
+        Tool("search", "find the page that fits best, and read it", search, {"query": "words"})
+    ]
     if lookups:
-        found.append(Tool("lookup", "read a page by its title", wiki.lookup, {"title": "its title"}))
+        found.append(
+            Tool("lookup", "read a page by its title", wiki.lookup, {"title": "its title"})
+        )
     return found
 
 
@@ -234,7 +238,9 @@ def offline_wiki(name: str = "auto") -> OfflineWiki:
     try:
         return OfflineWiki(squad_pages(found))
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise UsageError(f"{found} cannot be read ({error}); replace it, or type wiki=pydoc") from error
+        raise UsageError(
+            f"{found} cannot be read ({error}); replace it, or type wiki=pydoc"
+        ) from error
 
 
 def questions_of(file: Path, count: int, seed: int) -> Sequence[tuple[str, str, list[str]]]:

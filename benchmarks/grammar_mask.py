@@ -89,7 +89,8 @@ def main() -> None:
     show(f"mask of {args.rows} rows by the automaton", mask)
     show("mask of one row by the library", asked)
     ratios = [args.rows * b / a for a, b in zip(mask, asked, strict=True)]
-    print(f"ratio per row: {statistics.median(ratios):,.0f} ({min(ratios):,.0f} to {max(ratios):,.0f})")
+    spread = f"({min(ratios):,.0f} to {max(ratios):,.0f})"
+    print(f"ratio per row: {statistics.median(ratios):,.0f} {spread}")
 
     model = make_model(len(pieces), 256, args.width, args.layers, 4).eval()
     prompt = torch.randint(3, len(pieces), (args.rows, 40))

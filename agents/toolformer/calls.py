@@ -38,9 +38,7 @@ class Candidate:
         return f"[{self.expression}{ARROW}{CLOSE}"
 
 
-def candidates(
-    documents: list[Document], each: int, rng: np.random.Generator
-) -> list[Candidate]:
+def candidates(documents: list[Document], each: int, rng: np.random.Generator) -> list[Candidate]:
     """Up to `each` different calls of every document, drawn from all that are possible."""
     found = []
     for i, document in enumerate(documents):

@@ -18,4 +18,3 @@ class Texts(Lessons):
         super().__init__(texts, tokenizer, context)
         place = torch.arange(self.rows.shape[1])
         self.own = place < torch.from_numpy(self.lengths)[:, None]
-

@@ -107,5 +107,7 @@ def text_loss(model: GPT, tokenizer: Any, texts: Sequence[str]) -> float:
 def examples(model: GPT, tokenizer: Any, documents: Sequence[Document]) -> str:
     """Some completions, for samples/."""
     written = complete(model, tokenizer, [d.prompt for d in documents], True)
-    lines = [f"{d.prompt}{w}\n    wanted: {d.result}" for d, w in zip(documents, written, strict=True)]
+    lines = [
+        f"{d.prompt}{w}\n    wanted: {d.result}" for d, w in zip(documents, written, strict=True)
+    ]
     return "\n".join(lines) + "\n"

@@ -60,4 +60,6 @@ def played() -> Iterator[Played]:
 
 def completion(text: Any) -> tuple[int, bytes]:
     """An answer as a chat server gives it."""
-    return 200, json.dumps({"choices": [{"message": {"role": "assistant", "content": text}}]}).encode()
+    return 200, json.dumps(
+        {"choices": [{"message": {"role": "assistant", "content": text}}]}
+    ).encode()

@@ -96,8 +96,9 @@ def test_random_expressions_have_the_value_that_python_gives_them() -> None:
         try:
             found = evaluate(text)
         except CalculatorError as error:
-            assert "bits" in str(error), text
-            continue
+            if "bits" in str(error):
+                continue
+            raise
         assert found == wanted, text
         compared += 1
     assert refused > 5
@@ -107,15 +108,41 @@ def test_random_expressions_have_the_value_that_python_gives_them() -> None:
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("8-3-2", 3), ("8-(3-2)", 7), ("16/4/2", 2), ("2**3**2", 512), ("-2**2", -4),
-        ("(-2)**2", 4), ("2**-1", Fraction(1, 2)), ("2**-2**2", Fraction(1, 16)), ("-2*-3", 6),
-        ("--3", 3), ("+-+3", -3), ("2+3*4", 14), ("2*3+4", 10), ("-3+5", 2), ("-6/4", Fraction(-3, 2)),
-        ("0.1+0.2", Fraction(3, 10)), (".5*4", 2), ("7.", 7), ("1,234*2", 2468), ("2^3", 8),
-        ("6÷4×2", 3), ("5−7", -2), ("40*15%", 6), ("50%%", Fraction(1, 200)), ("(10+5)%", Fraction(3, 20)),
-        ("-50%", Fraction(-1, 2)), ("3-50%*2", 2), ("0**0", 1), (" 1 +\t1 ", 2), ("((((7))))", 7),
-        ("1**999999999", 1), ("(-1)**1000001", -1), ("0**5", 0),
+        ("8-3-2", 3),
+        ("8-(3-2)", 7),
+        ("16/4/2", 2),
+        ("2**3**2", 512),
+        ("-2**2", -4),
+        ("(-2)**2", 4),
+        ("2**-1", Fraction(1, 2)),
+        ("2**-2**2", Fraction(1, 16)),
+        ("-2*-3", 6),
+        ("--3", 3),
+        ("+-+3", -3),
+        ("2+3*4", 14),
+        ("2*3+4", 10),
+        ("-3+5", 2),
+        ("-6/4", Fraction(-3, 2)),
+        ("0.1+0.2", Fraction(3, 10)),
+        (".5*4", 2),
+        ("7.", 7),
+        ("1,234*2", 2468),
+        ("2^3", 8),
+        ("6÷4×2", 3),
+        ("5−7", -2),
+        ("40*15%", 6),
+        ("50%%", Fraction(1, 200)),
+        ("(10+5)%", Fraction(3, 20)),
+        ("-50%", Fraction(-1, 2)),
+        ("3-50%*2", 2),
+        ("0**0", 1),
+        (" 1 +\t1 ", 2),
+        ("((((7))))", 7),
+        ("1**999999999", 1),
+        ("(-1)**1000001", -1),
+        ("0**5", 0),
     ],
-)  # fmt: skip
+)
 def test_precedence_and_grouping(text: str, value: Fraction) -> None:
     assert evaluate(text) == value
 
@@ -124,23 +151,42 @@ def test_precedence_and_grouping(text: str, value: Fraction) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "ends where a number is expected"), ("   ", "ends where"), ("2+", "ends where"),
-        ("-", "ends where"), ("(", "ends where"), ("*3", "a number is expected before '*'"),
-        ("2+*3", "a number is expected before '*'"), (")", "a number is expected before ')'"),
-        ("()", "a number is expected before ')'"), ("%5", "a number is expected before '%'"),
-        ("(1+2", "a closing parenthesis is missing"), ("1+2)", "an operator is expected before ')'"),
+        ("", "ends where a number is expected"),
+        ("   ", "ends where"),
+        ("2+", "ends where"),
+        ("-", "ends where"),
+        ("(", "ends where"),
+        ("*3", "a number is expected before '*'"),
+        ("2+*3", "a number is expected before '*'"),
+        (")", "a number is expected before ')'"),
+        ("()", "a number is expected before ')'"),
+        ("%5", "a number is expected before '%'"),
+        ("(1+2", "a closing parenthesis is missing"),
+        ("1+2)", "an operator is expected before ')'"),
         ("(1 2)", "a closing parenthesis is missing"),
-        ("7%3", "an operator is expected before '3'"), ("2 3", "an operator is expected before '3'"),
-        ("1/0", "division by zero"), ("0**-1", "division by zero"), ("2**0.5", "a whole number"),
-        ("9**9**9", "more than 1000 bits"), ("2**1001", "more than 1000 bits"),
-        ("2**-1001", "more than 1000 bits"), ("2**500*2**501", "more than 1000 bits"),
-        ("import os", "'import os' is no number"), ("1if 1else 2", "is no number"), ("१", "is no number"),
-        ("1e9", "'e9' is no number"), ("1,23", "',23' is no number"),
-        ("__import__('os')", "is no number"), ("[1]", "is no number"), ("1//2", "expected before '/'"),
+        ("7%3", "an operator is expected before '3'"),
+        ("2 3", "an operator is expected before '3'"),
+        ("1/0", "division by zero"),
+        ("0**-1", "division by zero"),
+        ("2**0.5", "a whole number"),
+        ("9**9**9", "more than 1000 bits"),
+        ("2**1001", "more than 1000 bits"),
+        ("2**-1001", "more than 1000 bits"),
+        ("2**500*2**501", "more than 1000 bits"),
+        ("import os", "'import os' is no number"),
+        ("1if 1else 2", "is no number"),
+        ("१", "is no number"),
+        ("1e9", "'e9' is no number"),
+        ("1,23", "',23' is no number"),
+        ("__import__('os')", "is no number"),
+        ("[1]", "is no number"),
+        ("1//2", "expected before '/'"),
     ],
-)  # fmt: skip
+)
 def test_what_has_no_value_says_why(text: str, said: str) -> None:
-    with pytest.raises(CalculatorError, match=said.replace("(", r"\(").replace(")", r"\)").replace("*", r"\*")):
+    with pytest.raises(
+        CalculatorError, match=said.replace("(", r"\(").replace(")", r"\)").replace("*", r"\*")
+    ):
         evaluate(text)
 
 

@@ -68,8 +68,8 @@ def test_the_share_of_words_is_counted_over_those_of_the_sentence() -> None:
 
 def test_reports_are_split_and_checked_sentence_by_sentence() -> None:
     report = (
-        "Nikola Tesla was born in 1856 [1]. He invented the Internet [1]. Graz is where he studied. "
-        "[1] The river Sel is 120 km long.[10] Edison J. Smith never lived [7]."
+        "Nikola Tesla was born in 1856 [1]. He invented the Internet [1]. Graz is where he "
+        "studied. [1] The river Sel is 120 km long.[10] Edison J. Smith never lived [7]."
     )
     parts = sentences(report)
     assert parts == [
@@ -88,6 +88,7 @@ def test_reports_are_split_and_checked_sentence_by_sentence() -> None:
 
 def test_numbers_and_names_do_not_end_sentences() -> None:
     assert sentences("It is 5.64 m long, i.e. short. Then it ended!") == [
-        "It is 5.64 m long, i.e. short.", "Then it ended!",
-    ]  # fmt: skip
+        "It is 5.64 m long, i.e. short.",
+        "Then it ended!",
+    ]
     assert content_words("The cats' 3 hats, and THE dog_2") == {"cats", "3", "hats", "dog", "2"}

@@ -73,7 +73,9 @@ def test_exposure_is_bits_gained_over_guessing() -> None:
     shuffled = random.Random(0).sample(others, len(others))
     assert exposure(3.0, shuffled) == pytest.approx(6 - math.log2(3))
     rng = random.Random(3)
-    mean = sum(exposure(rng.random(), [rng.random() for _ in range(63)]) for _ in range(3000)) / 3000
+    mean = (
+        sum(exposure(rng.random(), [rng.random() for _ in range(63)]) for _ in range(3000)) / 3000
+    )
     assert mean == pytest.approx(1.38, abs=0.1)  # log2(64) - mean of log2(1), ..., log2(64)
 
 

@@ -5,6 +5,7 @@ The oracle is the `regex` module with its partial matches, on patterns written b
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
 
@@ -12,7 +13,7 @@ import pytest
 import regex
 import torch
 
-from agents.calculator import evaluate
+from agents.calculator import CalculatorError, evaluate
 from agents.grammar import (
     DEAD,
     EMPTY,
@@ -134,8 +135,11 @@ def test_the_mask_looks_at_the_next_state_and_each_row_by_itself() -> None:
     kept = next_state.clone(), distance.clone()
     mask = allowed(next_state, distance, torch.tensor([0, 1, 2, 0]), 2)
     assert mask.tolist() == [
-        [True, False, False], [True, False, True], [False, True, False], [True, False, False],
-    ]  # fmt: skip
+        [True, False, False],
+        [True, False, True],
+        [False, True, False],
+        [True, False, False],
+    ]
     assert allowed(next_state, distance, torch.tensor([0]), 3).tolist() == [[True, True, False]]
     assert allowed(next_state, distance, torch.tensor([1]), 1).tolist() == [[True, False, True]]
     assert allowed(next_state, distance, torch.tensor([0]), 1).tolist() == [[False] * 3]
@@ -173,10 +177,8 @@ def test_random_models_write_well_formed_steps_only(temperature: float) -> None:
     for one in written:
         assert pattern.fullmatch(one), one
         if "calculate[" in one:
-            try:
+            with contextlib.suppress(CalculatorError):  # 1/0 and the like, but no other exception
                 evaluate(one.rpartition("calculate[")[2][:-1])
-            except Exception as error:
-                assert "bits" in str(error) or "zero" in str(error) or "whole" in str(error)
     assert len(set(written)) > rows / 2
 
 
@@ -194,7 +196,7 @@ def test_what_cannot_match_is_refused() -> None:
         Automaton(text("xyz"), PIECES, END)
     automaton = Automaton(text("abcab"), PIECES, END)
     assert automaton.shortest == 3  # ab, cab, end
-    with pytest.raises(ValueError, match="2 tokens are too few: .* has 3"):
+    with pytest.raises(ValueError, match=r"2 tokens are too few: .* has 3"):
         Constrained(automaton, 1, 2)
 
 

@@ -34,7 +34,10 @@ def test_a_client_lists_and_calls_the_tools() -> None:
     schema = found["tools"]["calculate"].input_schema
     assert schema["required"] == ["expression"]
     assert (found["good"].content[0].text, found["good"].is_error) == ("4007", False)
-    assert (found["bad"].content[0].text, found["bad"].is_error) == ("error: division by zero", True)
+    assert (found["bad"].content[0].text, found["bad"].is_error) == (
+        "error: division by zero",
+        True,
+    )
     assert found["wrong"].is_error
     assert found["none"].is_error
 

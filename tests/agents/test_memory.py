@@ -12,11 +12,15 @@ def trace(count: int) -> Trace:
     return Trace(
         "How many in Bati?",
         [
-            Turn(f"Thought: t{i}\nAction: search[Town{i}]", "search", f"Town{i}",
-                 f"Town{i} is a town. Its population is {100 + i}.")
+            Turn(
+                f"Thought: t{i}\nAction: search[Town{i}]",
+                "search",
+                f"Town{i}",
+                f"Town{i} is a town. Its population is {100 + i}.",
+            )
             for i in range(count)
         ],
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("name", ["window", "scratchpad", "summary", "retrieval"])

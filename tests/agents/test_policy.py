@@ -24,7 +24,7 @@ from agents.react import parse_action, solve
 from agents.scripted import ScriptedPolicy
 from labkit import UsageError
 
-T, O, P = 1, 2, 0
+T, V, P = 1, 2, 0
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +36,10 @@ def tokenizer():
 @pytest.mark.exercise("policy.own_tokens")
 def test_only_what_the_model_writes_is_learned() -> None:
     rows = torch.tensor([
-        [9, 9, T, 7, 7, O, 8, 8, T, 7, O, 8, T, 7, 5, P, P],
-        [9, T, T, 7, O, O, 8, T, P, P, P, P, P, P, P, P, P],
+        [9, 9, T, 7, 7, V, 8, 8, T, 7, V, 8, T, 7, 5, P, P],
+        [9, T, T, 7, V, V, 8, T, P, P, P, P, P, P, P, P, P],
         [9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9],
-        [T, 7, O, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, T],
+        [T, 7, V, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, T],
     ])  # fmt: skip
     kept = rows.clone()
     wanted = [
@@ -48,15 +48,18 @@ def test_only_what_the_model_writes_is_learned() -> None:
         [0] * 17,
         [1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
     ]
-    mask = own_tokens(rows, T, O, P)
+    mask = own_tokens(rows, T, V, P)
     assert mask.dtype == torch.bool
     assert mask.int().tolist() == wanted
-    assert own_tokens(rows[:1], T, O, P).int().tolist() == wanted[:1]
-    assert own_tokens(rows[1:2, 1:], T, O, P).int().tolist() == [wanted[1][1:]]
-    assert own_tokens(rows, 7, 8, P)[0].int().tolist() == [0] * 3 + [1] * 4 + [1] + [0] + [1] * 3 + [0] + [1] * 2 + [0] * 2
-    assert own_tokens(torch.where(rows == P, 4, rows), T, O, 4).int().tolist() == wanted
+    assert own_tokens(rows[:1], T, V, P).int().tolist() == wanted[:1]
+    assert own_tokens(rows[1:2, 1:], T, V, P).int().tolist() == [wanted[1][1:]]
+    assert (
+        own_tokens(rows, 7, 8, P)[0].int().tolist()
+        == [0] * 3 + [1] * 4 + [1] + [0] + [1] * 3 + [0] + [1] * 2 + [0] * 2
+    )
+    assert own_tokens(torch.where(rows == P, 4, rows), T, V, 4).int().tolist() == wanted
     assert torch.equal(rows, kept)
-    assert own_tokens(rows.to("meta"), T, O, P).shape == rows.shape
+    assert own_tokens(rows.to("meta"), T, V, P).shape == rows.shape
 
 
 @pytest.mark.exercise("policy.own_tokens")
@@ -66,7 +69,9 @@ def test_the_mask_of_a_real_trace_reads_as_the_model_wrote_it(tokenizer) -> None
     lessons = Lessons([task.trace for task in tasks], tokenizer, 400)
     pieces = tokens.pieces_of(tokenizer)
     for task, row, own in zip(tasks, lessons.rows, lessons.own, strict=True):
-        written = "".join(pieces[t] for t, mine in zip(row.tolist(), own.tolist(), strict=True) if mine)
+        written = "".join(
+            pieces[t] for t, mine in zip(row.tolist(), own.tolist(), strict=True) if mine
+        )
         wanted = "".join(
             f"{tokens.THOUGHT}{s.thought}{tokens.ACTION}{s.tool}[{s.argument}]"
             + (tokens.OBSERVATION if s.observation is not None else "")
@@ -165,10 +170,10 @@ def test_the_loss_is_the_mean_over_own_tokens(tokenizer) -> None:
     own = torch.rand(3, 12) < 0.4
     own[:, 0] = True  # cannot be predicted: nothing stands before it
     logps = model(rows).log_softmax(dim=-1)
-    terms = [
-        -logps[b, t - 1, rows[b, t]] for b in range(3) for t in range(1, 12) if own[b, t]
-    ]  # fmt: skip
-    assert lesson_loss(model, rows, own).item() == pytest.approx(torch.stack(terms).mean().item(), rel=1e-5)
+    terms = [-logps[b, t - 1, rows[b, t]] for b in range(3) for t in range(1, 12) if own[b, t]]
+    assert lesson_loss(model, rows, own).item() == pytest.approx(
+        torch.stack(terms).mean().item(), rel=1e-5
+    )
 
 
 def test_texts_of_unequal_length_are_continued_as_each_alone(tokenizer) -> None:
@@ -193,7 +198,9 @@ def test_an_untrained_model_writes_calls_that_can_be_read(tokenizer) -> None:
     policy = LocalPolicy(model, tokenizer, ("calculate", "search"), 24)
     written = policy.write(["Question: a", "Question: What is 3 plus 4?", "4"])
     assert all(parse_action(one) is not None for one in written), written
-    with pytest.raises(UsageError, match="step_tokens=2 is too short for any step; type step_tokens="):
+    with pytest.raises(
+        UsageError, match="step_tokens=2 is too short for any step; type step_tokens="
+    ):
         LocalPolicy(model, tokenizer, ("search",), 2)
     traces = solve(policy, evaluate.toolbox({"a": "b"}), ["one?", "two?"], limit=2)
     assert evaluate.valid_calls(traces) == 100

@@ -32,18 +32,22 @@ from labkit import UsageError
         ("Thought: a\nAction: f[1]", "Thought: a\nAction: f[1]"),
         ("Observation: 2\nThought: b", ""),
         ("", ""),
-        ("Thought: the line Observation: is not mine\nAction: f[1]\nObservation:",
-         "Thought: the line Observation: is not mine\nAction: f[1]"),
+        (
+            "Thought: the line Observation: is not mine\nAction: f[1]\nObservation:",
+            "Thought: the line Observation: is not mine\nAction: f[1]",
+        ),
         ("\nThought: a\n\nObservation: 1\nAction: f[1]\nObservation: 3", "\nThought: a"),
         ("Thought: a\nAction: f[1]\n\n  \n", "Thought: a\nAction: f[1]"),
-        ("Thought: a \nObservations: many\nAction: f[1]",
-         "Thought: a \nObservations: many\nAction: f[1]"),
+        (
+            "Thought: a \nObservations: many\nAction: f[1]",
+            "Thought: a \nObservations: many\nAction: f[1]",
+        ),
         ("  Thought: a\n Observation: indented", "  Thought: a\n Observation: indented"),
         ("Thought: a\nObservation:3", "Thought: a"),
         ("Thought: a\r\nObservation: 3", "Thought: a"),
         ("observation: a\nThought: b", "observation: a\nThought: b"),
     ],
-)  # fmt: skip
+)
 def test_the_model_is_cut_off_before_an_observation(written: str, kept: str) -> None:
     assert until_observation(written) == kept
 
@@ -99,7 +103,9 @@ class Fixed:
 
 
 def box() -> Toolbox:
-    return Toolbox([Tool("double", "twice", lambda query: query * 2), Tool("bad", "raises", broken)])
+    return Toolbox(
+        [Tool("double", "twice", lambda query: query * 2), Tool("bad", "raises", broken)]
+    )
 
 
 def broken(query: str) -> str:
@@ -113,9 +119,7 @@ def test_observations_come_from_the_tool_and_not_from_the_model() -> None:
     )
     (trace,) = solve(policy, box(), ["what?"], limit=5)
     assert (trace.answer, trace.ended) == ("abab", "answer")
-    assert policy.shown[1] == [
-        "Question: what?\nThought: a\nAction: double[ab]\nObservation: abab"
-    ]
+    assert policy.shown[1] == ["Question: what?\nThought: a\nAction: double[ab]\nObservation: abab"]
     assert trace.turns[0].ok
     assert trace.invented == 0
     assert trace.well_formed == 2
@@ -132,7 +136,8 @@ def test_the_loop_ends_at_its_limit() -> None:
 
 def test_questions_are_asked_together_and_end_one_by_one() -> None:
     class Counting:
-        sizes: list[int] = []
+        def __init__(self) -> None:
+            self.sizes: list[int] = []
 
         def write(self, transcripts: Sequence[str]) -> list[str]:
             self.sizes.append(len(transcripts))
@@ -141,9 +146,10 @@ def test_questions_are_asked_together_and_end_one_by_one() -> None:
                 else "Action: double[a]" for t in transcripts
             ]  # fmt: skip
 
-    traces = solve(Counting(), box(), ["0", "2", "1"], limit=9)
+    counting = Counting()
+    traces = solve(counting, box(), ["0", "2", "1"], limit=9)
     assert [trace.answer for trace in traces] == ["0", "2", "1"]
-    assert Counting.sizes == [3, 2, 1]
+    assert counting.sizes == [3, 2, 1]
 
 
 @pytest.mark.parametrize(

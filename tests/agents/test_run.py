@@ -144,13 +144,13 @@ def test_ask_names_what_it_cannot_take(
     assert message in capsys.readouterr().err
 
 
-def test_many_questions_are_scored(
-    here: Path, played, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_many_questions_are_scored(here: Path, played, capsys: pytest.CaptureFixture[str]) -> None:
     from tests.agents.conftest import completion
 
     file = here / "hotpot.json"
-    file.write_text(json.dumps([{"question": "a", "answer": "The Mur"}, {"question": "b", "answer": "5"}]))
+    file.write_text(
+        json.dumps([{"question": "a", "answer": "The Mur"}, {"question": "b", "answer": "5"}])
+    )
     played.reply = lambda path, body: completion("Thought: x\nAction: finish[Mur]")
     assert ask.main([f"questions={file}", f"url={played.url}", "wiki=pydoc"]) == 0
     assert "2 questions: exact match 50.0 %, F1 50.0 %, 1.0 steps" in capsys.readouterr().out
@@ -179,14 +179,18 @@ def test_investigate_names_what_it_cannot_take(
 def test_investigate_answers_from_the_documentation(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert investigate.main(["What does a lambda expression create?", "wiki=pydoc", "notes=yes"]) == 0
+    assert (
+        investigate.main(["What does a lambda expression create?", "wiki=pydoc", "notes=yes"]) == 0
+    )
     said = capsys.readouterr().out
     assert "lambda" in said
     assert "read     [1] " in said
     assert "\n[1] " in said or "\n[2] " in said
 
 
-@pytest.mark.parametrize("module", ["train", "ask", "investigate", "serve_tools", "show", "toolformer.train"])
+@pytest.mark.parametrize(
+    "module", ["train", "ask", "investigate", "serve_tools", "show", "toolformer.train"]
+)
 def test_help_loads_nothing_heavy(lab_run: Lab, module: str) -> None:
     process = lab_run.start("-X", "importtime", "-m", f"agents.{module}", "--help")
     output, _ = process.communicate(timeout=60)

@@ -264,8 +264,11 @@ def test_it_quotes_what_it_read_and_cites_it() -> None:
     nothing = investigate("zebra?", OfflineWiki(PAGES))
     assert nothing.text == "Nothing that was read answers this question."
     assert plan('Who wrote "the Raven" in New York?') == [
-        'Who wrote "the Raven" in New York?', "the Raven", "Raven", "New York",
-    ]  # fmt: skip
+        'Who wrote "the Raven" in New York?',
+        "the Raven",
+        "Raven",
+        "New York",
+    ]
 
 
 def test_a_model_may_write_but_not_invent(played: Played) -> None:

@@ -47,17 +47,23 @@ def test_the_weighted_loss_is_that_of_the_paper() -> None:
     assert torch.equal(losses, kept)
     ones = torch.ones(1, 9)
     for first, share in ((0, 1.0), (4, 1.0), (5, 14 / 15), (8, 1 / 3)):
-        assert weighted_loss(ones, torch.tensor([first]), torch.tensor([9])).item() == pytest.approx(share)
+        assert weighted_loss(
+            ones, torch.tensor([first]), torch.tensor([9])
+        ).item() == pytest.approx(share)
 
 
 @pytest.mark.exercise("toolformer.selection.weighted_loss")
 def test_what_does_not_count_may_be_anything() -> None:
-    losses = torch.tensor([[math.nan, math.inf, 3.0, 6.0, math.nan], [3.0, math.nan, math.nan, 1.0, 1.0]])
+    losses = torch.tensor(
+        [[math.nan, math.inf, 3.0, 6.0, math.nan], [3.0, math.nan, math.nan, 1.0, 1.0]]
+    )
     found = weighted_loss(losses, torch.tensor([2, 0]), torch.tensor([4, 1]))
     assert found.tolist() == pytest.approx([3 / 3 + 6 * 0.8 / 3, 1.0])
     far = torch.cat([torch.full((1, 5), 3.0), torch.full((1, 4), math.nan)], dim=1)
     assert weighted_loss(far, torch.tensor([0]), torch.tensor([5])).item() == pytest.approx(3.0)
-    assert weighted_loss(losses.to("meta"), torch.tensor([2, 0]).to("meta"), torch.tensor([4, 1]).to("meta")).shape == (2,)
+    assert weighted_loss(
+        losses.to("meta"), torch.tensor([2, 0]).to("meta"), torch.tensor([4, 1]).to("meta")
+    ).shape == (2,)
 
 
 @pytest.mark.exercise("toolformer.selection.weighted_loss")
@@ -65,7 +71,9 @@ def test_gradients_reach_the_losses_that_count() -> None:
     losses = torch.ones(1, 7, requires_grad=True)
     weighted_loss(losses, torch.tensor([1]), torch.tensor([7])).sum().backward()
     assert losses.grad is not None
-    assert losses.grad[0].tolist() == pytest.approx([0, 1 / 3, 0.8 / 3, 0.6 / 3, 0.4 / 3, 0.2 / 3, 0])
+    assert losses.grad[0].tolist() == pytest.approx(
+        [0, 1 / 3, 0.8 / 3, 0.6 / 3, 0.4 / 3, 0.2 / 3, 0]
+    )
 
 
 @pytest.mark.exercise("toolformer.selection.keep_calls")
@@ -95,7 +103,11 @@ def test_both_alternatives_count_and_the_threshold_is_enough() -> None:
     assert keep_calls(one([1.0]), one([2.0]), one([2.0]), 1.0).tolist() == [True]
     assert keep_calls(one([2.0]), one([1.0]), one([1.0]), 0.5).tolist() == [False]
     nan = one([math.nan])
-    for row in ((nan, one([2.0]), one([2.0])), (one([1.0]), nan, one([2.0])), (one([1.0]), one([2.0]), nan)):
+    for row in (
+        (nan, one([2.0]), one([2.0])),
+        (one([1.0]), nan, one([2.0])),
+        (one([1.0]), one([2.0]), nan),
+    ):
         assert keep_calls(*row, 0.0).tolist() == [False]
     assert keep_calls(*(torch.empty(0),) * 3, 0.0).shape == (0,)
 

@@ -41,7 +41,10 @@ def test_calls_are_checked_against_the_schema() -> None:
     for arguments, said in (
         ({}, "error: calculate needs the argument 'expression'"),
         ({"expression": 3}, "error: calculate: the argument 'expression' must be a text"),
-        ({"expression": "1", "expresion": "2"}, "error: calculate has no argument 'expresion'; did"),
+        (
+            {"expression": "1", "expresion": "2"},
+            "error: calculate has no argument 'expresion'; did",
+        ),
     ):
         found = box.call("calculate", arguments)
         assert found.text.startswith(said)
@@ -151,7 +154,9 @@ def test_success_with_flaky_tools_is_what_the_formula_says() -> None:
             all(box.call_text("calculate", "1+1").ok for _ in range(calls)) for _ in range(trials)
         )
         wanted = expected_success(p, attempts, calls)
-        assert good / trials == pytest.approx(wanted, abs=4 * (wanted * (1 - wanted) / trials) ** 0.5)
+        assert good / trials == pytest.approx(
+            wanted, abs=4 * (wanted * (1 - wanted) / trials) ** 0.5
+        )
     assert expected_success(0.5, 1, 2) == 0.25
 
 
