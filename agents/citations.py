@@ -75,12 +75,11 @@ class Checked:
 
 
 def sentences(text: str) -> list[str]:
-    """Sentences of a text, each with the citations that follow it."""
+    """Sentences of a text. Citations behind a full stop, as in `so. [1]`, belong before it."""
     flat = " ".join(text.split())
-    parts = re.split(r"(?<=[.!?])(?<!\b[A-Z]\.)\s+(?=[\"“(A-Z0-9])(?!\[)", flat)
-    joined = re.sub(r"([.!?])\s+((?:\[\d+\]\s*)+)", r"\1\2 ", "\n".join(parts))
-    found = [part.strip() for part in re.split(r"\n|(?<=\])\s+(?=[\"“A-Z])", joined)]
-    return [part for part in found if part]
+    moved = re.sub(r"([.!?])((?:\s*\[\d+\])+)", lambda m: f" {m[2].strip()}{m[1]}", flat)
+    parts = re.split(r"(?<=[.!?])(?<!\b[A-Z]\.)\s+(?=[\"“(A-Z0-9])", moved)
+    return [part for part in parts if part]
 
 
 def check_report(report: str, read: Mapping[int, str]) -> Checked:

@@ -84,15 +84,19 @@ def seq(*parts: Regex) -> Regex:
     """Parts one after the other, simplified."""
     result: Regex = EMPTY
     for part in reversed(parts):
-        if NOTHING in (part, result):
-            return NOTHING
-        if isinstance(part, Seq):  # always nested to the right, so that equal ones are equal
-            result = seq(part.first, seq(part.second, result))
-        elif result == EMPTY:
-            result = part
-        elif part != EMPTY:
-            result = Seq(part, result)
+        result = join(part, result)
     return result
+
+
+def join(first: Regex, rest: Regex) -> Regex:
+    """Two parts; always nested to the right, so that equal ones are equal."""
+    if NOTHING in (first, rest):
+        return NOTHING
+    if first == EMPTY or rest == EMPTY:
+        return rest if first == EMPTY else first
+    if isinstance(first, Seq):
+        return join(first.first, join(first.second, rest))
+    return Seq(first, rest)
 
 
 def alt(*options: Regex) -> Regex:

@@ -231,9 +231,9 @@ def test_a_line_of_a_million_digits_is_refused_at_once() -> None:
     for text in ("9" * 1_000_000, "(" * 1_000_000, "9**" * 400_000):
         with pytest.raises(CalculatorError, match=f"characters; at most {LONGEST}"):
             evaluate(text)
-    for text in ("9**9**9**9**9", "(" * LONGEST, "99**99*" * 20 + "1", "9" * LONGEST + "0" * 0):
+    for text in ("9**9**9**9**9", "(" * LONGEST, ("99**99*" * 20 + "1")[:LONGEST]):
         with pytest.raises(CalculatorError):
-            calculate(text if len(text) <= LONGEST else text[:LONGEST])
+            calculate(text)
     assert time.perf_counter() - begin < 1
 
 

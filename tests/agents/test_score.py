@@ -1,13 +1,32 @@
-"""Exact match and F1 against the scripts of SQuAD as transformers has them."""
+"""Exact match and F1 against the steps of SQuAD's published script, and by hand."""
 
 from __future__ import annotations
 
 import random
+import string
 
 import pytest
-from transformers.data.metrics import squad_metrics
 
 from agents.score import exact_match, f1, normalise
+
+
+def by_the_script(text: str) -> list[str]:
+    """The words that evaluate-v1.1.py compares, letter by letter."""
+    bare = "".join(c for c in text.lower() if c not in string.punctuation)
+    return [word for word in bare.split() if word not in ("a", "an", "the")]
+
+
+def f1_by_the_script(said: str, wanted: str) -> float:
+    """Precision and recall, each word of one text struck off the other once."""
+    left, hits = by_the_script(wanted), 0
+    for word in by_the_script(said):
+        if word in left:
+            left.remove(word)
+            hits += 1
+    if hits == 0:
+        return float(not by_the_script(said) and not by_the_script(wanted))
+    precision, recall = hits / len(by_the_script(said)), hits / len(by_the_script(wanted))
+    return 2 * precision * recall / (precision + recall)
 
 
 @pytest.mark.exercise("score.normalise")
@@ -58,7 +77,7 @@ def test_texts_without_numbers_are_normalised_as_squad_does() -> None:
     words = ["The", "a", "an", "cat's", "sat,", "on", "(the)", "mat.", "-", "A-B", "“quoted”", "?"]
     for _ in range(300):
         text = " ".join(rng.choice(words) for _ in range(rng.randrange(9)))
-        assert normalise(text) == squad_metrics.normalize_answer(text), text
+        assert normalise(text) == " ".join(by_the_script(text)), text
 
 
 @pytest.mark.exercise("score.f1")
@@ -69,7 +88,7 @@ def test_f1_is_that_of_squad() -> None:
         said, wanted = (
             " ".join(rng.choice(words) for _ in range(rng.randrange(1, 7))) for _ in range(2)
         )
-        assert f1(said, wanted) == pytest.approx(squad_metrics.compute_f1(wanted, said))
+        assert f1(said, wanted) == pytest.approx(f1_by_the_script(said, wanted))
 
 
 @pytest.mark.exercise("score.f1")
