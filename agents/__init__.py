@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     submod_attrs={
         "backends": ["OpenAIChat"],
-        "calculator": ["calculate", "evaluate"],
+        "calculator": ["CalculatorError", "calculate"],
         "citations": ["check_report", "supported"],
         "contamination": ["contaminated", "exposure"],
         "grammar": ["Automaton", "Constrained"],

@@ -44,6 +44,8 @@ def fetch(request: urllib.request.Request, timeout: float) -> bytes:
     try:
         with urllib.request.urlopen(request, timeout=timeout) as response:
             body: bytes = response.read(LARGEST + 1)
+            if response.length and len(body) <= LARGEST:  # urllib does not say so by itself
+                raise http.client.IncompleteRead(body, response.length)
     except urllib.error.HTTPError as error:
         with error:
             said = short(error.read(2000).decode(errors="replace"), 200)

@@ -41,5 +41,4 @@ def bars(values: Mapping[str, float], title: str) -> Any:
     axes.set_xlim(0, 110)
     axes.set_xlabel("answered rightly (%)")
     axes.set_title(title)
-    figure.subplots_adjust(left=0.34)
     return figure
