@@ -47,7 +47,7 @@ def supported(sentence: str, read: Mapping[int, str]) -> bool:
           in the cited passages taken together (see `content_words`).
     """
     cited = {int(number) for number in CITATION.findall(sentence)}
-    if not cited or not cited <= read.keys():
+    if not cited <= read.keys():
         return False
     passages = [" ".join(read[number].split()) for number in sorted(cited)]
     plain = CITATION.sub("", sentence)

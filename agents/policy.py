@@ -23,7 +23,7 @@ from torch import Tensor
 from agents import tokens
 from agents.grammar import Automaton, Constrained, react_step
 from labkit import UsageError, exercise
-from pretraining import GPT, Shape, export, generate, load
+from pretraining import GPT, Shape, generate
 
 Autocast = Callable[[], contextlib.AbstractContextManager]
 MIXING = 24
@@ -164,12 +164,16 @@ def make_model(vocabulary: int, context: int, width: int, layers: int, heads: in
 
 def save(folder: Path, model: GPT, tokenizer: Any) -> None:
     """Write model and tokenizer in Hugging Face's format."""
+    from pretraining import export
+
     export(model, tokenizer, folder)
 
 
 def open_policy(folder: Path, tools: Sequence[str], longest: int, grammar: bool) -> LocalPolicy:
     """The policy that a run of this week wrote into its model/. Raises UsageError for others."""
     from transformers import AutoTokenizer
+
+    from pretraining import load
 
     model = load(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)

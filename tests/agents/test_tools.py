@@ -117,27 +117,28 @@ def test_a_call_is_repeated_until_it_succeeds(failures: int) -> None:
 
 
 @pytest.mark.exercise("recovery.retry")
-def test_a_call_is_not_repeated_when_it_cannot_help() -> None:
-    call, slept = Scripted(*[Failed(f"busy {i}") for i in range(9)]), []
-    with pytest.raises(Failed, match="busy 2"):
-        retry(call, 3, [1.0, 2.0], slept.append)
-    assert (call.calls, slept) == (3, [1.0, 2.0])
-    call, slept = Scripted(Failed("busy"), Failed("no such page", again=False)), []
-    with pytest.raises(Failed, match="no such page"):
-        retry(call, 5, [1.0] * 4, slept.append)
-    assert (call.calls, slept) == (2, [1.0])
-    call, slept = Scripted(ValueError("a bug")), []
-    with pytest.raises(ValueError, match="a bug"):
-        retry(call, 3, [1.0, 1.0], slept.append)
-    assert (call.calls, slept) == (1, [])
-    call = Scripted(Failed("busy"))
-    with pytest.raises(Failed, match="busy"):
-        retry(call, 1, [], slept.append)
-    assert (call.calls, slept) == (1, [])
-    last = Scripted(Failed("busy"), Failed("last", again=False))
-    with pytest.raises(Failed, match="last"):
-        retry(last, 2, [3.0], slept.append)
-    assert slept == [3.0]
+@pytest.mark.parametrize(
+    ("attempts", "failures", "calls"),
+    [
+        (3, [Failed("0"), Failed("1"), Failed("2"), Failed("3")], 3),
+        (5, [Failed("0"), Failed("1", again=False), Failed("2")], 2),
+        (2, [Failed("0"), Failed("1", again=False)], 2),
+        (3, [ValueError("a bug"), Failed("1")], 1),
+        (3, [Failed("0"), KeyError("a bug"), Failed("2")], 2),
+        (1, [Failed("0")], 1),
+        (1, [Failed("0", again=False)], 1),
+    ],
+)
+def test_a_call_is_not_repeated_when_it_cannot_help(
+    attempts: int, failures: list[Exception], calls: int
+) -> None:
+    call, slept = Scripted(*failures), []
+    waits = [1.0 + i for i in range(attempts - 1)]
+    with pytest.raises(Exception) as caught:  # noqa: PT011, B017
+        retry(call, attempts, waits, slept.append)
+    assert caught.value is failures[calls - 1], "the last one goes through as it is"
+    assert call.calls == calls
+    assert slept == waits[: calls - 1]
 
 
 def test_waits_double_up_to_a_limit() -> None:
