@@ -13,6 +13,7 @@ Only tools in the box can be called, whatever a model writes or a web page tells
 from __future__ import annotations
 
 import multiprocessing
+import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -150,8 +151,9 @@ class Worker:
         """Start the process, and wait until it can take a call."""
         context = multiprocessing.get_context("spawn")  # a fork would copy threads' locks
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, self.tools), daemon=True)
-        self.process.start()
+        process = context.Process(target=serve, args=(theirs, self.tools), daemon=True)
+        process.start()
+        self.process = process
         theirs.close()
         if not self.pipe.poll(self.STARTING):
             self.stop()
@@ -171,6 +173,8 @@ class Worker:
         except (EOFError, OSError) as error:
             self.stop()
             return f"the tool's process died ({type(error).__name__})", False
+        except (AttributeError, TypeError, pickle.PicklingError) as error:
+            return f"{name} cannot be sent to a process of its own: {error}", False
         self.stop()
         return f"{name} gave no answer within {timeout:g} s and was stopped", False
 

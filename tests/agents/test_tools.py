@@ -92,6 +92,13 @@ def test_a_tool_that_hangs_is_ended_and_the_next_call_works() -> None:
     assert not process.is_alive()
 
 
+def test_a_tool_that_cannot_be_sent_to_another_process_says_so() -> None:
+    with Toolbox([Tool("local", "", lambda query: query)], isolated=True) as box:
+        said = box.call_text("local", "x")
+    assert not said.ok
+    assert "local cannot be sent to a process of its own" in said.text
+
+
 class Scripted:
     """Fails as often as told, then answers."""
 
@@ -134,7 +141,7 @@ def test_a_call_is_not_repeated_when_it_cannot_help(
 ) -> None:
     call, slept = Scripted(*failures), []
     waits = [1.0 + i for i in range(attempts - 1)]
-    with pytest.raises(Exception) as caught:  # noqa: PT011, B017
+    with pytest.raises(Exception) as caught:
         retry(call, attempts, waits, slept.append)
     assert caught.value is failures[calls - 1], "the last one goes through as it is"
     assert call.calls == calls
