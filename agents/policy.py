@@ -64,7 +64,7 @@ class Lessons:
                 f"a trace has {self.lengths.max()} tokens, and the context {context}; "
                 f"type context={self.lengths.max()} or more, or a smaller longest="
             )
-        self.rows = torch.full((len(rows), int(self.lengths.max())), pad)
+        self.rows = torch.full((len(rows), -(-int(self.lengths.max()) // 16) * 16), pad)
         for i, row in enumerate(rows):
             self.rows[i, : len(row)] = torch.tensor(row)
         thought, observation = tokenizer.convert_tokens_to_ids([tokens.THOUGHT, tokens.OBSERVATION])
@@ -86,7 +86,8 @@ class Lessons:
         order = np.argsort(self.lengths + rng.uniform(0, MIXING, len(self.lengths)))
         first = rng.permutation(batches)[place] * batch_size
         index = order[first : first + batch_size]
-        longest = int(self.lengths[index].max())
+        # a multiple of 16, because every new shape costs time and memory in the kernels
+        longest = -(-int(self.lengths[index].max()) // 16) * 16
         chosen = torch.from_numpy(index).to(self.rows.device)
         return self.rows[chosen, :longest], self.own[chosen, :longest]
 
