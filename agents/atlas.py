@@ -67,7 +67,9 @@ def draw_country(rng: np.random.Generator, split: str) -> Country:
 
 def make_atlas(seed: int, split: str, countries: int) -> list[Country]:
     """Countries with capitals, every name different from all others."""
-    rng, found, used = np.random.default_rng((seed, 18)), [], set()
+    rng = np.random.default_rng((seed, 18))
+    found: list[Country] = []
+    used: set[str] = set()
     while len(found) < countries:
         country = draw_country(rng, split)
         names = {country.name, country.capital.name}

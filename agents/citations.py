@@ -84,7 +84,8 @@ def sentences(text: str) -> list[str]:
 
 def check_report(report: str, read: Mapping[int, str]) -> Checked:
     """Every sentence of a report, kept or removed by `supported`."""
-    kept, removed = [], []
+    kept: list[str] = []
+    removed: list[str] = []
     for sentence in sentences(report):
         (kept if supported(sentence, read) else removed).append(sentence)
     return Checked(kept, removed)

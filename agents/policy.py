@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -64,13 +64,14 @@ class Lessons:
                 f"a trace has {self.lengths.max()} tokens, and the context {context}; "
                 f"type context={self.lengths.max()} or more, or a smaller longest="
             )
-        self.rows = torch.full((len(rows), -(-int(self.lengths.max()) // 16) * 16), pad)
+        widest = min(context, -(-int(self.lengths.max()) // 16) * 16)
+        self.rows = torch.full((len(rows), widest), pad)
         for i, row in enumerate(rows):
             self.rows[i, : len(row)] = torch.tensor(row)
         thought, observation = tokenizer.convert_tokens_to_ids([tokens.THOUGHT, tokens.OBSERVATION])
         self.own = own_tokens(self.rows, thought, observation, pad)
 
-    def to(self, device: torch.device | str) -> Lessons:
+    def to(self, device: torch.device | str) -> Self:
         """Move the rows; returns itself."""
         self.rows, self.own = self.rows.to(device), self.own.to(device)
         return self

@@ -208,7 +208,7 @@ def documentation_pages(longest: int = 1200) -> dict[str, str]:
     """Passages of the interpreter's own documentation, which needs no download."""
     from pydoc_data.topics import topics
 
-    pages = {}
+    pages: dict[str, str] = {}
     for name in sorted(topics):
         parts: list[str] = [""]
         for paragraph in topics[name].split("\n\n"):
