@@ -38,7 +38,7 @@ class Race:
     temperature: float
     top_p: float
     stop: int
-    """A token that ends an answer."""
+    """A token that ends an answer; -1: none does."""
 
 
 def ragged_prompts(tokens: Tensor, count: int, longest: int, seed: int) -> list[list[int]]:
@@ -54,7 +54,7 @@ def by_engine(engine: Engine, race: Race, turn: int) -> list[list[int]]:
     each = [
         Sampling(
             race.temperature, top_p=race.top_p, max_tokens=race.new, seed=1000 * turn + i,
-            stop_tokens=frozenset([race.stop]),
+            stop_tokens=frozenset([race.stop] if race.stop >= 0 else []),
         )
         for i in range(len(race.prompts))
     ]  # fmt: skip
@@ -64,7 +64,8 @@ def by_engine(engine: Engine, race: Race, turn: int) -> list[list[int]]:
 def by_huggingface(model: Any, race: Race, turn: int) -> list[list[int]]:
     """The answers of transformers' `generate`: prompts padded on the left, which it needs."""
     longest = max(map(len, race.prompts))
-    rows = torch.tensor([[race.stop] * (longest - len(p)) + p for p in race.prompts])
+    pad = max(0, race.stop)  # masked, so any token will do
+    rows = torch.tensor([[pad] * (longest - len(p)) + p for p in race.prompts])
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in race.prompts])
     torch.manual_seed(turn)
     choice: dict[str, Any] = {"do_sample": False}
@@ -74,8 +75,8 @@ def by_huggingface(model: Any, race: Race, turn: int) -> list[list[int]]:
         }  # fmt: skip
     with torch.no_grad():
         out = model.generate(
-            rows, attention_mask=mask, max_new_tokens=race.new, eos_token_id=race.stop,
-            pad_token_id=race.stop, **choice,
+            rows, attention_mask=mask, max_new_tokens=race.new, pad_token_id=pad,
+            eos_token_id=race.stop if race.stop >= 0 else None, **choice,
         )  # fmt: skip
     answers = out[:, longest:].tolist()
     return [row[: row.index(race.stop) + 1] if race.stop in row else row for row in answers]
