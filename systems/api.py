@@ -12,7 +12,9 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette
@@ -20,16 +22,79 @@ from starlette.requests import ClientDisconnect
 from starlette.requests import Request as Incoming
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from labkit.machine.memory import process_memory_mb
 from systems import protocol
+from systems.engine.sampling import Sampling
 from systems.protocol import Chat, Completion, Refused, Request
 from systems.settings import ServerSettings
 from systems.text import TextStream
 from systems.worker import Piece, Ticket, Worker
 
+FAILED = "the engine has failed; see the server's output"
 GONE = 499
 """Status of a request whose client has hung up; nobody reads it."""
+
+
+class Answers:
+    """The answers to one HTTP request, from handing them in until `close`, which must be called
+    however it ends: it cancels what has not finished."""
+
+    def __init__(self, api: Api, requests: Sequence[tuple[list[int], Sampling, TextStream]]) -> None:
+        self.api, self.loop = api, asyncio.get_running_loop()
+        self.inbox: asyncio.Queue[tuple[int, Piece | None]] = asyncio.Queue()
+        self.count, self.tokens = len(requests), 0
+        self.unfinished: dict[int, Ticket] = {}
+        self.alarm = self.loop.call_later(
+            api.settings.timeout, self.inbox.put_nowait, (0, None)
+        )  # fmt: skip
+        api.open += self.count
+        for index, (prompt, sampling, stream) in enumerate(requests):
+            ticket = Ticket(prompt, sampling, stream, partial(self._deliver, index))
+            self.unfinished[index] = ticket
+            api.worker.submit(ticket)
+
+    def _deliver(self, index: int, piece: Piece) -> None:
+        """Called in the engine's thread."""
+        with suppress(RuntimeError):  # the server is closing, and its loop is gone
+            self.loop.call_soon_threadsafe(self.inbox.put_nowait, (index, piece))
+
+    async def pieces(self) -> AsyncIterator[tuple[int, Piece]]:
+        """What the engine gives, as it comes. Raises TimeoutError when it takes too long."""
+        while self.unfinished:
+            index, piece = await self.inbox.get()
+            if piece is None:
+                raise TimeoutError
+            self.tokens += piece.tokens
+            if piece.finish:
+                del self.unfinished[index]
+                self.api.open -= 1
+            yield index, piece
+
+    def close(self) -> None:
+        """Cancel what has not finished, and free its place; can be called twice."""
+        self.alarm.cancel()
+        self.api.open -= len(self.unfinished)
+        for ticket in self.unfinished.values():
+            self.api.worker.cancel(ticket)
+        self.unfinished.clear()
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events. A client that hangs up closes its answers."""
+
+    def __init__(self, answers: Answers, events: AsyncIterator[str]) -> None:
+        super().__init__(events, media_type="text/event-stream")
+        self.answers = answers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        except ClientDisconnect:
+            pass
+        finally:
+            self.answers.close()
 
 
 class Api:
@@ -43,13 +108,14 @@ class Api:
         self.begun = time.time()
 
     def app(self) -> Starlette:
+        handlers = {Refused: refusal, ClientDisconnect: hung_up}
         routes = [
             Route("/v1/completions", self.completions, methods=["POST"]),
             Route("/v1/chat/completions", self.chat, methods=["POST"]),
             Route("/v1/models", self.models),
             Route("/health", self.health),
         ]
-        return Starlette(routes=routes, exception_handlers={Refused: refusal})
+        return Starlette(routes=routes, exception_handlers=handlers)
 
     async def models(self, request: Incoming) -> Response:
         model = {"id": self.name, "object": "model", "created": int(self.begun), "owned_by": "lab"}
@@ -108,9 +174,7 @@ class Api:
         if self.open + count > self.settings.max_open:
             raise Refused(429, f"max_open={self.settings.max_open} answers are on their way")
         engine, end = self.worker.engine, self.tokenizer.eos_token_id
-        inbox: asyncio.Queue[tuple[int, Piece]] = asyncio.Queue()
-        loop = asyncio.get_running_loop()
-        tickets = []
+        requests = []
         for index in range(count):
             row = rows[index // asked.n]
             room = engine.room - len(row)
@@ -119,42 +183,14 @@ class Api:
                 engine.check(row, sampling)
             except ValueError as error:
                 raise Refused(400, str(error)) from error
-
-            def deliver(piece: Piece, index: int = index) -> None:
-                loop.call_soon_threadsafe(inbox.put_nowait, (index, piece))
-
-            stream = TextStream(self.tokenizer, asked.stops)
-            tickets.append(Ticket(row, sampling, stream, deliver))
+            requests.append((row, sampling, TextStream(self.tokenizer, asked.stops)))
         if self.worker.failure is not None:
-            raise Refused(503, "the engine has failed; see the server's output")
+            raise Refused(503, FAILED)
         prompt = sum(len(row) for row in rows)
-        pieces = self._pieces(tickets, inbox)
+        answers = Answers(self, requests)
         if asked.stream:
-            events = self._events(pieces, asked, chat, prompt)
-            return StreamingResponse(events, media_type="text/event-stream")
-        return await self._whole(incoming, pieces, chat, count, prompt)
-
-    async def _pieces(
-        self, tickets: list[Ticket], inbox: asyncio.Queue[tuple[int, Piece]]
-    ) -> AsyncIterator[tuple[int, Piece]]:
-        """Hand in all tickets, and yield what they give. However it ends, a client that hangs up
-        and a time-out included, what has not finished is cancelled."""
-        unfinished = dict(enumerate(tickets))
-        self.open += len(tickets)
-        try:
-            for ticket in tickets:
-                self.worker.submit(ticket)
-            async with asyncio.timeout(self.settings.timeout):
-                while unfinished:
-                    index, piece = await inbox.get()
-                    if piece.finish:
-                        del unfinished[index]
-                        self.open -= 1
-                    yield index, piece
-        finally:
-            self.open -= len(unfinished)
-            for ticket in unfinished.values():
-                self.worker.cancel(ticket)
+            return EventStream(answers, self._events(answers, asked, chat, prompt))
+        return await self._whole(incoming, answers, chat, prompt)
 
     def _head(self, chat: bool, chunk: bool) -> dict[str, Any]:
         kind = "chat.completion" if chat else "text_completion"
@@ -163,38 +199,37 @@ class Api:
         return {"id": name, "object": kind, "created": int(time.time()), "model": self.name}
 
     async def _events(
-        self, pieces: AsyncIterator[tuple[int, Piece]], asked: Request, chat: bool, prompt: int
+        self, answers: Answers, asked: Request, chat: bool, prompt: int
     ) -> AsyncIterator[str]:
-        """Server-sent events: one for each step of an answer, usage if asked for, then [DONE]."""
-        head, answer, seen = self._head(chat, chunk=True), 0, set[int]()
+        """One event for each step of an answer, usage if asked for, then [DONE]."""
+        head, seen = self._head(chat, chunk=True), set[int]()
         try:
-            async for index, piece in pieces:
-                answer += piece.tokens
+            async for index, piece in answers.pieces():
+                if piece.finish == "error":
+                    yield event(problem(503, FAILED))
+                    return
                 if not piece.text and not piece.finish:
                     continue  # nothing to show yet, such as half a character
                 entry = protocol.choice(chat, index, piece.text, piece.finish, index not in seen)
                 seen.add(index)
                 yield event(head | {"choices": [entry]})
             if (asked.stream_options or {}).get("include_usage"):
-                yield event(head | {"choices": [], "usage": protocol.usage(prompt, answer)})
+                usage = protocol.usage(prompt, answers.tokens)
+                yield event(head | {"choices": [], "usage": usage})
             yield "data: [DONE]\n\n"
         except TimeoutError:
             yield event(problem(504, self._late()))
-        finally:
-            await pieces.aclose()  # type: ignore[attr-defined]
 
     async def _whole(
-        self, incoming: Incoming, pieces: AsyncIterator[tuple[int, Piece]], chat: bool, count: int,
-        prompt: int,
-    ) -> Response:  # fmt: skip
-        texts, finish, answer = [""] * count, [""] * count, 0
+        self, incoming: Incoming, answers: Answers, chat: bool, prompt: int
+    ) -> Response:
+        """All answers at once, when the last one has ended; nothing if the client has hung up."""
+        texts, finish = [""] * answers.count, [""] * answers.count
 
         async def collect() -> None:
-            nonlocal answer
-            async for index, piece in pieces:
+            async for index, piece in answers.pieces():
                 texts[index] += piece.text
                 finish[index] = piece.finish or ""
-                answer += piece.tokens
 
         work, left = asyncio.create_task(collect()), asyncio.create_task(gone(incoming))
         try:
@@ -205,14 +240,14 @@ class Api:
         except TimeoutError:
             raise Refused(504, self._late()) from None
         finally:
+            answers.close()
             for task in (work, left):
                 task.cancel()
             await asyncio.gather(work, left, return_exceptions=True)
-            await pieces.aclose()  # type: ignore[attr-defined]
         if "error" in finish:
-            raise Refused(503, "the engine has failed; see the server's output")
-        choices = [protocol.whole(chat, i, texts[i], finish[i]) for i in range(count)]
-        body = {"choices": choices, "usage": protocol.usage(prompt, answer)}
+            raise Refused(503, FAILED)
+        choices = [protocol.whole(chat, i, texts[i], finish[i]) for i in range(answers.count)]
+        body = {"choices": choices, "usage": protocol.usage(prompt, answers.tokens)}
         return JSONResponse(self._head(chat, chunk=False) | body)
 
     def _late(self) -> str:
@@ -236,7 +271,10 @@ def problem(status: int, message: str) -> dict[str, Any]:
 
 async def refusal(request: Incoming, error: Exception) -> Response:
     """What a refused client reads."""
-    if isinstance(error, ClientDisconnect):
-        return Response(status_code=GONE)
     status = error.status if isinstance(error, Refused) else 500
     return JSONResponse(problem(status, str(error)), status)
+
+
+async def hung_up(request: Incoming, error: Exception) -> Response:
+    """A client that left before its request was read."""
+    return Response(status_code=GONE)

@@ -140,21 +140,29 @@ def serve(options: Options) -> None:
     port = int(number("port", options.port))
     engine_settings = EngineSettings(**filled(EngineSettings, options))  # type: ignore[arg-type]
     server_settings = ServerSettings(**filled(ServerSettings, options))  # type: ignore[arg-type]
-    bound = listen(options.host, port)
-    from systems.models import find, open_folder
+    with listen(options.host, port) as bound:
+        from systems.models import find
 
-    folder = find(options.folder)
-    name = options.name or folder.name
-    if options.engine == "vllm":
-        bound.close()
-        command = vllm_command(folder, options)
-        os.environ.update(VLLM_CPU_KVCACHE_SPACE="1", HF_HUB_OFFLINE="1")
-        os.execv(command[0], command)  # vLLM takes this process's place, and its signals
+        folder = find(options.folder)
+        name = options.name or folder.name
+        if options.engine == "vllm":
+            command = vllm_command(folder, options)
+            bound.close()
+            os.environ.update(VLLM_CPU_KVCACHE_SPACE="1", HF_HUB_OFFLINE="1")
+            os.execv(command[0], command)  # vLLM takes this process's place, and its signals
+        own(bound, folder, name, options, engine_settings, server_settings)
 
+
+def own(
+    bound: socket.socket, folder: Path, name: str, options: Options, engine_settings: EngineSettings,
+    server_settings: ServerSettings,
+) -> None:  # fmt: skip
+    """Serve a folder by this week's engine, until Ctrl-C."""
     import uvicorn
 
     from systems.api import Api
     from systems.engine.engine import Engine
+    from systems.models import find, open_folder
     from systems.worker import Worker
 
     model, tokenizer = open_folder(folder)

@@ -66,6 +66,8 @@ class Worker(threading.Thread):
     def submit(self, ticket: Ticket) -> None:
         """Hand in a request that `engine.check` has accepted."""
         self.inbox.put(ticket)
+        if self.failure is not None:
+            ticket.deliver(Piece("", 0, "error"))
 
     def cancel(self, ticket: Ticket) -> None:
         """Nobody waits for this one any more: its blocks are freed before the next step."""
@@ -87,7 +89,8 @@ class Worker(threading.Thread):
         except Exception as error:  # a request must not hang because the engine is gone
             self.failure = f"{type(error).__name__}: {error}"
             warn(f"the engine has failed ({self.failure}); restart the server")
-            for ticket in self.tickets.values():
+            waiting = [self.inbox.get() for _ in range(self.inbox.qsize())]
+            for ticket in {*self.tickets.values(), *filter(None, waiting)}:
                 ticket.deliver(Piece("", 0, "error"))
 
     def _take_in(self) -> None:

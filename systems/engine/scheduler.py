@@ -78,7 +78,7 @@ class Scheduler:
         for sequence in list(self.running):
             if budget == 0:
                 break
-            if sequence in self.running:  # not preempted in this very loop
+            if sequence.table:  # not preempted in this very loop
                 count = min(self._wanted(sequence), budget)
                 if self._make_room(sequence, count):
                     work.append(self._take(sequence, count))
