@@ -3,8 +3,8 @@
     python benchmarks/serving.py [--folder FOLDER] [--rounds 5] [--threads 1]
     make vllm       first, if vLLM is to take part
 
-The same weights, prompts of 8 to 64 tokens, answers of up to 64 with temperature 0.8 and top-p 0.95,
-and an end of line ends an answer. All draw for themselves, so answers differ in length: tokens a
+The same weights, prompts of 8 to 64 tokens, answers of up to 64 with temperature 0.8 and top-p
+0.95, and an end of line ends an answer. All draw for themselves, so answers differ in length: tokens a
 second are counted, those of the answers alone. They take turns, a first round is not counted, and
 no cache survives a round. Without a folder a random model of week 7's size is used, made as
 benchmarks/generate_vs_hf.py makes it, and no answer ends early.
@@ -52,7 +52,8 @@ if __name__ == "__main__":
                                  ignore_eos=True, detokenize=False)
                   for i in range(len(race["prompts"]))]
         begun = time.perf_counter()
-        out = llm.generate([{"prompt_token_ids": p} for p in race["prompts"]], params, use_tqdm=False)
+        prompts = [{"prompt_token_ids": p} for p in race["prompts"]]
+        out = llm.generate(prompts, params, use_tqdm=False)
         seconds = time.perf_counter() - begun
         print("done", seconds, sum(len(o.outputs[0].token_ids) for o in out), flush=True)
 """

@@ -41,7 +41,9 @@ class Answers:
     """The answers to one HTTP request, from handing them in until `close`, which must be called
     however it ends: it cancels what has not finished."""
 
-    def __init__(self, api: Api, requests: Sequence[tuple[list[int], Sampling, TextStream]]) -> None:
+    def __init__(
+        self, api: Api, requests: Sequence[tuple[list[int], Sampling, TextStream]]
+    ) -> None:
         self.api, self.loop = api, asyncio.get_running_loop()
         self.inbox: asyncio.Queue[tuple[int, Piece | None]] = asyncio.Queue()
         self.count, self.tokens = len(requests), 0
@@ -100,9 +102,7 @@ class EventStream(StreamingResponse):
 class Api:
     """Routes, and the requests on their way."""
 
-    def __init__(
-        self, worker: Worker, tokenizer: Any, name: str, settings: ServerSettings
-    ) -> None:
+    def __init__(self, worker: Worker, tokenizer: Any, name: str, settings: ServerSettings) -> None:
         self.worker, self.tokenizer, self.name, self.settings = worker, tokenizer, name, settings
         self.open = 0
         self.begun = time.time()

@@ -64,6 +64,6 @@ def awq(
 
 
 def output_error(weight: Tensor, rounded: Tensor, hessian: Tensor) -> float:
-    """tr((W - Q) H (W - Q)ᵀ): twice the mean squared error of the layer's outputs, summed over them."""
+    """tr((W - Q) H (W - Q)ᵀ): twice the mean squared error of the outputs, summed over them."""
     difference = (weight - rounded).double()
     return float(((difference @ hessian) * difference).sum())

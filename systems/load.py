@@ -87,7 +87,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def arrivals(rate: float, count: int, seed: int) -> list[float]:
-    """When requests come, in seconds: a Poisson process, so gaps are exponential with mean 1/rate."""
+    """When requests come, in seconds: a Poisson process, gaps are exponential with mean 1/rate."""
     draw, now = random.Random(seed), 0.0
     times = []
     for _ in range(count):
@@ -187,11 +187,16 @@ async def measure(options: Options) -> dict[str, Any]:
             ) from error
         begun = time.perf_counter()
         if options.clients:
-            count, end = int(number("clients", options.clients, 1)), number("seconds", options.seconds, 0)
+            count, end = (
+                int(number("clients", options.clients, 1)),
+                number("seconds", options.seconds, 0),
+            )
             outcomes = await closed_loop(client, base, count, begun + end, words, seed)
         else:
             rate = number("rate", options.rate, 1e-9)
-            outcomes = await open_loop(client, base, rate, int(number("requests", options.requests, 1)), words, seed)
+            outcomes = await open_loop(
+                client, base, rate, int(number("requests", options.requests, 1)), words, seed
+            )
         found = summary(outcomes, time.perf_counter() - begun)
         found |= {"memory_mb_before": before, "memory_mb_after": await memory(client)}
     return found

@@ -95,7 +95,7 @@ def trained_here(data: TextData, seed: int) -> tuple[GPT, Any]:
     tokenizer = build_tokenizer("bpe", data.name, data.train, 512)
     tokens = encode(tokenizer, data.train)
     model = GPT(Shape(len(tokenizer), 64, 64, 2, 2))
-    matrices = list(p for p in model.blocks.parameters() if p.dim() == 2)
+    matrices = [p for p in model.blocks.parameters() if p.dim() == 2]
     optimizers = [
         Muon(matrices, 2e-2, adjust_lr_fn="match_rms_adamw", precision="fp32", weight_decay=0.0),
         torch.optim.AdamW(others(model, matrices), 5e-3, fused=True),

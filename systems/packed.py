@@ -3,7 +3,7 @@
     quantized.json       format, scheme, shape, and the SHA-256 of the tensors
     model.safetensors    codes (4 bits: two in a byte), scales, zeros, and what was not rounded
 
-`load` opens such a folder as a GPT of week 7, so that everything that takes a GPT takes it: week 7's
+`load` opens such a folder as a GPT of week 7, so everything that takes a GPT takes it: week 7's
 evaluation, the engine, `to_huggingface`. The codes are turned back into float32 for computing
 (except in LLM.int8): on a processor without 4-bit instructions the gain is in bytes, not in time.
 """
@@ -86,11 +86,13 @@ def load(folder: Path | str) -> GPT:
     with opening(folder, "quantised model", FIX):
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         if facts["format"] != FORMAT:
-            raise UsageError(f"{folder}: format {facts['format']}; this code reads format {FORMAT}. {FIX}.")
+            raise UsageError(
+                f"{folder}: format {facts['format']}; this code reads format {FORMAT}. {FIX}."
+            )
         if digest(folder) != facts["sha256"]:
             raise UsageError(
-                f"{folder / TENSORS} is not the file that was written (it was cut short or changed). "
-                f"{FIX}."
+                f"{folder / TENSORS} is not the file that was written (it was cut short or "
+                f"changed). {FIX}."
             )
         tensors = load_file(folder / TENSORS)
         scheme = Scheme(**facts["scheme"])

@@ -8,8 +8,8 @@ a group of neighbours in a row. LLM.int8 (Dettmers et al. 2022, section 3) round
 well, so that the product is one of whole numbers, and leaves out the few input columns that are far
 larger than the others.
 
-Letters: N rows of inputs, I input features, O outputs, G groups in a row, b bits. A weight matrix is
-(O, I), as in nn.Linear; GPT-2's Conv1D holds it transposed, and week 7's `load` turns it around.
+Letters: N rows of inputs, I input features, O outputs, G groups in a row, b bits. A weight matrix
+is (O, I), as in nn.Linear; GPT-2's Conv1D holds it transposed, and week 7's `load` turns it around.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def absmax(rows: Tensor, bits: int) -> tuple[Tensor, Tensor]:
 
 @exercise(minutes=20)
 def zero_point(rows: Tensor, bits: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Asymmetric codes: the range of each row, widened so that it contains 0, becomes 0 to 2^bits-1.
+    """Asymmetric codes: the range of each row, widened to contain 0, becomes 0 to 2^bits - 1.
 
     With low = min(row, 0) and high = max(row, 0): scale = (high - low) / (2^bits - 1), and zero =
     round(-low / scale) is the code that stands for 0. It is a whole number, so 0 stays exactly 0.
@@ -94,8 +94,8 @@ def llm_int8(x: Tensor, codes: Tensor, scale: Tensor, threshold: float) -> Tenso
 
     An input feature (a column of x) is an outlier if any |x| in it is `threshold` or more. Outliers
     are multiplied in floating point with the weights that the codes stand for. In what is left of
-    x, with outliers set to 0, each row gets absmax codes of its own (8 bits); the product of the two
-    whole-number matrices is then multiplied by both scales: of the row of x, and of the output.
+    x, with outliers set to 0, each row gets absmax codes of its own (8 bits); the product of the
+    two whole-number matrices is then multiplied by both scales: of the row of x, of the output.
 
     Args:
         x: float (N, I), left as it is. codes: int8 (O, I), from `absmax`. scale: (O, 1).
@@ -104,7 +104,7 @@ def llm_int8(x: Tensor, codes: Tensor, scale: Tensor, threshold: float) -> Tenso
     """
     outlier = (x.abs() >= threshold).any(dim=0)
     whole, row_scale = absmax(x.masked_fill(outlier, 0), 8)
-    # Below EXACT every partial sum is a whole number that the type holds, in any order of summation.
+    # Below EXACT every partial sum is a whole number that float32 holds, in any order.
     wide = x.dtype if 127 * 127 * x.shape[1] < EXACT else torch.float64
     product = (whole.to(wide) @ codes.to(wide).T).to(x.dtype) * row_scale * scale.T
     kept = (codes[:, outlier] * scale).to(x.dtype)
@@ -145,7 +145,7 @@ def spread(by_group: Tensor, inputs: int) -> Tensor:
 
 
 def group_size(group: int, inputs: int) -> int:
-    """`group`, or the whole row where that is 0. Raises UsageError when it does not divide a row."""
+    """`group`, or the row where that is 0. Raises UsageError when it does not divide a row."""
     size = group or inputs
     if inputs % size:
         fitting = next(n for n in range(min(size, inputs), 0, -1) if inputs % n == 0)
@@ -155,7 +155,9 @@ def group_size(group: int, inputs: int) -> int:
     return size
 
 
-def round_matrix(weight: Tensor, bits: int, kind: Kind, group: int, whole: bool = False) -> Quantized:
+def round_matrix(
+    weight: Tensor, bits: int, kind: Kind, group: int, whole: bool = False
+) -> Quantized:
     """Round each weight by itself, to the nearest code.
 
     Args:

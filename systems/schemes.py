@@ -1,13 +1,13 @@
 """A whole model in few bits: which scheme, which layers, and calibration on training text.
 
-    int8_tensor   absmax, one scale for a matrix            int4   zero point, by rounding, in groups
+    int8_tensor   absmax, one scale for a matrix            int4   zero point, rounding, in groups
     int8          absmax, one scale for each output         gptq   the same grid, by GPTQ
     int8_zero     zero point, one scale for each output     awq    the same grid, by AWQ
     llm_int8      int8, and the inputs rounded as well, except for outlier features
 
 All matrices inside the layers are rounded by the scheme. The embedding is rounded to 8 bits for
-each token's row in every scheme: it is also the head (tied), so each row is an output channel there.
-Positions, norms and biases stay as they are: they are less than a hundredth of a GPT-2.
+each token's row in every scheme: it is also the head (tied), so each row is an output channel
+there. Positions, norms and biases stay as they are: they are less than a hundredth of a GPT-2.
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ SCHEMES = {
 def scheme_of(name: str) -> Scheme:
     """The scheme of that name. Raises UsageError when there is none."""
     if name not in SCHEMES:
-        raise UsageError(f"scheme {name!r} is unknown{closest(name, SCHEMES)}; known: {', '.join(SCHEMES)}")
+        raise UsageError(
+            f"scheme {name!r} is unknown{closest(name, SCHEMES)}; known: {', '.join(SCHEMES)}"
+        )
     return SCHEMES[name]
 
 

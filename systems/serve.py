@@ -1,7 +1,7 @@
 """Serve a model over HTTP, by this week's engine or by vLLM.
 
-    python -m systems.serve folder=lab port=8000
-    python -m systems.serve folder=lab port=8001 engine=vllm
+python -m systems.serve folder=lab port=8000
+python -m systems.serve folder=lab port=8001 engine=vllm
 """
 
 from __future__ import annotations
@@ -154,8 +154,8 @@ def serve(options: Options) -> None:
 
 
 def own(
-    bound: socket.socket, folder: Path, name: str, options: Options, engine_settings: EngineSettings,
-    server_settings: ServerSettings,
+    bound: socket.socket, folder: Path, name: str, options: Options,
+    engine_settings: EngineSettings, server_settings: ServerSettings,
 ) -> None:  # fmt: skip
     """Serve a folder by this week's engine, until Ctrl-C."""
     import uvicorn

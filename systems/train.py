@@ -60,7 +60,9 @@ class Config(LabConfig):
         for name in self.schemes:
             if name not in ORDER:
                 known = ", ".join(ORDER)
-                raise UsageError(f"schemes: {name!r} is unknown{closest(name, ORDER)}\nKnown: {known}")
+                raise UsageError(
+                    f"schemes: {name!r} is unknown{closest(name, ORDER)}\nKnown: {known}"
+                )
         if "int8" not in self.schemes:
             raise UsageError("schemes must contain int8, which the week's claim is about")
         if not self.batches:
@@ -86,8 +88,8 @@ def train(cfg: Config, run: Run) -> None:
     context, end = model.shape.context, tokenizer.eos_token_id
     if cfg.prompt + cfg.new > context:
         raise UsageError(
-            f"prompt={cfg.prompt} and new={cfg.new} are more than the model's context of {context}; "
-            f"try prompt={context // 2} new={context // 2}"
+            f"prompt={cfg.prompt} and new={cfg.new} are more than the model's context of "
+            f"{context}; try prompt={context // 2} new={context // 2}"
         )
     train_tokens = encode(tokenizer, data.train).to(run.device)
     valid = encode(tokenizer, data.valid)[: cfg.eval_tokens].to(run.device)

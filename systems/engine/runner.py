@@ -5,8 +5,8 @@ equally many tokens in this step (one, while they write) form a group, whose key
 gathered from the pool by the block tables. A GPU kernel reads them through the table in place;
 with PyTorch's own operations a gather is the fastest way.
 
-Letters: N tokens in the step, C width, H heads, d = C / H; in a group B sequences, t tokens of each,
-T cached positions, padded to whole blocks.
+Letters: N tokens in the step, C width, H heads, d = C / H; in a group B sequences, t tokens of
+each, T cached positions, padded to whole blocks.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ class Runner:
         device = self.pool[0].device
         tokens = [token for w in ordered for token in w.tokens()]
         place = [p for w in ordered for p in range(w.start, w.start + w.count)]
-        slot = [
-            s for w in ordered for s in slots(w.sequence.table, w.start, w.count, self.size)
-        ]
+        slot = [s for w in ordered for s in slots(w.sequence.table, w.start, w.count, self.size)]
         numbers = torch.tensor([tokens, place, slot], device=device)
         x = self.model.embedding(numbers[0]) + F.embedding(numbers[1], self._positions())
-        groups = [self._group(list(same), device) for _, same in groupby(ordered, lambda w: w.count)]
+        groups = [
+            self._group(list(same), device) for _, same in groupby(ordered, lambda w: w.count)
+        ]
         for layer, pool in zip(self.model.layers, self.pool, strict=True):
             qkv = layer.attention.qkv(layer.norm1(x))
             pool.index_copy_(0, numbers[2], qkv[:, x.shape[1] :])

@@ -9,7 +9,9 @@ from labkit.show.pictures import new_figure
 PARTS = ("weights", "gradients", "optimizer")
 
 
-def memory_bars(by_stage: dict[str, tuple[float, float, float]], measured: tuple[str, float]) -> Any:
+def memory_bars(
+    by_stage: dict[str, tuple[float, float, float]], measured: tuple[str, float]
+) -> Any:
     """Bars of bytes for each parameter: weights, gradients, optimiser, for each stage by the
     formula; a line at what was measured.
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from labkit import exercise
 
 Swap = Callable[[Tensor], Tensor]
-"""Sends a tensor to rank + 1 and returns what came from rank - 1, of the same shape (n, 0: modulo)."""
+"""Sends a tensor to rank + 1 and returns what came from rank - 1 (modulo n), of the same shape."""
 
 
 @exercise(minutes=20)

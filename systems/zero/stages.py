@@ -26,7 +26,12 @@ class Unit:
     """Some parameters of a model as one flat row, and this process's piece of it."""
 
     def __init__(
-        self, parameters: Sequence[nn.Parameter], ring: Ring, stage: int, low: torch.dtype, lr: float
+        self,
+        parameters: Sequence[nn.Parameter],
+        ring: Ring,
+        stage: int,
+        low: torch.dtype,
+        lr: float,
     ) -> None:
         """`low`: the dtype of weights and gradients; with float32 there is no second copy of the
         weights."""
@@ -74,11 +79,13 @@ class Unit:
             self._fill(self.own)
 
     def _fill(self, own: Tensor) -> None:
-        for piece, received in zip(self.full.chunk(self.ring.ranks), self.ring.gather(own), strict=True):
+        for piece, received in zip(
+            self.full.chunk(self.ring.ranks), self.ring.gather(own), strict=True
+        ):
             piece.copy_(received)
 
     def collect(self) -> None:
-        """Called when the unit's gradients are complete: exchange them, keep what the stage keeps."""
+        """Called when the gradients are complete: exchange them, keep what the stage keeps."""
         row = torch.cat([p.grad.flatten() for p in self.parameters if p.grad is not None])
         row = nn.functional.pad(row, (0, self.full.numel() - len(row)))
         for p in self.parameters:
@@ -150,7 +157,7 @@ class Zero:
             self._watch(unit, module)
 
     def _watch(self, unit: Unit, module: nn.Module) -> None:
-        """Exchange gradients as soon as a unit's are complete; at stage 3 fetch and drop weights."""
+        """Exchange gradients once a unit's are complete; at stage 3 fetch and drop weights."""
 
         def arrived(parameter: Tensor) -> None:
             unit.left -= 1
@@ -168,7 +175,7 @@ class Zero:
             module.register_full_backward_pre_hook(lambda *_: unit.fetch())
 
     def norm(self) -> Tensor:
-        """Norm of the whole gradient: each process has a piece, so the squares are summed over all."""
+        """Norm of the whole gradient: each process has a piece, so squares are summed over all."""
         squares = sum(unit.own_gradient().float().square().sum() for unit in self.units)
         return self.ring.total(torch.as_tensor(squares)).sqrt()
 

@@ -48,12 +48,18 @@ def test_greedy_answers_are_the_plain_samplers(
     assert again == expected
 
 
-def test_answers_are_hugging_faces(gpt: GPT, prompts: list[list[int]], expected: list[list[int]]) -> None:
+def test_answers_are_hugging_faces(
+    gpt: GPT, prompts: list[list[int]], expected: list[list[int]]
+) -> None:
     theirs = to_huggingface(gpt)
     for prompt, answer in list(zip(prompts, expected, strict=True))[:3]:
         row = torch.tensor([prompt])
         out = theirs.generate(  # type: ignore[attr-defined]
-            row, attention_mask=torch.ones_like(row), max_new_tokens=NEW, do_sample=False, pad_token_id=0
+            row,
+            attention_mask=torch.ones_like(row),
+            max_new_tokens=NEW,
+            do_sample=False,
+            pad_token_id=0,
         )
         assert out[0, len(prompt) :].tolist() == answer
 
@@ -121,7 +127,9 @@ def test_chunks_respect_the_budget_and_writers_come_first(gpt: GPT) -> None:
     assert [c[reader] for c in counts] == [7, 7, 7, 7, 2, 1]
 
 
-def test_answers_end_at_stop_tokens(gpt: GPT, prompts: list[list[int]], expected: list[list[int]]) -> None:
+def test_answers_end_at_stop_tokens(
+    gpt: GPT, prompts: list[list[int]], expected: list[list[int]]
+) -> None:
     stop = expected[1][4]
     place = expected[1].index(stop)
     engine = Engine(gpt, EngineSettings(speculate=2))
@@ -139,17 +147,29 @@ def test_draws_do_not_depend_on_the_company(gpt: GPT, prompts: list[list[int]]) 
     """Alone, in a batch, in chunks and after preemption a seed gives the same answer."""
     each = [Sampling(0.9, top_p=0.9, max_tokens=12, seed=i) for i in range(len(prompts))]
     together = Engine(gpt, EngineSettings()).generate(prompts, each)
-    pressed = Engine(gpt, EngineSettings(block_size=4, blocks=11, max_tokens=5)).generate(prompts, each)
-    alone = [Engine(gpt, EngineSettings()).generate([p], [s])[0] for p, s in zip(prompts, each, strict=True)]
+    pressed = Engine(gpt, EngineSettings(block_size=4, blocks=11, max_tokens=5)).generate(
+        prompts, each
+    )
+    alone = [
+        Engine(gpt, EngineSettings()).generate([p], [s])[0]
+        for p, s in zip(prompts, each, strict=True)
+    ]
     assert together == pressed == alone
-    assert together != [Engine(gpt, EngineSettings()).generate([p], [Sampling(0.9, seed=99, max_tokens=12)])[0] for p in prompts]
+    assert together != [
+        Engine(gpt, EngineSettings()).generate([p], [Sampling(0.9, seed=99, max_tokens=12)])[0]
+        for p in prompts
+    ]
 
 
 @pytest.mark.parametrize(
     ("tokens", "sampling", "said"),
     [
         ([], Sampling(), "the prompt is empty"),
-        ([1] * 60, Sampling(max_tokens=5), "60 prompt tokens and max_tokens=5 are more than the 64"),
+        (
+            [1] * 60,
+            Sampling(max_tokens=5),
+            "60 prompt tokens and max_tokens=5 are more than the 64",
+        ),
         ([1, 50], Sampling(), "tokens 0 to 49 only"),
         ([-1], Sampling(), "tokens 0 to 49 only"),
     ],

@@ -99,13 +99,17 @@ def test_the_hessian_is_twice_the_mean_square() -> None:
 
 
 @pytest.mark.parametrize("act_order", [False, True])
-@pytest.mark.parametrize(("bits", "kind", "group"), [(4, "zero_point", 4), (3, "absmax", 0), (4, "absmax", 8)])
+@pytest.mark.parametrize(
+    ("bits", "kind", "group"), [(4, "zero_point", 4), (3, "absmax", 0), (4, "absmax", 8)]
+)
 def test_gptq_is_better_than_rounding(bits: int, kind: str, group: int, act_order: bool) -> None:
     weight, x = problem(12, 16, 200)
     h = 2 * x.T @ x / len(x)
     found = gptq(weight.float(), h, bits, kind, group, 0.01, act_order)  # type: ignore[arg-type]
     plain = round_matrix(weight.float(), bits, kind, group)  # type: ignore[arg-type]
-    assert output_error(weight, found.dequantize(), h) < 0.8 * output_error(weight, plain.dequantize(), h)
+    assert output_error(weight, found.dequantize(), h) < 0.8 * output_error(
+        weight, plain.dequantize(), h
+    )
     assert found.codes.dtype == plain.codes.dtype
     assert found.scale.shape == plain.scale.shape
     assert int(found.codes.max()) <= (2**bits - 1 if kind == "zero_point" else 2 ** (bits - 1) - 1)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from labkit import UsageError
-from pretraining import GPT, GPT as Model, Shape, export, to_huggingface
+from pretraining import GPT, Shape, export, to_huggingface
+from pretraining import GPT as Model
 from systems import packed
 from systems.models import open_folder
 from systems.quantize import round_matrix
@@ -32,7 +33,9 @@ def logits(model: GPT, text: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("name", list(SCHEMES))
-def test_what_is_written_is_what_is_opened(name: str, gpt: GPT, text: Tensor, tmp_path: Path) -> None:
+def test_what_is_written_is_what_is_opened(
+    name: str, gpt: GPT, text: Tensor, tmp_path: Path
+) -> None:
     """The logits of the opened folder are those of the dequantised matrices, put in by hand."""
     before = {k: v.clone() for k, v in gpt.state_dict().items()}
     scheme = SCHEMES[name]
@@ -62,7 +65,9 @@ def test_bytes_follow_from_the_scheme(gpt: GPT, text: Tensor, tmp_path: Path) ->
 
         tensors = load_file(tmp_path / name / packed.TENSORS)
         codes = {k: v for k, v in tensors.items() if k.endswith(":codes") and "blocks" in k}
-        numbers = sum(p.numel() for k, p in gpt.named_parameters() if "blocks" in k and p.dim() == 2)
+        numbers = sum(
+            p.numel() for k, p in gpt.named_parameters() if "blocks" in k and p.dim() == 2
+        )
         assert sum(v.numel() for v in codes.values()) == numbers * scheme.bits // 8
         sizes[name] = packed.size_on_disk(tmp_path / name)
     assert sizes["int4"] == sizes["gptq"] < sizes["int8"] < 0.6 * whole
@@ -112,7 +117,10 @@ def test_later_layers_are_calibrated_on_rounded_ones(gpt: GPT, text: Tensor) -> 
             if key.startswith("blocks.0."):
                 model.state_dict()[key].copy_(matrix.dequantize())
         hidden = model.blocks[0](
-            model.embedding(text) + model.positions.weight[:20], None, True, None  # type: ignore[union-attr]
+            model.embedding(text) + model.positions.weight[:20],
+            None,
+            True,
+            None,  # type: ignore[union-attr]
         )
         hessian, _ = watch(model.blocks[1], [hidden])["mlp.up"]
         layer = model.blocks[1].mlp.up
@@ -121,7 +129,9 @@ def test_later_layers_are_calibrated_on_rounded_ones(gpt: GPT, text: Tensor) -> 
     assert (found - expected).abs().mean() < 0.02 * expected.abs().mean()
 
 
-def test_llm_int8_rounds_inputs_where_the_product_is(gpt: GPT, text: Tensor, tmp_path: Path) -> None:
+def test_llm_int8_rounds_inputs_where_the_product_is(
+    gpt: GPT, text: Tensor, tmp_path: Path
+) -> None:
     matrices = quantize_model(gpt, SCHEMES["llm_int8"], SETTINGS)
     errors = []
     for threshold in (1e9, 0.5, 1e-9):
@@ -143,7 +153,9 @@ def test_a_file_cut_short_is_refused(gpt: GPT, tmp_path: Path) -> None:
     draw = random.Random(0)
     for length in (0, 5, *(draw.randrange(len(whole)) for _ in range(10)), len(whole) - 1):
         file.write_bytes(whole[:length])
-        with pytest.raises(UsageError, match=r"was cut short or changed.*systems.train \+size=tiny"):
+        with pytest.raises(
+            UsageError, match=r"was cut short or changed.*systems.train \+size=tiny"
+        ):
             packed.load(folder)
     for _ in range(10):
         place = draw.randrange(len(whole))
@@ -187,7 +199,9 @@ def test_folders_are_opened_by_what_they_hold(gpt: GPT, tmp_path: Path) -> None:
     model = Model(Shape(len(mine), 32, 16, 1, 2)).eval()
     export(model, mine, tmp_path / "float")
     scheme = SCHEMES["int8"]
-    packed.save(tmp_path / "int8", model, quantize_model(model, scheme, SETTINGS), scheme, 6.0, mine)
+    packed.save(
+        tmp_path / "int8", model, quantize_model(model, scheme, SETTINGS), scheme, 6.0, mine
+    )
     x = torch.randint(200, (1, 9))
     for name, close in (("float", 1e-6), ("int8", 0.05)):
         opened, found = open_folder(tmp_path / name)

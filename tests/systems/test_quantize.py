@@ -204,7 +204,9 @@ def test_an_outlier_column_does_not_spoil_the_rows() -> None:
     rest = x.clone()
     rest[:, [3, 6]] = 0  # both columns are taken out whole, in all rows
     row_codes, row_scale = absmax(rest, 8)
-    expected = (row_codes * row_scale) @ (codes * scale).T + x[:, [3, 6]] @ (codes * scale)[:, [3, 6]].T
+    expected = (row_codes * row_scale) @ (codes * scale).T + x[:, [3, 6]] @ (codes * scale)[
+        :, [3, 6]
+    ].T
     torch.testing.assert_close(split, expected)
     one = llm_int8(x[:1], codes, scale, 6.0)
     torch.testing.assert_close(one, llm_int8(x[:1], codes, scale, 1e9))
@@ -251,7 +253,9 @@ def test_order_and_column_scales_are_undone() -> None:
 
 
 def test_a_group_that_does_not_fit_is_refused() -> None:
-    with pytest.raises(UsageError, match="group=5 does not divide a row of 12 weights; try group=4"):
+    with pytest.raises(
+        UsageError, match="group=5 does not divide a row of 12 weights; try group=4"
+    ):
         round_matrix(rows(2, 12), 4, "absmax", 5)
     with pytest.raises(UsageError, match="try group=12"):
         round_matrix(rows(2, 12), 4, "absmax", 64)

@@ -124,7 +124,9 @@ def test_zero_refuses_what_does_not_fit(
     assert "Traceback" not in shown.err + shown.out
 
 
-@pytest.mark.parametrize("module", ["systems.train", "systems.zero.train", "systems.serve", "systems.load"])
+@pytest.mark.parametrize(
+    "module", ["systems.train", "systems.zero.train", "systems.serve", "systems.load"]
+)
 def test_help_loads_nothing_heavy(lab_run: Lab, module: str) -> None:
     process = lab_run.start("-X", "importtime", "-m", module, "--help")
     output, _ = process.communicate(timeout=60)

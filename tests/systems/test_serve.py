@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 import threading
@@ -104,7 +105,9 @@ def events(response: httpx.Response) -> list[dict[str, Any]]:
 
 
 def test_completions_are_the_samplers(served: Served) -> None:
-    answer = served.post(prompt="the cat", max_tokens=9, temperature=0, ignore_eos=True, model="toy")
+    answer = served.post(
+        prompt="the cat", max_tokens=9, temperature=0, ignore_eos=True, model="toy"
+    )
     assert answer.status_code == 200, answer.text
     body = answer.json()
     assert body["object"] == "text_completion"
@@ -134,11 +137,16 @@ def test_a_stream_is_the_same_text_in_pieces(served: Served) -> None:
 def test_several_prompts_answers_and_tokens(served: Served) -> None:
     row = served.tokenizer.encode("the cat")
     asked = {"max_tokens": 5, "temperature": 0, "ignore_eos": True}
-    texts = [c["text"] for c in served.post(prompt=["the cat", "a dog"], n=2, **asked).json()["choices"]]
+    texts = [
+        c["text"] for c in served.post(prompt=["the cat", "a dog"], n=2, **asked).json()["choices"]
+    ]
     assert texts == [expected(served, p, 5) for p in ("the cat", "the cat", "a dog", "a dog")]
     assert served.post(prompt=row, **asked).json()["choices"][0]["text"] == texts[0]
     assert served.post(prompt=[row], **asked).json()["choices"][0]["text"] == texts[0]
-    drawn = [served.post(prompt="the", seed=s, max_tokens=8).json()["choices"][0]["text"] for s in (1, 1, 2)]
+    drawn = [
+        served.post(prompt="the", seed=s, max_tokens=8).json()["choices"][0]["text"]
+        for s in (1, 1, 2)
+    ]
     assert drawn[0] == drawn[1] != drawn[2]
 
 
@@ -185,15 +193,15 @@ def test_models_and_health(served: Served) -> None:
     ("path", "body", "status", "said"),
     [
         ("completions", {}, 400, "prompt: Field required"),
-        ("completions", {"prompt": "a", "temperature": -0.5}, 400, "temperature: Input should be greater"),
+        ("completions", {"prompt": "a", "temperature": -0.5}, 400, "temperature: Input"),
         ("completions", {"prompt": "a", "top_p": 0}, 400, "top_p: Input should be greater than 0"),
         ("completions", {"prompt": "a", "max_tokens": 0}, 400, "max_tokens"),
-        ("completions", {"prompt": "a", "max_tokens": 500}, 400, "max_tokens=500, and the prompt leaves room for"),
+        ("completions", {"prompt": "a", "max_tokens": 500}, 400, "max_tokens=500, and the prompt leaves"),
         ("completions", {"prompt": [[7] * 200]}, 400, "fills the model's context"),
         ("completions", {"prompt": [[900]]}, 400, "the model has tokens 0 to"),
         ("completions", {"prompt": ""}, 400, "the prompt is empty"),
         ("completions", {"prompt": []}, 400, "at least one is needed"),
-        ("completions", {"prompt": "a", "logprobs": 3}, 400, "logprobs: Extra inputs are not permitted"),
+        ("completions", {"prompt": "a", "logprobs": 3}, 400, "logprobs: Extra inputs"),
         ("completions", {"prompt": "a", "model": "gpt-9"}, 404, "model 'gpt-9' is not served here"),
         ("completions", {"prompt": "a", "n": 7}, 429, "max_open=6"),
         ("completions", {"prompt": "a" * 5000}, 413, "max_body=4000"),
@@ -310,17 +318,19 @@ def test_a_port_in_use_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with serve.listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
         assert serve.main([f"port={port}"]) == 2
-    assert f"port={port} is in use by another program; try port={port + 1}" in capsys.readouterr().err
+    assert (
+        f"port={port} is in use by another program; try port={port + 1}" in capsys.readouterr().err
+    )
 
 
 def test_vllm_is_started_or_asked_for(folder: Path, tmp_path: Path) -> None:
     options = serve.Options(port="8123", name="toy")
-    with pytest.raises(UsageError, match="vLLM is not installed.*\n?.*make vllm"):
+    with pytest.raises(UsageError, match=r"vLLM is not installed.*Type: make vllm"):
         serve.vllm_command(folder, options, tmp_path / "python")
     (tmp_path / "python").touch()
     command = serve.vllm_command(folder, options, tmp_path / "python")
     assert command[:3] == [str(tmp_path / "python"), "-m", "vllm.entrypoints.openai.api_server"]
-    pairs = dict(zip(command[3:-1], command[4:], strict=True))
+    pairs = dict(itertools.pairwise(command))
     assert pairs["--model"] == str(folder)
     assert pairs["--port"] == "8123"
     assert pairs["--host"] == "127.0.0.1"
@@ -342,7 +352,9 @@ def test_arrivals_are_a_poisson_process() -> None:
     gaps = torch.tensor(times).diff(prepend=torch.zeros(1)).double()
     assert float(gaps.mean()) == pytest.approx(0.2, rel=0.03)
     assert float(gaps.std()) == pytest.approx(0.2, rel=0.03)
-    assert float((gaps > 0.4).double().mean()) == pytest.approx(torch.tensor(-2.0).exp().item(), abs=0.01)
+    assert float((gaps > 0.4).double().mean()) == pytest.approx(
+        torch.tensor(-2.0).exp().item(), abs=0.01
+    )
     assert load.arrivals(5.0, 3, 1) == times[:3] != load.arrivals(5.0, 3, 2)
 
 

@@ -37,7 +37,9 @@ def test_what_cannot_become_a_character_comes_at_the_end(tokenizer: Any) -> None
     assert stream.push([], last=True) == "\ufffd"
 
 
-@pytest.mark.parametrize("stops", [["STOP here"], ["nowhere", "STOP"], ["🙃"], ["a STOPPED", "more"]])
+@pytest.mark.parametrize(
+    "stops", [["STOP here"], ["nowhere", "STOP"], ["🙃"], ["a STOPPED", "more"]]
+)
 def test_a_stop_string_ends_the_text_before_it(tokenizer: Any, stops: list[str]) -> None:
     expected = TEXT[: min(TEXT.find(s) for s in stops if s in TEXT)]
     tokens, draw = tokenizer.encode(TEXT), random.Random(1)

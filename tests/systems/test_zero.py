@@ -1,5 +1,5 @@
-"""The ring in threads, the formula by hand, and the stages in real processes, beside one process and
-FSDP2."""
+"""The ring in threads, the formula by hand, and the stages in real processes, beside one process
+and FSDP2."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from systems.zero.worker import Worker, build_model
 
 
 def in_a_ring(ranks: int, work: Callable[[int, Callable[[Tensor], Tensor]], Any]) -> list[Any]:
-    """work(rank, swap) in a thread for each rank; what is swapped is counted in `in_a_ring.sent`."""
+    """work(rank, swap) in a thread for each rank; `in_a_ring.sent` counts what is swapped."""
     lines: list[queue.Queue[Tensor]] = [queue.Queue() for _ in range(ranks)]
     found: list[Any] = [None] * ranks
     in_a_ring.sent = [0] * ranks  # type: ignore[attr-defined]
@@ -104,7 +104,9 @@ def test_the_mean_gradient_is_that_of_the_whole_batch(ranks: int) -> None:
 
 
 @pytest.mark.exercise("zero.ring.shard")
-@pytest.mark.parametrize(("count", "ranks"), [(12, 4), (10, 4), (9, 4), (3, 4), (1, 1), (0, 2), (7, 1)])
+@pytest.mark.parametrize(
+    ("count", "ranks"), [(12, 4), (10, 4), (9, 4), (3, 4), (1, 1), (0, 2), (7, 1)]
+)
 def test_shards_are_equal_pieces_with_zeros_at_the_end(count: int, ranks: int) -> None:
     flat = torch.arange(1, count + 1, dtype=torch.int32)
     pieces = [shard(flat, rank, ranks) for rank in range(ranks)]
@@ -237,7 +239,7 @@ def pair() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def alone() -> dict[str, Any]:
-    """The same training in one process: losses, norms, and the weights before step 2 and at last."""
+    """The same training in one process: losses, norms, weights before step 2 and at the end."""
     model = build_model(SHAPE, 0)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-2, weight_decay=0.0)
     losses, norms, middle = [], [], {}
