@@ -53,7 +53,8 @@ class Worker:
     def weights(self) -> dict[str, np.ndarray]:
         """The whole model's weights, float32."""
         self.zero.fetch()
-        found = {k: v.float().numpy().copy() for k, v in self.model.state_dict().items()}
+        # Cloned first: a storage that NumPy has seen can never be freed again by `resize_`.
+        found = {k: v.clone().float().numpy().copy() for k, v in self.model.state_dict().items()}
         self.zero.drop()
         return found
 
