@@ -122,7 +122,7 @@ def test_zero_point_is_torchs_affine_quantisation() -> None:
 
 
 def test_both_are_torchaos() -> None:
-    """torchao's primitives find the same scales, zeros and codes."""
+    """torchao's primitives find the same scales, zeros and codes (it is in the extra `bench`)."""
     ao = pytest.importorskip("torchao.quantization.quant_primitives")
     x, size = rows(6, 32) + 0.2, (1, 32)
     for kind, low, high in (
