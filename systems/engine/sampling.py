@@ -109,20 +109,18 @@ def sample(logits: Tensor, samplings: Sequence[Sampling], places: Sequence[int])
     whole = (logits.float() / heat[:, None]).softmax(dim=-1)
     seeds = [s.seed for s in samplings]
     tokens = pick(whole, uniforms(seeds, places, 0))
-    for i, s in enumerate(samplings):
-        if s.temperature == 0:
-            tokens[i] = logits[i].argmax()
-    filtered = [i for i, s in enumerate(samplings) if s.temperature and (s.top_k or s.top_p < 1)]
-    rows = torch.tensor(filtered, dtype=torch.int64)
+    greedy = torch.tensor([s.temperature == 0 for s in samplings])
+    tokens = torch.where(greedy, logits.argmax(dim=-1), tokens) if greedy.any() else tokens
+    rows = (~inside(whole, tokens, top_k, top_p) & ~greedy).nonzero().squeeze(1)
     stream = 0
-    while len(rows):
-        rows = rows[~inside(whole[rows], tokens[rows], top_k[rows], top_p[rows])]
-        stream += 1  # a token that is outside: all that are not likelier are outside as well
+    while len(rows):  # all that are not likelier than a token that is outside are outside as well
+        stream += 1
         rest = whole[rows]
         rest = rest.masked_fill(rest <= rest.gather(1, tokens[rows, None]), 0)
         chosen = rows.tolist()
         draw = uniforms([seeds[i] for i in chosen], [places[i] for i in chosen], stream)
         tokens[rows] = pick(rest, draw)
+        rows = rows[~inside(whole[rows], tokens[rows], top_k[rows], top_p[rows])]
     return list(tokens.tolist())
 
 
