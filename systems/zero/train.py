@@ -86,7 +86,7 @@ def train(cfg: Config, run: Run) -> None:
         run.track(cluster=cluster, model=alone, optimizer=optimizer, seen=seen)
         for step in run.steps(cfg.steps):
             x, y = sample_batch(tokens, cfg.context, cfg.batch_size, step, cfg.seed)
-            look = step == 0
+            look = step < 2  # Adam's moments are there from the second step on
             rows = [
                 (xs.numpy(), ys.numpy(), look)
                 for xs, ys in zip(x.chunk(cfg.ranks), y.chunk(cfg.ranks), strict=True)
@@ -99,8 +99,9 @@ def train(cfg: Config, run: Run) -> None:
             optimizer.step()
             gap = abs(found[0]["loss"] - loss.item())
             seen["loss_gap"] = max(seen["loss_gap"], gap)
-            if look:
+            if step == 0:
                 seen["gradient_ratio"] = found[0]["norm"] / norm.item()
+            if look:
                 seen["bytes"] = max(each["bytes"] for each in found)
                 seen["sent"] = max(each["sent"] for each in found)
             logged = {"train/loss": found[0]["loss"], "train/loss_alone": loss.detach()}
