@@ -5,9 +5,9 @@
 
 The same weights, prompts of 8 to 64 tokens, answers of up to 64 with temperature 0.8 and top-p
 0.95, and an end of line ends an answer. All draw for themselves, so answers differ in length:
-tokens a second are counted, those of the answers alone. They take turns, a first round is not counted, and
-no cache survives a round. Without a folder a random model of week 7's size is used, made as
-benchmarks/generate_vs_hf.py makes it, and no answer ends early.
+tokens a second are counted, those of the answers alone. They take turns, a first round is not
+counted, and no cache survives a round. Without a folder a random model of week 7's size is used,
+made as benchmarks/generate_vs_hf.py makes it, and no answer ends early.
 
 vLLM gets its own process (`.venv-vllm`), float32, eager mode, no prefix cache, and as many threads.
 """

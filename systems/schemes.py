@@ -67,7 +67,7 @@ def scheme_of(name: str) -> Scheme:
     """The scheme of that name. Raises UsageError when there is none."""
     if name not in SCHEMES:
         raise UsageError(
-            f"scheme {name!r} is unknown{closest(name, SCHEMES)}; known: {', '.join(SCHEMES)}"
+            f"scheme {name!r} is unknown{closest(name, list(SCHEMES))}; known: {', '.join(SCHEMES)}"
         )
     return SCHEMES[name]
 

@@ -73,6 +73,7 @@ class Config(LabConfig):
 def train(cfg: Config, run: Run) -> None:
     """A scheme, its codes on disk, the folder opened again, its perplexity; then the race."""
     import shutil
+    from pathlib import Path
 
     from labkit.data import TextData
     from labkit.show.console import say
@@ -117,17 +118,20 @@ def train(cfg: Config, run: Run) -> None:
 
     newline = encode(tokenizer, "\n")
     stop = int(newline[0]) if len(newline) == 1 else end
-    most = max(cfg.batches)
-    prompts = ragged_prompts(train_tokens.cpu(), most, cfg.prompt, cfg.seed)
+    prompts = ragged_prompts(train_tokens.cpu(), max(16, *cfg.batches), cfg.prompt, cfg.seed)
     races = [
         Race(prompts[:batch], cfg.new, cfg.temperature, cfg.top_p, stop) for batch in cfg.batches
     ]
     rates = compare(model, races, cfg.engine, cfg.rounds)
     for batch, (ours, theirs) in zip(cfg.batches, rates, strict=True):
         say(f"batch {batch}: engine {ours:,.0f}, Hugging Face {theirs:,.0f} tokens a second")
-    same = same_greedy(model, prompts[: min(most, 16)], cfg.new, cfg.engine)
+    same = same_greedy(model, prompts[:16], cfg.new, cfg.engine)
+
+    def keep(place: Path) -> None:
+        shutil.copytree(folder / "int8", place, dirs_exist_ok=True)
+
+    run.publish(keep)
     run.result(report(run, found, cfg.batches, rates, same))
-    run.publish(lambda place: shutil.copytree(folder / "int8", place, dirs_exist_ok=True))
 
 
 if __name__ == "__main__":

@@ -105,7 +105,8 @@ class Worker(threading.Thread):
             if ticket is None:
                 return
             if ticket.cancelled:
-                if ticket.sequence is not None and self.tickets.pop(ticket.sequence, None):
+                if ticket.sequence is not None and ticket.sequence in self.tickets:
+                    del self.tickets[ticket.sequence]
                     self.engine.abort(ticket.sequence)
                     self.counts.aborted += 1
             else:

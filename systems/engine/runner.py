@@ -22,7 +22,6 @@ from pretraining import GPT
 from systems.engine.block_table import slots
 from systems.engine.scheduler import Work
 
-
 PADDING = 256
 """Padded positions that cost about as much as one more group."""
 
@@ -72,7 +71,9 @@ class Runner:
         x = self.model.embedding(numbers[0]) + F.embedding(numbers[1], self._positions())
         # In (blocks, 2, H, size), the rows that each token's keys and values go to, (N, 2 H).
         block, inside = numbers[2] // self.size, numbers[2] % self.size
-        rows = (block[:, None] * 2 * self.heads + self.parts.flatten()) * self.size + inside[:, None]
+        rows = (block[:, None] * 2 * self.heads + self.parts.flatten()) * self.size + inside[
+            :, None
+        ]
         rows = rows.flatten()
         groups = [self._group(part, device) for part in alike(ordered)]
         width = x.shape[1]
@@ -83,7 +84,7 @@ class Runner:
             x = x + layer.attention.out(self._attend(qkv[:, :width], pool, groups))
             up = layer.mlp.up(layer.norm2(x))
             x = x + layer.mlp.down(F.gelu(up, approximate="tanh"))
-        wanted, ends, row = [], [], 0
+        wanted, ends, row = list[int](), list[int](), 0
         for w in ordered:
             last = max(0, len(w.sequence.tokens) - 1 - w.start)  # the first with a use for logits
             wanted += range(row + last, row + w.count)
