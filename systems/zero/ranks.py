@@ -136,13 +136,12 @@ def follow(
 def _meet(rank: int, ranks: int, meeting: str) -> Ring:
     import torch
     import torch.distributed as dist
-    from torch.distributed.distributed_c10d import FileStore
 
     torch.set_num_threads(1)  # the processes are the parallelism; a fork has no threads anyway
     loopback = "lo" if sys.platform == "linux" else "lo0"
     os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
     dist.init_process_group(
-        "gloo", store=FileStore(meeting, ranks), rank=rank, world_size=ranks,
+        "gloo", init_method=Path(meeting).as_uri(), rank=rank, world_size=ranks,
         timeout=timedelta(seconds=SECONDS),
     )  # fmt: skip
     return Ring(rank, ranks)
