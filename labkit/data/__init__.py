@@ -20,6 +20,7 @@ from labkit.data.kinds import (
     TableData,
     TextData,
 )
+from labkit.data.questions import Passage, Question, QuestionData
 from labkit.data.registry import available, damaged, here, load, names
 
 __all__ = [
@@ -30,8 +31,11 @@ __all__ = [
     "InstructionData",
     "Pairs",
     "ParallelData",
+    "Passage",
     "Preference",
     "PreferenceData",
+    "Question",
+    "QuestionData",
     "Split",
     "TableData",
     "TextData",

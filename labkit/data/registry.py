@@ -19,7 +19,17 @@ from labkit.data.kinds import (
     TableData,
     TextData,
 )
-from labkit.data.sets import images, instructions, pairs, preferences, replies, tables, text
+from labkit.data.questions import QuestionData
+from labkit.data.sets import (
+    images,
+    instructions,
+    pairs,
+    preferences,
+    questions,
+    replies,
+    tables,
+    text,
+)
 from labkit.errors import UsageError
 from labkit.show.console import warn
 from labkit.text import closest
@@ -47,6 +57,7 @@ EMBEDDED: dict[str, Callable[[], Dataset]] = {
     "numbers": pairs.numbers,
     "commands": instructions.commands,
     "replies": replies.replies,
+    "pydoc_cloze": questions.pydoc_cloze,
     "diabetes": tables.diabetes,
     "breast_cancer": tables.breast_cancer,
 }
@@ -84,6 +95,7 @@ REAL: dict[str, Entry] = {
         preferences.fetch(preferences.POLITE),
         "preference/rasbt",
     ),
+    "squad": Entry(questions.read_squad, questions.SQUAD_URL, questions.fetch_squad, "squad"),
     "wine_quality": Entry(
         tables.read_wine_quality, tables.WINE_URL, tables.fetch_wine_quality, "wine_quality"
     ),
@@ -94,6 +106,7 @@ KINDS: dict[str, type[Dataset]] = {
     **dict.fromkeys(("multi30k", "dates", "numbers"), ParallelData),
     **dict.fromkeys(("alpaca", "commands"), InstructionData),
     **dict.fromkeys(("hh_harmless", "dpo_demo", "polite", "replies"), PreferenceData),
+    **dict.fromkeys(("squad", "pydoc_cloze"), QuestionData),
     **dict.fromkeys(("wine_quality", "diabetes", "breast_cancer"), TableData),
 }
 WORDS = {
@@ -103,6 +116,7 @@ WORDS = {
     ParallelData: "a set of sentence pairs",
     InstructionData: "a set of instructions",
     PreferenceData: "a set of preferences",
+    QuestionData: "a set of questions",
 }
 
 
