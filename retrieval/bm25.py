@@ -83,8 +83,10 @@ def saturation(
 
 
 def top_k(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k highest of each row, highest first, of equal ones the first: (Q, N) -> ids and scores
-    (Q, k). Where the score is -inf, and beyond the N-th column, the id is -1.
+    """The k highest of each row, highest first: (Q, N) -> ids and scores (Q, k).
+
+    Of equal scores the smaller id comes first. Where the score is -inf, and beyond the N-th column,
+    the id is -1.
     """
     q, n = scores.shape
     kept = min(k, n)
@@ -150,8 +152,8 @@ class BM25:
 
     def _weigh(self) -> None:
         """The weights, (V, N): everything in the score that does not depend on the query."""
-        counts = (sparse.diags_array(self.alive.astype(np.float32)) @ self.counts).tocoo()
-        kept = counts.data > 0
+        counts = self.counts.tocoo()
+        kept = self.alive[counts.row]
         rows, columns, tf = counts.row[kept], counts.col[kept], counts.data[kept]
         v, n = len(self.vocabulary), len(self.alive)
         lengths = np.bincount(rows, tf, minlength=n)

@@ -49,29 +49,35 @@ class VectorIndex:
         probes: lists that ivf looks into.
         """
         self.kind, self.dim, self.fingerprint, self.probes = kind, dim, fingerprint, probes
+        self.held = np.zeros(0, np.int64)
+        """Ids that can be found, in the order of adding."""
         self.removed: set[int] = set()
         """Of hnsw, whose graph loses no vector: they are left out of what it finds."""
         self.index: Any = None
 
     def __len__(self) -> int:
         """Vectors that can be found."""
-        return 0 if self.index is None else int(self.index.ntotal) - len(self.removed)
+        return len(self.held)
 
     def _new(self, count: int) -> Any:
         """An empty index, with sizes that fit the first `count` vectors."""
         import faiss
 
         metric = faiss.METRIC_INNER_PRODUCT
-        lists = max(1, min(count, round(2 * count**0.5)))
         if self.kind == "ivf":
-            description = f"IVF{lists},Flat"
-        elif self.kind == "pq":
+            lists = min(count, round(2 * count**0.5))
+            index = faiss.index_factory(self.dim, f"IVF{lists},Flat", metric)
+            index.cp.min_points_per_centroid = 1  # warns of few vectors otherwise
+            return index  # keeps ids by itself, and removes by them
+        if self.kind == "pq":
             pieces = max(m for m in (1, 2, 4, 8, 16, 32) if self.dim % m == 0)
-            bits = 8 if count >= 256 else max(1, int(np.log2(max(2, count))))
-            description = f"PQ{pieces}x{bits}"
+            bits = min(8, max(1, int(np.log2(count))))
+            index = faiss.index_factory(self.dim, f"PQ{pieces}x{bits}", metric)
+            index.pq.cp.min_points_per_centroid = 1
         else:
-            description = {"flat": "Flat", "hnsw": "HNSW32"}[self.kind]
-        index = faiss.index_factory(self.dim, description, metric)
+            index = faiss.index_factory(
+                self.dim, {"flat": "Flat", "hnsw": "HNSW32"}[self.kind], metric
+            )
         return faiss.IndexIDMap2(index)
 
     def add(self, ids: np.ndarray, vectors: np.ndarray) -> None:
@@ -83,7 +89,8 @@ class VectorIndex:
             raise ValueError(f"(N, {self.dim}) vectors with N ids are needed, got {vectors.shape}")
         if not len(vectors):
             return
-        if len(np.unique(ids)) < len(ids) or np.isin(ids, self.ids(everything=True)).any():
+        taken = np.append(self.held, sorted(self.removed))
+        if len(np.unique(ids)) < len(ids) or np.isin(ids, taken).any():
             raise ValueError("an id can be given only once")
         rows = unit_rows(vectors)
         if self.index is None:
@@ -91,25 +98,18 @@ class VectorIndex:
         if not self.index.is_trained:
             self.index.train(rows)
         self.index.add_with_ids(rows, np.asarray(ids, np.int64))
-
-    def ids(self, everything: bool = False) -> np.ndarray:
-        """The ids that can be found, int64; with `everything` those left out as well."""
-        import faiss
-
-        if self.index is None:
-            return np.zeros(0, np.int64)
-        held = faiss.vector_to_array(self.index.id_map)
-        return held if everything else held[~np.isin(held, list(self.removed))]
+        self.held = np.append(self.held, np.asarray(ids, np.int64))
 
     def remove(self, ids: np.ndarray) -> None:
         """Remove vectors. Raises KeyError for an id that is not there."""
-        missing = np.setdiff1d(ids, self.ids())
+        missing = np.setdiff1d(ids, self.held)
         if len(missing):
             raise KeyError(f"no vector has the id {missing[0]}")
         if self.kind == "hnsw":
             self.removed |= {int(i) for i in ids}
         else:
             self.index.remove_ids(np.asarray(ids, np.int64))
+        self.held = self.held[~np.isin(self.held, ids)]
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """ids and cosines of the k nearest of each query, (Q, d) -> both (Q, k), best first.
@@ -123,12 +123,11 @@ class VectorIndex:
         found = np.full((len(queries), k), -1), np.full((len(queries), k), -np.inf)
         if not len(self) or not len(queries):
             return found
-        inner = faiss.downcast_index(self.index.index)
-        if self.kind == "ivf":
-            inner.nprobe = self.probes
         wanted = min(k + len(self.removed), int(self.index.ntotal))
+        if self.kind == "ivf":
+            self.index.nprobe = self.probes
         if self.kind == "hnsw":
-            inner.hnsw.efSearch = max(64, wanted)
+            faiss.downcast_index(self.index.index).hnsw.efSearch = max(64, wanted)
         scores, ids = self.index.search(unit_rows(queries), wanted)
         gone = np.isin(ids, [-1, *self.removed])
         order = np.argsort(gone, axis=1, kind="stable")[:, :k]
@@ -143,11 +142,14 @@ class VectorIndex:
         import faiss
 
         folder.mkdir(parents=True, exist_ok=True)
-        index = self.index if self.index is not None else self._new(1)
-        faiss.write_index(index, str(folder / FILE))
+        if self.index is None:
+            (folder / FILE).write_bytes(b"")
+        else:
+            faiss.write_index(self.index, str(folder / FILE))
         note = {
             "kind": self.kind, "dim": self.dim, "fingerprint": self.fingerprint,
-            "probes": self.probes, "removed": sorted(self.removed),
+            "probes": self.probes, "held": self.held.tolist(),
+            "removed": sorted(self.removed),
             "sha256": hashlib.sha256((folder / FILE).read_bytes()).hexdigest(),
         }  # fmt: skip
         (folder / NOTE).write_text(json.dumps(note) + "\n", encoding="utf-8")
@@ -174,5 +176,6 @@ class VectorIndex:
             )
         index = cls(note["kind"], note["dim"], fingerprint, note["probes"])
         index.removed = set(note["removed"])
-        index.index = faiss.read_index(str(folder / FILE))
+        index.held = np.array(note["held"], np.int64)
+        index.index = faiss.read_index(str(folder / FILE)) if raw else None
         return index

@@ -30,8 +30,8 @@ def best_span(begin: Tensor, end: Tensor, longest: int) -> tuple[Tensor, Tensor,
             changed. Scores of padding are -inf.
         longest: words of an answer at most; may be more than T.
     Returns:
-        first and last, int64 (B,), and begin[first] + end[last], (B,). Of equal sums the one with
-        the smaller first, then the smaller last.
+        first and last, int64 (B,), and begin[first] + end[last], (B,), into which gradients flow.
+        Of equal sums the one with the smaller first, then the smaller last.
     """
     length = begin.shape[1]
     ones = torch.ones(length, length, dtype=torch.bool, device=begin.device)

@@ -117,7 +117,7 @@ class Store:
             ) from error
         store.bm25.add(p.text for p in store.passages)
         store.bm25.remove([i for i, row in enumerate(rows) if row is None])
-        if sorted(store.index.ids().tolist()) != np.flatnonzero(store.bm25.alive).tolist():
+        if sorted(store.index.held.tolist()) != np.flatnonzero(store.bm25.alive).tolist():
             raise UsageError(
                 f"passages and vectors in {folder} do not belong together: remove it to have it "
                 "made again"

@@ -29,7 +29,7 @@ def brute(query: str, text: str, texts: list[str], variant: str, k1: float, b: f
     floor = 0.25 * sum(raw.values()) / len(raw)
     here, score = Counter(terms(text)), 0.0
     for term in terms(query):
-        if term not in containing:
+        if here[term] == 0:
             continue
         tf, d = here[term], containing[term]
         if variant == "lucene":

@@ -83,7 +83,7 @@ def test_few_vectors_none_and_more_wanted_than_there_are(kind: str) -> None:
     assert np.isneginf(scores[ids < 0]).all()
     index.remove(np.array([7]))
     assert set(index.search(q, 5)[0].flatten().tolist()) <= {9, -1}
-    assert index.ids().tolist() == [9]
+    assert index.held.tolist() == [9]
 
 
 def test_what_is_refused(tmp_path: Path) -> None:

@@ -52,6 +52,9 @@ def test_mean_pool_is_numpys_average() -> None:
     leaf = torch.randn(2, 3, 4, requires_grad=True)
     mean_pool(leaf, torch.ones(2, 3), torch.tensor([[1, 1, 0], [1, 1, 1]]).bool()).sum().backward()
     assert leaf.grad is not None
+    weight = torch.ones(1, 2, requires_grad=True)
+    mean_pool(torch.tensor([[[1.0], [3.0]]]), weight, torch.ones(1, 2).bool()).sum().backward()
+    torch.testing.assert_close(weight.grad, torch.tensor([[-0.5, 0.5]]))
     torch.testing.assert_close(leaf.grad[0, 2], torch.zeros(4))
     torch.testing.assert_close(leaf.grad[1], torch.full((3, 4), 1 / 3))
 
@@ -135,6 +138,10 @@ def test_best_span_takes_the_first_of_equals() -> None:
     assert [x.item() for x in best_span(begin, end, 3)] == [0, 0, 9], "never backwards"
     one = best_span(torch.tensor([[2.0]]), torch.tensor([[1.0]]), 5)
     assert [x.item() for x in one] == [0, 0, 3]
+    begin, end = torch.zeros(1, 2, requires_grad=True), torch.ones(1, 2, requires_grad=True)
+    best_span(begin, end, 2)[2].sum().backward()
+    for scores in (begin, end):
+        torch.testing.assert_close(scores.grad, torch.tensor([[1.0, 0.0]]))
     meta = best_span(torch.zeros(2, 3, device="meta"), torch.zeros(2, 3, device="meta"), 2)
     assert meta[0].device.type == "meta"
 

@@ -99,7 +99,7 @@ def pydoc_cloze() -> QuestionData:
     """CPython's manual in passages, and clozes about them (Taylor 1953): a sentence without one of
     its words, and without about a third of the others, asks for the missing word.
 
-    Whole topics go to one split: of ten, one to validation and one to test. The text differs
+    Whole topics go to one split: of five, one to validation and one to test. The text differs
     between Python versions; the record's SHA-256 shows which it was.
     """
     from pydoc_data.topics import topics
@@ -108,7 +108,7 @@ def pydoc_cloze() -> QuestionData:
     splits: dict[str, list[Question]] = {"train": [], "valid": [], "test": []}
     seen: set[str] = set()
     for i, topic in enumerate(sorted(topics)):
-        split = splits[{8: "valid", 9: "test"}.get(i % 10, "train")]
+        split = splits[{2: "valid", 0: "test"}.get(i % 5, "train")]
         for block in re.split(r"\n\s*\n", topics[topic]):
             text = " ".join(block.split())
             if block[:1].isspace() or text in seen or not prose(text):
