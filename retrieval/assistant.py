@@ -15,7 +15,7 @@ from labkit.run import folders
 from retrieval.corpus import passages_of, read_folder
 from retrieval.generate import ChatModel, addresses_model, prompt
 from retrieval.pipeline import Pipeline
-from retrieval.rag import UNKNOWN, check_citations, supporting
+from retrieval.rag import UNKNOWN, check_citations, citations
 from retrieval.store import Hit, Store
 
 
@@ -90,8 +90,7 @@ class Assistant:
         """The reader's span with its citations, or `UNKNOWN`."""
         if not number or support < self.pipeline.choices.threshold:
             return Answer(UNKNOWN, (), hits, False)
-        numbers = supporting(text, [hit.passage.text for hit in hits])
-        cited = [number, *(n for n in numbers if n != number)]
+        cited = citations(text, number, [hit.passage.text for hit in hits])
         return Answer(f"{text} {''.join(f'[{n}]' for n in cited)}", tuple(cited), hits, True)
 
 

@@ -3,9 +3,10 @@
     Dense Passage Retrieval (Karpukhin et al. 2020), Sentence-BERT (Reimers & Gurevych 2019)
 
 A text's vector is the mean of its tokens' vectors, weighted by a learned importance that begins at
-the tokens' idf. Before any training this is a random projection of tf-idf vectors, which keeps
-their cosines up to about 1 / √d (Johnson & Lindenstrauss 1984): the encoder begins as a search by
-words, and learns which other words mean the same. Layers of week 6's encoder may look at the
+the tokens' idf. A token that occurs again counts once: a second occurrence tells little, as in
+BM25. Before any training this is a random projection of idf vectors, which keeps their cosines up
+to about 1 / √d (Johnson & Lindenstrauss 1984): the encoder begins as a search by parts of words,
+and learns which of them matter and which mean the same. Layers of week 6's encoder may look at the
 context; what they add is multiplied by a gate that begins at 0.
 
 Letters: B texts, T tokens, V vocabulary, d dimensions.
@@ -14,6 +15,7 @@ Letters: B texts, T tokens, V vocabulary, d dimensions.
 import hashlib
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attention import sinusoidal
@@ -33,8 +35,16 @@ def mean_pool(x: Tensor, weights: Tensor, mask: Tensor) -> Tensor:
         (B, d); zeros for a text without tokens.
     """
     kept = torch.where(mask, weights, 0.0)
-    total = torch.where(mask[..., None], x, 0.0).mul(kept[..., None]).sum(dim=1)
+    total = (kept[:, None] @ torch.where(mask[..., None], x, 0.0)).squeeze(1)
     return total / kept.sum(dim=1, keepdim=True).clamp(min=torch.finfo(kept.dtype).tiny)
+
+
+def first_places(tokens: Tensor) -> Tensor:
+    """Where each token of a text occurs for the first time: int64 (B, T) -> bool (B, T)."""
+    ordered, place = tokens.sort(dim=1, stable=True)
+    first = torch.ones_like(ordered, dtype=torch.bool)
+    first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    return torch.empty_like(first).scatter_(1, place, first)
 
 
 class Encoder(nn.Module):
@@ -62,21 +72,29 @@ class Encoder(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """int64 (B, T), padded at the end with PAD -> (B, d)."""
         mask = padding_mask(tokens)
-        x = self.embedding(tokens)
-        if self.layers:
-            scale = self.settings["width"] ** 0.5
-            inside = scale * x + sinusoidal(
-                tokens.shape[1], self.settings["width"], device=tokens.device
-            )
-            before = inside
-            for layer in self.layers:
-                inside = layer(inside, mask)
-            x = x + self.gate * (inside - before)
-        seen = mask[:, 0, 0]
+        seen = mask[:, 0, 0] & first_places(tokens)
         if self.training and self.dropout:
             seen = seen & (torch.rand(seen.shape, device=seen.device) >= self.dropout)
         weights = self.importance.exp()[tokens]
-        return mean_pool(x.float(), weights.float(), seen)
+        if self.layers:
+            return mean_pool(self.context(tokens, mask).float(), weights, seen)
+        # The same mean without (B, T, d) in memory.
+        weights = torch.where(seen, weights, 0.0)
+        share = weights / weights.sum(dim=1, keepdim=True).clamp(min=1e-9)
+        bag: Tensor = F.embedding_bag(
+            tokens, self.embedding.weight, mode="sum", per_sample_weights=share
+        )
+        return bag
+
+    def context(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Each token's vector with what the layers add to it: (B, T) -> (B, T, d)."""
+        x: Tensor = self.embedding(tokens)
+        width = x.shape[-1]
+        before = width**0.5 * x + sinusoidal(tokens.shape[1], width, device=tokens.device)
+        inside = before
+        for layer in self.layers:
+            inside = layer(inside, mask)
+        return x + self.gate * (inside - before)
 
     def fingerprint(self) -> str:
         """SHA-256 of the weights: an index tells with it whose vectors it holds."""

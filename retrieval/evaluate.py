@@ -19,7 +19,7 @@ from retrieval.embed import Embedder
 from retrieval.index import unit_rows
 from retrieval.ivf import IVF, agreement
 from retrieval.pipeline import Pipeline
-from retrieval.rag import Extracted, choose_threshold, extract, supporting
+from retrieval.rag import Extracted, choose_threshold, citations, extract
 from retrieval.store import Store
 
 K = 10
@@ -172,6 +172,11 @@ def value(answers: Answers, answerable: bool) -> np.ndarray:
     return np.array([metrics.f1(found.text, row.answers) for found, row in pairs])
 
 
+def stands(answer: str, passage: str) -> bool:
+    """Whether an answer stands in a passage, letter by letter or in SQuAD's normal form."""
+    return answer in passage or has_answer(passage, [answer])
+
+
 def answer_metrics(
     pipeline: Pipeline, store: Store, full: Answers, empty: Answers
 ) -> dict[str, float]:
@@ -189,10 +194,9 @@ def answer_metrics(
         exact.append(metrics.exact_match(found.text, row.answers))
         overlap.append(metrics.f1(found.text, row.answers))
         shown = [texts[i] for i in ids if i >= 0]
-        cited = [n for n in supporting(found.text, shown) if 1 <= n <= len(shown)]
-        stands = [f" {metrics.normalise_answer(found.text)} " in
-                  f" {metrics.normalise_answer(shown[n - 1])} " for n in cited]  # fmt: skip
-        grounded.append(bool(cited) and all(stands))
+        cited = citations(found.text, found.passage + 1, shown)
+        grounded.append(all(1 <= n <= len(shown) and stands(found.text, shown[n - 1])
+                            for n in cited))  # fmt: skip
         if found.support >= threshold:
             read = texts[ids[found.passage]]
             unsupported.append(not has_answer(read, row.answers))

@@ -28,7 +28,7 @@ RULES = (
 )
 ADDRESSES = re.compile(
     r"\b(?:ignore|disregard|forget|override)\b[^.\n]{0,40}\b(?:instruction|prompt|rule|question|"
-    r"passage|above|previous)|\byou are (?:now |an? )?(?:ai|assistant|chatbot|language model)\b|"
+    r"passage|above|previous)|\byou are now an?\b|\byou are an? (?:ai|assistant|chatbot)\b|"
     r"\b(?:system prompt|as an ai)\b|<\|?(?:im_start|system)\b",
     re.IGNORECASE,
 )
@@ -97,10 +97,10 @@ class ChatModel:
         headers = {"Content-Type": "application/json"}
         if self.key:
             headers["Authorization"] = f"Bearer {self.key}"
-        request = urllib.request.Request(
-            f"{self.url}/chat/completions", json.dumps(body).encode(), headers
-        )
         try:
+            request = urllib.request.Request(
+                f"{self.url}/chat/completions", json.dumps(body).encode(), headers
+            )
             with urllib.request.urlopen(request, timeout=self.seconds) as response:
                 yield from pieces(response)
         except urllib.error.HTTPError as error:

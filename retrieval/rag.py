@@ -137,6 +137,13 @@ class Extracted:
     support: float
 
 
+def citations(text: str, number: int, passages: Sequence[str]) -> list[int]:
+    """Numbers of the passages to cite for a span: the one that it was read in, from 1, and the
+    others in which it stands.
+    """
+    return [number, *(n for n in supporting(text, passages) if n != number)]
+
+
 def extract(reader: Reader, reading: Reading, ids: np.ndarray, texts: Sequence[str],
             passages: Sheets, read: int) -> list[Extracted]:  # fmt: skip
     """For each question the best-supported answer of its `read` most relevant passages.

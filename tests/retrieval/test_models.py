@@ -17,7 +17,7 @@ from retrieval.data import (
     span_of,
     spans_with,
 )
-from retrieval.encoder import Encoder, mean_pool
+from retrieval.encoder import Encoder, first_places, mean_pool
 from retrieval.reader import CrossEncoder, answer_likelihood, best_span, reading_loss
 
 TEXTS = [
@@ -59,16 +59,28 @@ def test_mean_pool_is_numpys_average() -> None:
     torch.testing.assert_close(leaf.grad[1], torch.full((3, 4), 1 / 3))
 
 
-def test_an_untrained_encoder_is_a_projection_of_tf_idf() -> None:
-    """Its cosines are those of tf-idf vectors, up to about 1 / sqrt(d)."""
+def test_an_untrained_encoder_is_a_projection_of_idf_vectors() -> None:
+    """Its cosines are those of idf vectors, up to about 1 / sqrt(d); tokens count once."""
     torch.manual_seed(0)
     bpe, idf = learn_pieces(TEXTS, 120)
     tokens = pieces(bpe, TEXTS)
     encoder = Encoder(idf, width=2048, layers=0, heads=2, dropout=0.5).eval()
     counts = torch.stack([torch.bincount(row[row != 0], minlength=len(bpe)) for row in tokens])
-    tfidf = F.normalize(counts * idf, dim=1)
+    assert counts.max() > 1
+    vectors = F.normalize((counts > 0) * idf, dim=1)
     found = F.normalize(encoder(tokens), dim=1)
-    torch.testing.assert_close(found @ found.T, tfidf @ tfidf.T, atol=0.08, rtol=0)
+    torch.testing.assert_close(found @ found.T, vectors @ vectors.T, atol=0.08, rtol=0)
+
+
+def test_tokens_count_once_and_a_bag_is_a_mean() -> None:
+    tokens = torch.tensor([[5, 7, 5, 0, 0], [3, 3, 3, 3, 4]])
+    expected = torch.tensor([[1, 1, 0, 1, 0], [1, 0, 0, 0, 1]]).bool()
+    assert torch.equal(first_places(tokens), expected)
+    torch.manual_seed(0)
+    bag = Encoder(torch.rand(9) + 0.5, 16, 0, 2, 0.0)
+    layered = Encoder(torch.ones(9), 16, 1, 2, 0.0)  # whose gate is 0
+    layered.load_state_dict(bag.state_dict(), strict=False)
+    torch.testing.assert_close(bag(tokens), layered(tokens))
 
 
 @pytest.mark.parametrize("layers", [0, 1])
