@@ -138,7 +138,7 @@ class BM25:
                 values.append(count)
             ends.append(len(columns))
         shape, before = (len(ends) - 1, len(self.vocabulary)), len(self.alive)
-        new = sparse.csr_array((np.float32(values), columns, ends), shape=shape)
+        new = sparse.csr_array((np.array(values, np.float32), columns, ends), shape=shape)
         self.counts.resize((before, len(self.vocabulary)))
         self.counts = sparse.vstack([self.counts, new], format="csr")
         self.alive = np.append(self.alive, np.ones(len(ends) - 1, bool))

@@ -91,8 +91,13 @@ class Sheets:
     def rows(self, index: Tensor) -> "Sheets":
         """The texts `index`, int64 (B,), cut to the longest of them."""
         longest = int((self.ids[index] != 0).sum(dim=1).max())
-        cut = [part[index][:, :longest] for part in (self.ids, self.forms, self.stems, self.flags)]
-        return Sheets(*cut, [self.places[i] for i in index.tolist()])
+        return Sheets(
+            self.ids[index][:, :longest],
+            self.forms[index][:, :longest],
+            self.stems[index][:, :longest],
+            self.flags[index][:, :longest],
+            [self.places[i] for i in index.tolist()],
+        )
 
     @property
     def mask(self) -> Tensor:
@@ -101,8 +106,13 @@ class Sheets:
 
     def to(self, device: torch.device | str) -> "Sheets":
         """The same on a device."""
-        moved = [part.to(device) for part in (self.ids, self.forms, self.stems, self.flags)]
-        return Sheets(*moved, self.places)
+        return Sheets(
+            self.ids.to(device),
+            self.forms.to(device),
+            self.stems.to(device),
+            self.flags.to(device),
+            self.places,
+        )
 
 
 def code(word: str) -> int:

@@ -64,6 +64,7 @@ class VectorIndex:
         import faiss
 
         metric = faiss.METRIC_INNER_PRODUCT
+        index: Any
         if self.kind == "ivf":
             lists = min(count, round(2 * count**0.5))
             index = faiss.index_factory(self.dim, f"IVF{lists},Flat", metric)
@@ -127,7 +128,8 @@ class VectorIndex:
         if self.kind == "ivf":
             self.index.nprobe = self.probes
         if self.kind == "hnsw":
-            faiss.downcast_index(self.index.index).hnsw.efSearch = max(64, wanted)
+            graph: Any = faiss.downcast_index(self.index.index)
+            graph.hnsw.efSearch = max(64, wanted)
         scores, ids = self.index.search(unit_rows(queries), wanted)
         gone = np.isin(ids, [-1, *self.removed])
         order = np.argsort(gone, axis=1, kind="stable")[:, :k]

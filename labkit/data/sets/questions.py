@@ -135,7 +135,7 @@ def clozes(text: str, passage: int) -> list[Question]:
     """One question for each of the first sentences of eight words or more: their longest word is
     the answer, at its first place in the passage.
     """
-    found = []
+    found: list[Question] = []
     for match in re.finditer(r"[A-Z][^.?!]+[.?!]", text):
         words = re.findall(r"\b[A-Za-z_]+\b", match[0])
         if len(words) < 8 or len(found) == PER_PASSAGE:
