@@ -104,7 +104,7 @@ def page(assistant: "Assistant") -> Any:
         gr.Markdown(f"## Questions about {len(assistant.store)} passages")
         with gr.Row():
             with gr.Column(scale=3):
-                chatbot = gr.Chatbot(label="Answers", height=460, render_markdown=False)
+                chatbot = gr.Chatbot(label="Answers", height=360, render_markdown=False)
                 box = gr.Textbox(label="Question", placeholder="Type a question and press Enter")
                 button = gr.Button("Ask", variant="primary")
             with gr.Column(scale=2):

@@ -46,15 +46,14 @@ def inverse_document_frequency(
         lucene    ln(1 + (N - n + 0.5) / (n + 0.5)), always above 0; epsilon has no effect
 
     Args:
-        containing: n, documents that contain each term, (V,), from 1 to N.
+        containing: n, documents that contain each term, int64 (V,), from 1 to N.
         documents: N.
         variant: which of the two.
         epsilon: see above.
     Returns:
         float64 (V,).
     """
-    n = containing.astype(np.float64)
-    odds = (documents - n + 0.5) / (n + 0.5)
+    odds = (documents - containing + 0.5) / (containing + 0.5)
     if variant == "lucene":
         return np.log1p(odds)
     idf = np.log(odds)

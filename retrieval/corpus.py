@@ -43,7 +43,7 @@ def chunk(words: int, size: int, overlap: int) -> list[tuple[int, int]]:
     Raises:
         ValueError for a size or an overlap outside these bounds.
     """
-    if size < 1 or not 0 <= overlap < size:
+    if not 0 <= overlap < size:
         raise ValueError(f"chunks of {size} words cannot overlap by {overlap}")
     windows: list[tuple[int, int]] = []
     begin = 0

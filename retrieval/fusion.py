@@ -28,6 +28,8 @@ def reciprocal_rank_fusion(
         weights: of each ranking; 1 for each if left out.
     Returns:
         Scores, float64 (Q, N): 0 for a document that is in none of the rankings.
+    Raises:
+        ValueError when there are not as many weights as rankings.
     """
     scores = np.zeros((len(rankings[0]), documents))
     for ids, weight in zip(rankings, weights or [1.0] * len(rankings), strict=True):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from labkit import exercise
+from retrieval.index import unit_rows
 from retrieval.kmeans import kmeans, nearest
 
 
@@ -46,9 +47,10 @@ def probe(
         vectors: float (N, d), by id.
         k: how many are wanted.
         probes: lists to look into: those whose centroids have the smallest Euclidean distance from
-            the query. More than K means all.
+            the query, of equally near ones the first. More than K means all.
     Returns:
-        See `Found`.
+        See `Found`. Of equal scores the one in the nearer list comes first, and inside a list the
+        one that stands first there.
     """
     distance = np.square(centroids - query).sum(axis=1)
     chosen = np.argsort(distance, kind="stable")[:probes]
@@ -61,12 +63,16 @@ def probe(
 
 
 class IVF:
-    """Vectors in K lists; ids are those of the order of adding."""
+    """Vectors of length 1 in K lists; ids are those of the order of adding.
+
+    The centroids are scaled to length 1, too. A question is far from all of them, so |c|² would
+    decide which is nearest: the loosest list, whose mean is shortest, whatever is asked.
+    """
 
     def __init__(self, vectors: np.ndarray, lists: int, seed: int = 0) -> None:
         """Divide vectors, float (N, d), by k-means. Raises ValueError for lists not from 1 to N."""
         self.vectors = vectors
-        self.centroids = kmeans(vectors, lists, seed=seed)
+        self.centroids = unit_rows(kmeans(vectors, lists, seed=seed))
         home = nearest(vectors, self.centroids)
         order = np.argsort(home, kind="stable")
         self.lists = np.split(order, np.cumsum(np.bincount(home, minlength=lists))[:-1])

@@ -35,7 +35,7 @@ def ndcg(relevance: np.ndarray, judged: np.ndarray, k: int) -> np.ndarray:
     """
 
     def gain(ranked: np.ndarray) -> np.ndarray:
-        first = ranked[:, :k].astype(np.float64)
+        first = ranked[:, :k]
         return (first / np.log2(np.arange(first.shape[1]) + 2)).sum(axis=1)
 
     ideal = gain(-np.sort(-judged, axis=1))
@@ -70,7 +70,8 @@ def normalise_answer(text: str) -> str:
     """SQuAD's normal form of an answer (Rajpurkar et al. 2016, section 6.1).
 
     Lower case; then every character of string.punctuation removed, nothing put in its place; then
-    the words `a`, `an` and `the` removed; then single spaces between words, none at the ends.
+    a space in the place of the words `a`, `an` and `the`; then single spaces between words, none at
+    the ends.
     """
     kept = "".join(c for c in text.lower() if c not in string.punctuation)
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", kept).split())

@@ -95,6 +95,7 @@ def test_saturation_by_hand() -> None:
     np.testing.assert_allclose(saturation(tf, length, 10.0, 2.0, 0.0), tf / (tf + 2))
     np.testing.assert_allclose(saturation(tf, 7 * length, 70.0, 1.3, 1.0),
                                saturation(tf, length, 10.0, 1.3, 1.0))  # fmt: skip
+    assert saturation(tf, length.astype(np.float32), 10.0, 2.0, 0.5).dtype == np.float64
     np.testing.assert_array_equal(tf, [1, 2, 3, 1])
     np.testing.assert_array_equal(length, [10, 10, 20, 5])
 

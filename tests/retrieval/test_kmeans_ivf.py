@@ -100,6 +100,14 @@ def test_lists_are_chosen_by_distance_and_may_be_empty_or_short() -> None:
     assert probe(np.array([1.0, 0]), centroids, lists, vectors, 1, 4).ids.tolist() == [2]
 
 
+@pytest.mark.exercise("ivf.probe")
+def test_equal_ones_keep_their_order() -> None:
+    vectors, centroids = np.ones((400, 2)), np.ones((50, 2))
+    lists = [np.arange(8 * i, 8 * i + 8)[::-1] for i in range(50)]
+    found = probe(np.ones(2), centroids, lists, vectors, 24, 30)
+    assert found.ids.tolist() == np.concatenate(lists[:3]).tolist()
+
+
 def test_each_vector_is_in_one_list_and_recall_grows_with_probes() -> None:
     x, q = points(400, 6), points(20, 6, 3)
     ivf = IVF(x, 20)

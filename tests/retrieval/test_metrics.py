@@ -82,6 +82,7 @@ def test_one_relevant_document() -> None:
         ("A\tb\n c", "b c"),
         ("Beyoncé", "beyoncé"),
         ("the-man", "theman"),
+        ("x–the–y", "x– –y"),
         ("", ""),
     ],
 )
@@ -146,3 +147,5 @@ def test_fusion_by_brute_force() -> None:
     three = reciprocal_rank_fusion([long, short, long], 9)
     np.testing.assert_allclose(three, brute_fusion([long, short, long], 9, 60.0, [1.0] * 3))
     assert reciprocal_rank_fusion([long[:0]], 9).shape == (0, 9)
+    with pytest.raises(ValueError):
+        reciprocal_rank_fusion([long, short], 9, 60.0, [1.0])
