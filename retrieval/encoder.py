@@ -5,7 +5,7 @@
 A text's vector is the mean of its tokens' vectors, weighted by a learned importance that begins at
 the tokens' idf. A token that occurs again counts once: a second occurrence tells little, as in
 BM25. Before any training this is a random projection of idf vectors, which keeps their cosines up
-to about 1 / √d (Johnson & Lindenstrauss 1984): the encoder begins as a search by parts of words,
+to about 1 / √d (Johnson & Lindenstrauss 1984): the encoder begins as a search by stems,
 and learns which of them matter and which mean the same. Layers of week 6's encoder may look at the
 context; what they add is multiplied by a gate that begins at 0.
 

@@ -44,7 +44,7 @@ def distilled(
     rows = torch.from_numpy(index).to(device)
     columns = torch.from_numpy(different).to(device)
     with autocast():
-        q, c = encoder(cut(batches.q_pieces[rows])), encoder(cut(batches.p_pieces[columns]))
+        q, c = encoder(cut(batches.q_stems[rows])), encoder(cut(batches.p_stems[columns]))
     q, c = F.normalize(q, dim=1), F.normalize(c, dim=1)
     each = c[torch.from_numpy(where.reshape(found.shape)).to(device)]  # (B, K, d)
     scores = (q[:, None] * each).sum(dim=-1) / settings.temperature

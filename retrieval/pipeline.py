@@ -16,7 +16,6 @@ from retrieval.encoder import Encoder
 from retrieval.rag import Reader
 from retrieval.reader import CrossEncoder
 from retrieval.store import Store
-from transformers_lab import BPE
 
 TRAIN = "Train one: python -m retrieval.train +size=tiny"
 
@@ -66,8 +65,7 @@ class Pipeline:
         if isinstance(self.embedder, Own):
             models["encoder"] = self.embedder.encoder
             config["own"] = self.embedder.encoder.settings
-            config["tokens"] = self.embedder.bpe.tokens
-            config["merges"] = self.embedder.bpe.merges
+            config["buckets"] = self.embedder.buckets
         for name, model in models.items():
             weights = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
             save_file(weights, folder / f"{name}.safetensors")
@@ -87,12 +85,10 @@ class Pipeline:
             check_finite(model, folder)
             embedder: Embedder
             if config["encoder"] == "ours":
-                merges = [(a, b) for a, b in config["merges"]]
-                bpe = BPE(config["tokens"], merges)
-                encoder = Encoder(torch.ones(len(bpe)), **config["own"])
+                encoder = Encoder(torch.ones(config["buckets"]), **config["own"])
                 encoder.load_state_dict(load_file(Path(folder, "encoder.safetensors")))
                 check_finite(encoder, folder)
-                embedder = Own(encoder.to(device).eval(), bpe)
+                embedder = Own(encoder.to(device).eval())
             else:
                 embedder = published(config["encoder"], device)
             choices = Choices(**config["choices"])

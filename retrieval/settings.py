@@ -1,24 +1,25 @@
 """The settings of the encoder, of the reader, and of the search."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from labkit.config.bounds import Fraction, NonNegativeInt, PositiveFloat, PositiveInt, Share
+from labkit.config.bounds import Bounds, Fraction, NonNegativeInt, PositiveFloat, PositiveInt, Share
 
 
 @dataclass
 class EncoderSettings:
     """The dual encoder."""
 
-    pieces: PositiveInt = 16_000
-    """Word pieces of its vocabulary, learned from the training documents."""
+    buckets: Annotated[int, Bounds(least=2)] = 65_536
+    """Rows of its table, into which the stems of words are hashed."""
     width: PositiveInt = 768
     """Dimensions of a vector."""
     layers: NonNegativeInt = 2
-    """Layers of week 6's encoder; 0 is a bag of word pieces."""
+    """Layers of week 6's encoder; 0 is a bag of stems."""
     heads: PositiveInt = 8
     """Attention heads of a layer."""
     dropout: Share = 0.1
-    """Share of word pieces left out in training, and of activations inside the layers."""
+    """Share of words left out in training, and of activations inside the layers."""
     lr: PositiveFloat = 1e-3
     """Peak learning rate of AdamW."""
     batch_size: PositiveInt = 128

@@ -85,7 +85,7 @@ def train(cfg: Config, run: Run) -> None:
     reader = CrossEncoder(idf, r.embedding, r.width, r.blocks, r.dropout).to(run.device)
     ours = cfg.dense == "ours"
     embedder: Embedder
-    embedder = Own(encoder, batches.bpe) if ours else published(cfg.dense, run.device)
+    embedder = Own(encoder) if ours else published(cfg.dense, run.device)
     groups: list[dict[str, Any]] = [{"params": reader.parameters(), "peak": r.lr}]
     groups += [{"params": encoder.parameters(), "peak": e.lr}] if ours else []
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
@@ -119,7 +119,7 @@ def train(cfg: Config, run: Run) -> None:
     run.save()
 
     if ours:
-        embedder = Own(encoder, batches.bpe)  # with the fingerprint of the trained weights
+        embedder = Own(encoder)  # with the fingerprint of the trained weights
     choices = Choices(depth=cfg.search.depth, rerank=cfg.search.rerank, read=cfg.search.read)
     answerer = Reader(reader, batches.vocabulary, r.longest)
     pipeline = Pipeline(embedder, answerer, choices, cfg.dense)
