@@ -21,6 +21,7 @@ from labkit.data.kinds import (
     TableData,
     TextData,
 )
+from labkit.data.questions import Passage, Question, QuestionData
 from labkit.data.registry import available, damaged, here, load, names
 
 __all__ = [
@@ -33,8 +34,11 @@ __all__ = [
     "InstructionData",
     "Pairs",
     "ParallelData",
+    "Passage",
     "Preference",
     "PreferenceData",
+    "Question",
+    "QuestionData",
     "Split",
     "TableData",
     "TextData",

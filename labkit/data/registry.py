@@ -20,12 +20,14 @@ from labkit.data.kinds import (
     TableData,
     TextData,
 )
+from labkit.data.questions import QuestionData
 from labkit.data.sets import (
     captions,
     images,
     instructions,
     pairs,
     preferences,
+    questions,
     replies,
     tables,
     text,
@@ -59,6 +61,7 @@ EMBEDDED: dict[str, Callable[[], Dataset]] = {
     "numbers": pairs.numbers,
     "commands": instructions.commands,
     "replies": replies.replies,
+    "pydoc_cloze": questions.pydoc_cloze,
     "diabetes": tables.diabetes,
     "breast_cancer": tables.breast_cancer,
 }
@@ -106,6 +109,7 @@ REAL: dict[str, Entry] = {
     "coco_captions_mini": Entry(
         captions.read_coco, captions.COCO_URL, captions.not_published(captions.COCO), "coco_mini"
     ),
+    "squad": Entry(questions.read_squad, questions.SQUAD_URL, questions.fetch_squad, "squad"),
     "wine_quality": Entry(
         tables.read_wine_quality, tables.WINE_URL, tables.fetch_wine_quality, "wine_quality"
     ),
@@ -117,6 +121,7 @@ KINDS: dict[str, type[Dataset]] = {
     **dict.fromkeys(("alpaca", "commands"), InstructionData),
     **dict.fromkeys(("hh_harmless", "dpo_demo", "polite", "replies"), PreferenceData),
     **dict.fromkeys(("noto_emoji", "coco_captions_mini"), ImageTextData),
+    **dict.fromkeys(("squad", "pydoc_cloze"), QuestionData),
     **dict.fromkeys(("wine_quality", "diabetes", "breast_cancer"), TableData),
 }
 WORDS = {
@@ -127,6 +132,7 @@ WORDS = {
     InstructionData: "a set of instructions",
     PreferenceData: "a set of preferences",
     ImageTextData: "a set of pictures with captions",
+    QuestionData: "a set of questions",
 }
 
 
