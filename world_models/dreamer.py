@@ -3,9 +3,15 @@
 Hafner et al. 2020, arXiv:2010.02193. A round: drive `drive` frames in each copy, from new episodes
 on, and remember them; then some updates, each of the model on windows from memory, and of actor and
 critic in imagination that starts from these windows' states.
+
+Compare `train/imagined`, the reward of an imagined step, with `train/driven`, that of a real one:
+an actor that expects more than it gets has found what the model is wrong about.
 """
 
 from __future__ import annotations
+
+import functools
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -16,20 +22,27 @@ from labkit.learning.modes import evaluating
 from world_models.envs import open_copies
 from world_models.imagination import ActorCritic, imagine
 from world_models.play import repeated_returns
+from world_models.rnn import REWARD_SCALE
 from world_models.rollouts import Rollouts, collect
 from world_models.rssm import RSSM, Belief, Experience
 from world_models.settings import DreamerSettings
-from world_models.vae import Autocast
+from world_models.vae import VAE, Autocast, encode_all
 
 SLOW = 0.02
 """Share of the critic that the slow copy takes over in each update."""
 
 
+See = Callable[[np.ndarray], np.ndarray]
+"""Frames uint8 (T, N, H, W, 3) -> what the model sees: themselves, or latents (T, N, D)."""
+
+
 class Pilot:
     """The actor in the real environment: sees frames, keeps the model's state, acts."""
 
-    def __init__(self, model: RSSM, parts: ActorCritic, copies: int, greedy: bool) -> None:
-        self.model, self.parts, self.greedy = model, parts, greedy
+    def __init__(
+        self, see: See, model: RSSM, parts: ActorCritic, copies: int, greedy: bool
+    ) -> None:
+        self.see, self.model, self.parts, self.greedy = see, model, parts, greedy
         self.belief = model.blank(copies)
         self.action = torch.zeros(copies, 3, device=self.belief.hidden.device)
         self.first = torch.ones(copies, dtype=torch.bool, device=self.belief.hidden.device)
@@ -37,8 +50,8 @@ class Pilot:
     @torch.no_grad()
     def __call__(self, frame: np.ndarray) -> np.ndarray:
         """Frames (N, H, W, 3) -> actions (N, 3)."""
-        frames = torch.from_numpy(np.ascontiguousarray(frame)).to(self.action.device)
-        embedded = self.model.embed(frames)
+        seen = torch.from_numpy(self.see(frame[None])[0]).to(self.action.device)
+        embedded = self.model.embed(seen)
         self.belief = self.model.see(self.belief, self.action, embedded, self.first).belief
         self.first = torch.zeros_like(self.first)
         self.action, _ = self.parts.actor(self.belief.features, greedy=self.greedy)
@@ -50,9 +63,11 @@ class Pilot:
 
 
 class Memory:
-    """What the actor drove in the last `rounds` rounds, and the rollouts of the random policy."""
+    """What the actor drove in the last `rounds` rounds, and the rollouts of the random policy,
+    which are asked for when they are needed.
+    """
 
-    def __init__(self, rollouts: Rollouts, rounds: int) -> None:
+    def __init__(self, rollouts: Callable[[], Rollouts], rounds: int) -> None:
         self.rollouts, self.rounds = rollouts, rounds
         self.pieces: list[dict[str, np.ndarray]] = []
 
@@ -67,10 +82,10 @@ class Memory:
         """Windows of `length` steps: half of them (all at first) of the rollouts, the others of
         the actor's own driving.
         """
-        rows = []
+        rows, known = [], self.rollouts()._asdict()
         for b in range(batch):
             own = bool(self.pieces) and b % 2 == 0
-            piece = self.pieces[rng.integers(len(self.pieces))] if own else self.rollouts._asdict()
+            piece = self.pieces[rng.integers(len(self.pieces))] if own else known
             T, N = piece["action"].shape[:2]
             t, n = rng.integers(T - length + 1), rng.integers(N)
             rows.append([piece["frame"][t : t + length + 1, n]])
@@ -85,6 +100,7 @@ class Dreamer:
     def __init__(
         self,
         rollouts: Rollouts,
+        vision: VAE,
         env_id: str,
         settings: DreamerSettings,
         gamma: float,
@@ -94,11 +110,16 @@ class Dreamer:
     ) -> None:
         self.settings, self.gamma, self.seed, self.env_id = settings, gamma, seed, env_id
         self.device, self.autocast = device, autocast
-        self.model = RSSM(rollouts.frame.shape[2], settings).to(device)
+        self.vision = vision
+        latents = settings.sees == "latents"
+        shape = (vision.latent,) if latents else rollouts.frame.shape[2:]
+        self.see = self._latents if latents else np.ascontiguousarray
+        self.model = RSSM(shape, settings).to(device)
         features = settings.hidden + settings.groups * settings.classes
         self.parts = ActorCritic(features, settings.hidden).to(device)
         self.env: VectorEnv = open_copies(env_id, settings.envs)
-        self.memory = Memory(rollouts, settings.remembered)
+        seen = functools.cache(lambda: self._seen(rollouts))  # not now: V has not learned yet
+        self.memory = Memory(seen, settings.remembered)
         self.rng = np.random.default_rng((seed, 2010))
         rates = [
             (self.model, settings.lr), (self.parts.actor, settings.actor_lr),
@@ -133,12 +154,22 @@ class Dreamer:
         """`drive` frames in each copy, into memory; the episodes are new ones, so that nothing of
         the environment needs to be saved.
         """
-        pilot = Pilot(self.model, self.parts, self.settings.envs, greedy=False)
+        pilot = self._pilot(self.settings.envs, False)
         seed = int(np.random.SeedSequence((self.seed, round_)).generate_state(1)[0])
         piece = collect(self.env, pilot, self.settings.drive, seed)
-        self.memory.add(piece)
+        self.memory.add(self._seen(piece))
         self.books["real_steps"] += int(piece.valid.sum())
-        return {"train/reward": float(piece.reward[piece.valid].mean())}
+        return {"train/driven": float(piece.reward[piece.valid].mean())}
+
+    def _pilot(self, copies: int, greedy: bool) -> Pilot:
+        return Pilot(self.see, self.model, self.parts, copies, greedy)
+
+    def _seen(self, piece: Rollouts) -> Rollouts:
+        return piece._replace(frame=self.see(piece.frame))
+
+    def _latents(self, frames: np.ndarray) -> np.ndarray:
+        mean, _ = encode_all(self.vision, frames, self.device, self.autocast)
+        return mean.cpu().numpy()
 
     def learn_model(self, data: Experience) -> tuple[dict[str, Tensor | float], Belief]:
         """One update of the model; returns what is to be logged, and the states of all frames."""
@@ -168,7 +199,10 @@ class Dreamer:
             )
             for slow, fast in pairs:
                 slow.lerp_(fast, SLOW)
-        return {"train/actor_loss": actor, "train/critic_loss": critic}
+        return {
+            "train/actor_loss": actor, "train/critic_loss": critic,
+            "train/imagined": REWARD_SCALE * trip.reward.mean(),
+        }  # fmt: skip
 
     @staticmethod
     def _descend(optimizer: torch.optim.Optimizer, loss: Tensor, module: nn.Module) -> None:
@@ -181,8 +215,6 @@ class Dreamer:
         """Returns of `rounds` greedy episodes in each of `copies` copies: (rounds copies,)."""
         env = open_copies(self.env_id, copies, test)
         with evaluating(self.model, self.parts):
-            found = repeated_returns(
-                lambda: Pilot(self.model, self.parts, copies, greedy=True), env, rounds, seed
-            )
+            found = repeated_returns(lambda: self._pilot(copies, True), env, rounds, seed)
         env.close()
         return found

@@ -44,6 +44,16 @@ def lambda_returns(reward: Tensor, value: Tensor, discount: Tensor, lam: float) 
     return torch.stack(returns[::-1])
 
 
+REACH = 1.5
+"""The mean stays within this of 0: the squashing tanh has no gradient left far from there, and an
+actor that has run into full steer and full brake would never come back.
+"""
+NARROW, WIDE = 0.05, 1.0
+"""Bounds of the deviation. Without the upper one the entropy has no end, and its bonus drowns the
+rewards of a model that is not good yet.
+"""
+
+
 class Actor(nn.Module):
     """A Gaussian before the squashing of `controller.squash`."""
 
@@ -54,8 +64,8 @@ class Actor(nn.Module):
     def forward(self, features: Tensor, greedy: bool = False) -> tuple[Tensor, Tensor]:
         """Actions (..., 3) for features (..., F), and the entropy (...) of the Gaussian."""
         mean, spread = self.net(features).chunk(2, dim=-1)
-        mean = 2 * (mean / 2).tanh()  # the squashing tanh has no gradient left far from 0
-        deviation = 0.05 + nn.functional.softplus(spread)
+        mean = REACH * (mean / REACH).tanh()
+        deviation = NARROW + (WIDE - NARROW) * spread.sigmoid()
         raw = mean if greedy else mean + deviation * torch.randn_like(mean)
         entropy = (deviation.log() + 1.418938533).sum(dim=-1)  # log sqrt(2 pi e)
         return controller.squash(raw), entropy
@@ -72,15 +82,15 @@ class Imagined(NamedTuple):
 
 def imagine(model: RSSM, actor: Actor, start: Belief, horizon: int, gamma: float) -> Imagined:
     """Follow the actor for `horizon` steps from states (B,), without a frame."""
-    belief, features, columns = start, [start.features], []
+    belief, states, entropies = start, [start.features], []
     for _ in range(horizon):
-        action, entropy = actor(features[-1].detach())
+        action, entropy = actor(states[-1].detach())
         belief = model.imagine(belief, action)
-        reward, goes_on = model.rewards(belief)
-        columns.append((reward, gamma * goes_on, entropy))
-        features.append(belief.features)
-    reward, discount, entropy = (torch.stack(x) for x in zip(*columns, strict=True))
-    return Imagined(torch.stack(features), reward, discount, entropy)
+        states.append(belief.features)
+        entropies.append(entropy)
+    features = torch.stack(states)
+    reward, goes_on = model.rewards(features[1:])
+    return Imagined(features, reward, gamma * goes_on, torch.stack(entropies))
 
 
 class ActorCritic(nn.Module):

@@ -9,6 +9,8 @@ Hafner et al. 2020, Mastering Atari with Discrete World Models, arXiv:2010.02193
 
     loss = -log p(x_t) - log p(r_t) - log p(c_t) + beta KL(q || p)
 
+In place of a frame x_t may be V's latents of it, which are a vector of D numbers.
+
 Letters: T frames, B sequences, S groups, C classes, H units of h.
 """
 
@@ -90,10 +92,31 @@ def head(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, hidden), nn.ELU(), nn.Linear(hidden, outputs))
 
 
+def eyes(shape: tuple[int, ...], width: int, hidden: int, features: int) -> list[nn.Sequential]:
+    """Encoder to `hidden` numbers, and decoder from `features`, of what is seen: frames (side,
+    side, 3) or vectors (D,).
+    """
+    if len(shape) == 1:
+        return [head(*shape, hidden, hidden), head(features, hidden, *shape)]
+    encoder = conv_encoder(shape[0], width, hidden)
+    # PyTorch's own initialisation shrinks the differences between frames from layer to layer; the
+    # LayerNorm behind it would then see one and the same vector in every frame, and the draws of
+    # the latents would be noise that the decoder learns to ignore.
+    for layer in encoder.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    return [encoder, conv_decoder(shape[0], width, features)]
+
+
+def centred(seen: Tensor) -> Tensor:
+    """Frames uint8 (B, H, W, 3) as float32 (B, 3, H, W) from -0.5 to 0.5; vectors as they are."""
+    return channels_first(seen) - 0.5 if seen.dtype == torch.uint8 else seen
+
+
 class Experience(NamedTuple):
     """B windows of T steps, and the frame after the last one."""
 
-    frame: Tensor  # (T + 1, B, H, W, 3) uint8
+    frame: Tensor  # (T + 1, B, H, W, 3) uint8, or V's latents (T + 1, B, D)
     action: Tensor  # (T, B, 3)
     reward: Tensor  # (T, B)
     terminated: Tensor  # (T, B) bool
@@ -103,13 +126,14 @@ class Experience(NamedTuple):
 class RSSM(nn.Module):
     """The world model."""
 
-    def __init__(self, side: int, settings: DreamerSettings) -> None:
+    def __init__(self, shape: tuple[int, ...], settings: DreamerSettings) -> None:
+        """`shape` is that of what is seen: (side, side, 3) or (D,)."""
         super().__init__()
         self.settings = settings
         H, self.groups, self.classes = settings.hidden, settings.groups, settings.classes
         flat = self.groups * self.classes
-        self.encoder = nn.Sequential(conv_encoder(side, settings.width, H), nn.LayerNorm(H))
-        self.decoder = conv_decoder(side, settings.width, H + flat)
+        encoder, self.decoder = eyes(shape, settings.width, H, H + flat)
+        self.encoder = nn.Sequential(encoder, nn.LayerNorm(H))
         self.enter = nn.Sequential(nn.Linear(flat + ACTIONS, H), nn.ELU())
         self.cell = nn.GRUCell(H, H)
         self.prior_head = head(H, H, flat)
@@ -153,9 +177,9 @@ class RSSM(nn.Module):
         uniform = torch.rand(posterior.shape[:-1], device=posterior.device)
         return Seen(Belief(hidden, straight_through(posterior, uniform)), posterior, prior)
 
-    def embed(self, frames: Tensor) -> Tensor:
-        """uint8 (B, H, W, 3) -> (B, H)."""
-        out: Tensor = self.encoder(channels_first(frames)).float()
+    def embed(self, seen: Tensor) -> Tensor:
+        """uint8 (B, H, W, 3), or float32 (B, D) -> (B, H)."""
+        out: Tensor = self.encoder(centred(seen)).float()
         return out
 
     def _logits(self, flat: Tensor) -> Tensor:
@@ -176,8 +200,8 @@ class RSSM(nn.Module):
             torch.stack([row.belief.latent for row in rows]),
         )
         features = beliefs.features
-        pictures = self.decoder(features.flatten(0, 1)).float().sigmoid()
-        error = (pictures - channels_first(data.frame.flatten(0, 1))).square()
+        guess = self.decoder(features.flatten(0, 1)).float()
+        error = (guess - centred(data.frame.flatten(0, 1))).square()
         arrived = features[1:]  # a reward is that of the step which led here
         steps = data.valid.float()
         reward = self.reward_head(arrived).squeeze(-1)
@@ -188,7 +212,7 @@ class RSSM(nn.Module):
             self.settings.balance,
         )  # fmt: skip
         parts = {
-            "picture": error.sum(dim=(1, 2, 3)).mean(),
+            "picture": error.flatten(1).sum(dim=1).mean(),
             "reward": ((reward - data.reward / REWARD_SCALE).square() * lasting).sum()
             / lasting.sum().clamp(min=1),
             "end": F.binary_cross_entropy_with_logits(goes_on, lasting, weight=steps),
@@ -200,9 +224,10 @@ class RSSM(nn.Module):
         )
         return parts, beliefs
 
-    def rewards(self, belief: Belief) -> tuple[Tensor, Tensor]:
-        """Reward, in units of REWARD_SCALE, and probability that the episode goes on: (...)."""
-        features = belief.features
+    def rewards(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Reward, in units of REWARD_SCALE, and probability that the episode goes on: (...), for
+        features (..., F) of the states that the steps led to.
+        """
         reward = self.reward_head(features).squeeze(-1)
         return reward, self.goes_on_head(features).squeeze(-1).sigmoid()
 

@@ -96,6 +96,9 @@ class SearchSettings:
 class DreamerSettings:
     """Dreamer: a model of categorical latents, actor and critic."""
 
+    sees: Literal["frames", "latents"] = "frames"
+    """frames: it learns an encoder and a decoder of its own. latents: V, which learns first, sees
+    for it; a step costs a fraction of that with frames."""
     rounds: PositiveInt = 500
     """Rounds: the first one trains the model alone, the others drive and learn."""
     envs: PositiveInt = 4
@@ -118,7 +121,7 @@ class DreamerSettings:
     horizon: PositiveInt = 15
     """Steps of an imagined trajectory."""
     width: PositiveInt = 32
-    """Channels of the first level of encoder and decoder."""
+    """Channels of the first level of encoder and decoder of frames."""
     hidden: PositiveInt = 256
     """Units of the GRU and of all hidden layers."""
     groups: PositiveInt = 32
@@ -126,14 +129,14 @@ class DreamerSettings:
     classes: Annotated[int, Bounds(least=2)] = 32
     """Classes of each."""
     error_weight: PositiveFloat = 1.0
-    """Weight of the squared error of a frame's pixels."""
+    """Weight of the squared error of what is seen, pixels or latents, beside the KL."""
     beta: NonNegativeFloat = 0.1
     """Weight of the KL term."""
     balance: Fraction = 0.8
     """Share of the KL's gradient that moves the prior; the rest moves the posterior."""
     lam: Fraction = 0.95
     """Weight of later values in the lambda-return."""
-    entropy: NonNegativeFloat = 2e-3
+    entropy: NonNegativeFloat = 1e-3
     """Weight of the actor's entropy."""
     lr: PositiveFloat = 3e-4
     """Learning rate of the model."""

@@ -8,7 +8,7 @@
     python -m world_models.train +size=tiny +experiment=dreamer     DreamerV2: all learn together
 
 The loop has three phases, one after another: steps of V, steps of M, generations of C. PPO has V
-and then its own rounds, and Dreamer its rounds alone.
+and then its own rounds, and so has Dreamer, unless it sees frames: then it has no V.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Config(LabConfig):
     """CarRacing-v3 or lab/MiniTrack-v0."""
     method: Literal["world_model", "ppo", "dreamer"] = "world_model"
     """world_model: V, M and C. ppo: V, and week 13's PPO on its latents, on the mini track.
-    dreamer: an RSSM, actor and critic."""
+    dreamer: an RSSM, actor and critic, on V's latents or on frames."""
     features: Features = "v_m"
     """What C sees: v, the latents alone; v_random, also an untrained RNN; v_m, also M's state."""
     dream: bool = True
@@ -141,8 +141,8 @@ def train(cfg: Config, run: Run) -> None:
         phases = (cfg.vae.steps, 0, cfg.ppo.rounds)
     elif cfg.method == "dreamer":
         words = (cfg.env, cfg.dreamer, cfg.gamma, cfg.seed, run.device, run.autocast)
-        learner = Dreamer(known, *words)
-        phases = (0, 0, cfg.dreamer.rounds)
+        learner = Dreamer(known, vae, *words)
+        phases = (cfg.vae.steps if cfg.dreamer.sees == "latents" else 0, 0, cfg.dreamer.rounds)
     else:
         judge: Any = dreams
         if not cfg.dream:

@@ -63,6 +63,16 @@ def test_ppo_is_measured_in_the_same_way(here: Path) -> None:
     assert found["metrics"]["real_steps"] == pytest.approx(8 * 60 + 256, abs=16)
 
 
+@pytest.mark.parametrize(("sees", "steps"), [("latents", 6 + 3), ("frames", 3)])
+def test_dreamer_is_measured_in_the_same_way(here: Path, sees: str, steps: int) -> None:
+    dreamer = (f"dreamer.sees={sees}", "dreamer.rounds=3", "dreamer.envs=2", "dreamer.batch=4")
+    assert train.main([*SHORT, "+experiment=dreamer", *dreamer, "looks=1"]) == 0
+    found = record(here)
+    assert found["steps"] == steps, "V learns only where it sees for the model"
+    assert {"return", "return_ratio", "random_return"} <= found["metrics"].keys()
+    assert found["metrics"]["real_steps"] == pytest.approx(8 * 60 + 2 * 2 * 24, abs=16)
+
+
 def test_the_search_on_the_track_counts_its_real_steps(here: Path) -> None:
     short = ("dream=false", "features=v", "search.generations=1", "search.population=4")
     assert train.main([*SHORT, *short, "search.episodes=1"]) == 0
