@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import shlex
+import subprocess
+import sys
 from collections.abc import Sequence
 
 
@@ -16,6 +19,11 @@ def short(value: object, most: int = 60) -> str:
     """A value as it is shown in a message: on one line, and cut when it is long."""
     text = " ".join(str(value).split())
     return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def quoted(word: str, platform: str = sys.platform) -> str:
+    """A word as it is typed into this system's shell: cmd.exe knows no single quotes."""
+    return subprocess.list2cmdline([word]) if platform == "win32" else shlex.quote(word)
 
 
 def duration(seconds: float) -> str:

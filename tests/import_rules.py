@@ -20,6 +20,7 @@ FLOORS = (
     "labkit.cli",
     "labkit.doctor",
     "labkit.plan | labkit.report | labkit.exercises",
+    "labkit.arguments",
     "labkit.run",
     "labkit.data : labkit.config : labkit.state : labkit.records : labkit.learning",
     "labkit.show : labkit.course",
@@ -27,7 +28,7 @@ FLOORS = (
     "labkit.bugs",
     "labkit.files | labkit.surgery",
     "labkit.paths",
-    "labkit.text | labkit.errors",
+    "labkit.text | labkit.errors | labkit.bootstrap",
 )
 """labkit from top to bottom; `|` stands between rooms that do not know each other."""
 
