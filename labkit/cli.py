@@ -163,14 +163,31 @@ def progress(
 
 
 @app.command(context_settings=PASSED_ON)
-def plan(context: typer.Context, week: Week) -> int:
+def plan(
+    context: typer.Context,
+    week: Week,
+    rehearse: Annotated[
+        bool, typer.Option("--rehearse", help="take a few steps of the full size here, on the CPU")
+    ] = False,
+    scale: Annotated[
+        str, typer.Option(help="with --rehearse: settings to make smaller, e.g. batch_size")
+    ] = "",
+    of: Annotated[int, typer.Option(help="by this factor", min=3)] = 16,
+    parts: Annotated[int, typer.Option(help="micro-batches of a step", min=1)] = 1,
+) -> int:
     """What a run needs: memory, time, cost.
 
     Parameters, memory, time and cost, here and on rented GPUs. Takes overrides, as a run does.
+    With --rehearse: does the full size run, and what does a step of it need? For the sheets.
     """
+    from labkit.plan import rehearse as rehearsing
     from labkit.plan import show
 
-    return show.plan(course.program(week), context.args)
+    if not rehearse:
+        return show.plan(course.program(week), context.args)
+    how = rehearsing.How(tuple(filter(None, scale.split(","))), of, parts, tuple(context.args))
+    asked = how != rehearsing.How()  # else as last time
+    return rehearsing.rehearse(week, how if asked else None)
 
 
 @app.command()

@@ -40,3 +40,15 @@ def duration(seconds: float) -> str:
     if whole < 36_000:
         return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
     return f"{seconds / 3600:.0f} h" if seconds < 360_000 else f"{seconds / 86_400:,.0f} days"
+
+
+def rough_duration(seconds: float) -> str:
+    """`57 s`, `20 min`, `3.6 h` or `9.2 days`: no more digits than an estimate bears."""
+    for size, name in ((86_400.0, "days"), (3600.0, "h"), (60.0, "min")):
+        if seconds >= 2 * size:
+            return (
+                f"{seconds / size:.2g} {name}"
+                if seconds < 10 * size
+                else f"{seconds / size:.0f} {name}"
+            )
+    return f"{seconds:.0f} s" if seconds >= 1 else "< 1 s"

@@ -23,6 +23,7 @@ from labkit.plan import gpus, measure, show
 from labkit.plan.counts import Counts, count_parameters, counting
 from labkit.plan.measured import Measured
 from labkit.plan.probe import TIMED_STEPS, Probe, memory_mb
+from labkit.text import rough_duration
 
 IN, HIDDEN, OUT, BATCH = 12, 32, 5, 64
 
@@ -347,7 +348,7 @@ def test_the_report_states_time_and_cost(capsys: pytest.CaptureFixture[str]) -> 
     ],
 )  # fmt: skip
 def test_estimates_claim_no_more_digits_than_they_have(seconds: float, text: str) -> None:
-    assert show._rough(seconds) == text
+    assert rough_duration(seconds) == text
 
 
 def test_the_report_of_a_numpy_week_offers_no_gpu(capsys: pytest.CaptureFixture[str]) -> None:
