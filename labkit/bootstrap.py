@@ -9,6 +9,7 @@ This file runs before anything is installed, so it imports nothing of the lab. `
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import signal
@@ -20,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ".venv"
 STAMP = ".done"
-"""File in .venv that dates the last complete installation; `make` compares it as well."""
+"""File in .venv that says with what it was completed; `make` looks at its date."""
 MADE_FROM = ("pyproject.toml", "constraints.txt")
 NOT_INSTALLED = (
     "pip could not install everything (see above). Look at the network and at the space on the "
@@ -74,12 +75,18 @@ def check_version(version: Sequence[int], root: Path = ROOT, platform: str = sys
     )
 
 
+def fingerprint(root: Path = ROOT) -> str:
+    """Of the files that the environment is made from, whatever their dates and line ends."""
+    text = "".join((root / name).read_text(encoding="utf-8") for name in MADE_FROM)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def is_fresh(root: Path = ROOT, platform: str = sys.platform) -> bool:
-    """Whether .venv was completed after pyproject.toml and constraints.txt were last changed."""
+    """Whether .venv was completed with pyproject.toml and constraints.txt as they are now."""
     stamp = root / VENV / STAMP
     if not stamp.is_file() or not python_of(root / VENV, platform).is_file():
         return False
-    return all((root / name).stat().st_mtime <= stamp.stat().st_mtime for name in MADE_FROM)
+    return stamp.read_text(encoding="utf-8") == fingerprint(root)
 
 
 def commands(
@@ -104,6 +111,7 @@ def made_with(venv: Path) -> tuple[int, ...]:
 def setup(root: Path = ROOT, python: str = sys.executable) -> None:
     """Make .venv or bring it up to date. Raises SetupFailed."""
     if is_fresh(root):
+        (root / VENV / STAMP).touch()
         return
     check_version(sys.version_info[:3], root)
     if (old := made_with(root / VENV)) and python_of(root / VENV).is_file():
@@ -123,7 +131,7 @@ def setup(root: Path = ROOT, python: str = sys.executable) -> None:
                 code=1,
             )
         raise SetupFailed(NOT_INSTALLED, code=1)
-    (root / VENV / STAMP).touch()
+    (root / VENV / STAMP).write_text(fingerprint(root), encoding="utf-8")
 
 
 def become(command: Sequence[str]) -> int:

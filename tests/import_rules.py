@@ -18,7 +18,7 @@ from labkit.paths import ROOT
 FLOORS = (
     "labkit.progress",
     "labkit.cli",
-    "labkit.doctor",
+    "labkit.doctor | labkit.notebook",
     "labkit.report | labkit.exercises",
     "labkit.plan",
     "labkit.arguments",

@@ -132,8 +132,11 @@ def test_it_is_made_once_and_again_when_a_version_changes(
     assert [command[2] for command in ran] == ["venv", "pip"]
     bootstrap.setup(clone)
     assert len(ran) == 2
-    later = time.time() + 10
-    os.utime(clone / "constraints.txt", (later, later))
+    later, pins = time.time() + 10, clone / "constraints.txt"
+    os.utime(pins, (later, later))  # as in a new clone around an environment that was kept
+    bootstrap.setup(clone)
+    assert len(ran) == 2
+    pins.write_text(pins.read_text() + "another==1.0\n")
     assert not bootstrap.is_fresh(clone)
     bootstrap.setup(clone)
     assert [command[2] for command in ran] == ["venv", "pip", "pip"]
