@@ -65,10 +65,9 @@ def check_version(version: Sequence[int], root: Path = ROOT, platform: str = sys
     if oldest <= tuple(version[:2]) < too_new:
         return
     newest = f"{too_new[0]}.{too_new[1] - 1}"
-    file = Path("labkit", "bootstrap.py")
-    command = (
-        f"py -{newest} labkit\\{file.name}" if platform == "win32" else f"python{newest} {file}"
-    )
+    command = f"python{newest} labkit/bootstrap.py"
+    if platform == "win32":
+        command = rf"py -{newest} labkit\bootstrap.py"
     raise SetupFailed(
         f"the lab runs on Python {oldest[0]}.{oldest[1]} to {newest}; this is "
         f"{'.'.join(map(str, version[:3]))}.\nInstall Python {newest}, then type: {command}"
