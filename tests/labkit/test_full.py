@@ -24,7 +24,7 @@ from labkit.report.grouping import group_by_seed
 from labkit.report.pages import render
 from labkit.run.entry import entrypoint
 from labkit.state import checkpoint
-from tests.labkit.test_plan import BATCH, HIDDEN, IN, OUT, linear_flops, made_up  # noqa: F401
+from tests.labkit.made_up import BATCH, HIDDEN, IN, OUT, linear_flops
 
 ROOT = Path(__file__).resolve().parents[2]
 REHEARSED = [
@@ -111,7 +111,7 @@ def test_the_whole_batch_is_on_the_line_through_two_smaller_ones() -> None:
 
 
 @pytest.fixture
-def rehearsed(made_up: Path, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: F811
+def rehearsed(made_up: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The made-up week, which can also be imported here."""
     monkeypatch.syspath_prepend(str(made_up / "code"))
     monkeypatch.setattr(paths, "CONFIGS", made_up / "code" / "configs")
