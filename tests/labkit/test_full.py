@@ -168,19 +168,20 @@ def test_a_checkpoint_that_cannot_be_read_back_fails_the_rehearsal(
     run: Any = SimpleNamespace(
         backend="torch", data_record=None, precision="fp32", _log=SimpleNamespace(flush=lambda: 0)
     )
-    weights = {"w": torch.ones(3)}
+    net = nn.Linear(3, 1)
+    before = net.weight.tolist()
     rehearsal = Rehearsal(tmp_path)
-    rehearsal.begin(run, 100, {"weights": weights})
+    rehearsal.begin(run, 100, {"net": net})
     assert list(rehearsal.chosen(0, 100)) == [0, 12, 37, 62, 87]
     for step in (0, 12, 37, 62):
         rehearsal.before(step)
         assert not rehearsal.after(step)
     rehearsal.before(87)
     assert rehearsal.after(87)
-    assert weights["w"].tolist() == [1.0, 1.0, 1.0]
-    assert rehearsal.result()["checkpoint"] > 12
+    assert net.weight.tolist() == before
+    assert rehearsal.result()["checkpoint"] > 4 * 4
     assert list(tmp_path.iterdir()) == []
-    monkeypatch.setattr(checkpoint, "load", lambda file: {"tracked": {"weights": 3}})
+    monkeypatch.setattr(checkpoint, "load", lambda file: {"tracked": {"net": {}}})
     with pytest.raises(RunFailed, match="does not fit"):
         rehearsal.before(87)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def test_the_address_stands_in_one_place() -> None:
 
 def test_it_is_a_valid_notebook_without_outputs() -> None:
     nbformat = pytest.importorskip("nbformat")
-    nbformat.validate(nbformat.from_dict(read()))
+    nbformat.validate(nbformat.read(ROOT / notebook.NOTEBOOK, as_version=4))
     for cell in read()["cells"]:
         if cell["cell_type"] == "code":
             ast.parse("".join(cell["source"]))
@@ -65,14 +66,15 @@ def test_it_runs_from_first_to_last(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     nbclient = pytest.importorskip("nbclient", reason="pip install nbclient ipykernel")
     nbformat = pytest.importorskip("nbformat")
     pytest.importorskip("ipykernel")
-    book = nbformat.from_dict(read())
+    book = nbformat.read(ROOT / notebook.NOTEBOOK, as_version=4)
     settings = next(cell for cell in book.cells if "SIZE = " in cell.source)
     assert 'SIZE = "tiny"' in settings.source
     settings.source = settings.source.replace('SIZE = "tiny"', 'SIZE = "smoke"')
     settings.source = settings.source.replace(notebook.repository(), "https://invalid.invalid/")
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     for name, value in {
         "LAB_HOME": tmp_path, "LAB_WORKSPACE": tmp_path / "work", "LAB_OFFLINE": 1, "NO_COLOR": 1,
-        "PYTHONPATH": ROOT, "IPYTHONDIR": tmp_path, "JUPYTER_CONFIG_DIR": tmp_path,
+        "PYTHONPATH": path, "IPYTHONDIR": tmp_path, "JUPYTER_CONFIG_DIR": tmp_path,
     }.items():  # fmt: skip
         monkeypatch.setenv(name, str(value))
     client = nbclient.NotebookClient(
@@ -88,7 +90,7 @@ def test_it_runs_from_first_to_last(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def output(words: str) -> str:
         return next(text for source, text in said.items() if words in source)
 
-    assert "finished" in output("train")
+    assert "finished" in output("+size={SIZE}")
     assert "image/png" in output("samples")
     (file,) = (tmp_path / "results" / "diffusion").glob("*.json")
     metrics = json.loads(file.read_text(encoding="utf-8"))["metrics"]
