@@ -1,6 +1,6 @@
 """The rehearsing process: a few steps of a run as it is, its checkpoint, and what was counted.
 
-    python -m labkit.plan.rehearsal PROGRAM [overrides]      prints what was seen as JSON
+    python -m labkit.plan.rehearsal PROGRAM LOOKS [overrides]      prints what was seen as JSON
 
 For people: `lab plan WEEK --rehearse`. Nothing here depends on how fast this machine is. The steps
 are the first one and some from all over the run, since a step may cost more in a later phase.
@@ -26,15 +26,14 @@ from labkit.run.steps import Steps
 from labkit.show import console
 from labkit.state import checkpoint, tracked
 
-LOOKS = 4
-"""Steps that are counted, in the middle of equal parts of the run."""
-
 
 class Rehearsal:
     """Watches a run: takes the chosen steps, the last of them from a checkpoint that was read."""
 
-    def __init__(self, folder: Path, looks: int = LOOKS) -> None:
-        """Checkpoints are written below `folder`."""
+    def __init__(self, folder: Path, looks: int) -> None:
+        """Checkpoints are written below `folder`; `looks` steps are counted, each in the middle of
+        its part of the run.
+        """
         self._folder, self._looks = folder, looks
         self._steps: list[int] = []
         self._total = 0
@@ -113,11 +112,11 @@ def _mean(counts: Sequence[Counts], name: str) -> float:
     return sum(getattr(one, name) for one in counts) / len(counts) if counts else 0.0
 
 
-def main(program: str, words: Sequence[str]) -> int:
+def main(program: str, looks: int, words: Sequence[str]) -> int:
     """Rehearse, and print what was seen as JSON on the last line; returns the exit code."""
     try:
         with tempfile.TemporaryDirectory() as folder, hub(Path(folder)):
-            rehearsal = Rehearsal(Path(folder))
+            rehearsal = Rehearsal(Path(folder), looks)
             watch(program, list(words), rehearsal)
             print(json.dumps(rehearsal.result()), flush=True)
     except UsageError as error:
@@ -130,7 +129,7 @@ def main(program: str, words: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2:
-        sys.exit("usage: python -m labkit.plan.rehearsal <program> [overrides]")
+    if len(sys.argv) < 3:
+        sys.exit("usage: python -m labkit.plan.rehearsal <program> <looks> [overrides]")
     threads.choose()
-    sys.exit(main(sys.argv[1], sys.argv[2:]))
+    sys.exit(main(sys.argv[1], int(sys.argv[2]), sys.argv[3:]))

@@ -65,7 +65,7 @@ def measure(program: str, how: How) -> Full:
         share = smaller[how.scale[0]] / asked[how.scale[0]] if how.scale else 1.0
         words = [*fixed, *(f"{name}={value}" for name, value in smaller.items())]
         say(f"rehearsing {' '.join([program, *words])} ...")
-        points.append((share, _process(program, words)))
+        points.append((share, _process(program, 2 if how.scale else 4, words)))
     seen = at_full(points, how.parts)
     names = [entry["name"] for entry in seen["data"]]
     base = asked.get("base")
@@ -103,9 +103,9 @@ def at_full(points: Sequence[Point], parts: int = 1) -> dict[str, Any]:
     return found
 
 
-def _process(program: str, words: Sequence[str]) -> Mapping[str, Any]:
+def _process(program: str, looks: int, words: Sequence[str]) -> Mapping[str, Any]:
     """What `python -m labkit.plan.rehearsal` prints. Raises UsageError, RunFailed."""
-    command = [sys.executable, "-m", "labkit.plan.rehearsal", program, *words]
+    command = [sys.executable, "-m", "labkit.plan.rehearsal", program, str(looks), *words]
     # Compiled graphs would hide their operations from the counters.
     env = {**os.environ, "TORCHDYNAMO_DISABLE": "1"}
     done = subprocess.run(

@@ -170,7 +170,7 @@ def test_a_checkpoint_that_cannot_be_read_back_fails_the_rehearsal(
     )
     net = nn.Linear(3, 1)
     before = net.weight.tolist()
-    rehearsal = Rehearsal(tmp_path)
+    rehearsal = Rehearsal(tmp_path, 4)
     rehearsal.begin(run, 100, {"net": net})
     assert list(rehearsal.chosen(0, 100)) == [0, 12, 37, 62, 87]
     for step in (0, 12, 37, 62):
@@ -190,7 +190,7 @@ def test_a_checkpoint_that_cannot_be_read_back_fails_the_rehearsal(
 def test_short_runs_are_rehearsed_whole(tmp_path: Path, total: int, steps: list[int]) -> None:
     from labkit.plan.rehearsal import Rehearsal
 
-    assert list(Rehearsal(tmp_path).chosen(0, total)) == steps
+    assert list(Rehearsal(tmp_path, 4).chosen(0, total)) == steps
 
 
 # --- hours and dollars ---
