@@ -14,13 +14,18 @@ from typing import Any
 
 
 class Live:
-    """Counts while it is entered: `now`, and `peak` since it was made."""
+    """Counts while it is entered: `now`, and `peak` since it was made.
+
+    `forward` is the peak while gradients are recorded, in forward passes. It is what stays and what
+    the backward pass needs, the part that grows with the batch. With a small batch `peak` comes
+    later, when all gradients are there, or inside the optimizer.
+    """
 
     def __init__(self) -> None:
         """All tensors that Python can reach now are counted from the start."""
         import torch
 
-        self.now = self.peak = 0
+        self.now = self.peak = self.forward = 0
         self._known: dict[int, tuple[int, Any]] = {}
         self._mode: Any = None
         gc.collect()
@@ -47,6 +52,7 @@ class Live:
         self.now -= size
 
     def __enter__(self) -> Live:
+        import torch
         from torch.utils._python_dispatch import TorchDispatchMode
 
         live = self
@@ -58,6 +64,8 @@ class Live:
                 out = func(*args, **(kwargs or {}))
                 for tensor in _tensors((args, kwargs, out)):
                     live.add(tensor)
+                if torch.is_grad_enabled():  # the backward pass runs without
+                    live.forward = max(live.forward, live.now)
                 return out
 
         self._mode = Watch()

@@ -98,6 +98,7 @@ class Rehearsal:
             "bytes": _mean(counts, "bytes"),
             "kernels": _mean(counts, "kernels"),
             "memory": 0 if self._live is None else self._live.peak,
+            "forward": 0 if self._live is None else self._live.forward,
             "checkpoint": self._checkpoint_bytes,
             "precision": self._run.precision if self._live is not None else "NumPy",
             "data": [

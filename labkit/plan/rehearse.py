@@ -98,7 +98,8 @@ def at_full(points: Sequence[Point], parts: int = 1) -> dict[str, Any]:
             return max(0.0, float(seen[name] + slope * (at - share)))
 
         found |= {name: on_line(name, 1.0) for name in ("flops", "bytes")}
-        found["memory"] = on_line("memory", 1 / parts)
+        # What grows is on a line; the smaller batch may have had its peak elsewhere.
+        found["memory"] = max(float(seen["memory"]), on_line("forward", 1 / parts))
         found["kernels"] = seen["kernels"] * parts
     return found
 
