@@ -182,11 +182,12 @@ def plan(
     """
     from labkit.plan import rehearse as rehearsing
     from labkit.plan import show
+    from labkit.plan.full import How
 
     if not rehearse:
         return show.plan(course.program(week), context.args)
-    how = rehearsing.How(tuple(filter(None, scale.split(","))), of, parts, tuple(context.args))
-    asked = how != rehearsing.How()  # else as last time
+    how = How(tuple(filter(None, scale.split(","))), of, parts, tuple(context.args))
+    asked = how != How()  # else as last time
     return rehearsing.rehearse(week, how if asked else None)
 
 

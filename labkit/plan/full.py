@@ -111,7 +111,9 @@ def read(program: str) -> Full | None:
         return None
     try:
         raw = json.loads(file.read_text(encoding="utf-8"))
-        how = How(**{k: tuple(v) if isinstance(v, list) else v for k, v in raw.pop("how").items()})
+        saved = raw.pop("how")
+        saved |= {key: tuple(saved[key]) for key in ("scale", "words")}
+        how = How(**saved)
         return Full(how=how, data=tuple(raw.pop("data")), **raw)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UsageError(

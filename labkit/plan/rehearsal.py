@@ -51,9 +51,12 @@ class Rehearsal:
             self._live = Live()
 
     def chosen(self, first: int, total: int) -> Sequence[int]:
-        """The first step, which allocates what optimizers need, and those that are counted."""
+        """One step that allocates what optimizers need, and those that are counted. The very first
+        step of a longer run is left out: there runs look at what the untrained network does.
+        """
         middles = [(2 * i + 1) * total // (2 * self._looks) for i in range(self._looks)]
-        self._steps = sorted({first, *(step for step in middles if step > first)})
+        begin = first + 1 if total - first > 2 * self._looks else first
+        self._steps = sorted({begin, *(step for step in middles if step > begin)})
         return self._steps
 
     def before(self, step: int) -> None:
