@@ -30,8 +30,7 @@ def full_table(unit: Unit) -> str:
             f"{its.steps:,}",
             ", ".join(its.data) or "no dataset",
             f"{its.card_mb / 1000:.1f} GB" if its.gpu else "no GPU",
-            f"{its.checkpoint_mb:,.3g} MB" if its.checkpoint_mb < 1000
-            else f"{its.checkpoint_mb / 1000:.2g} GB",
+            _megabytes(its.checkpoint_mb),
             *(_on(its, card) for card in cards),
         )
         for program, its in listed
@@ -55,6 +54,13 @@ def _on(its: full.Full, card: GPU) -> str:
     if not its.fits(card):
         return "does not fit"
     return f"{rough_duration(its.seconds(card))}, {dollars(its.cost(card))}"
+
+
+def _megabytes(size: float) -> str:
+    """`309 MB`, `1.6 GB` or `< 1 MB`."""
+    if size >= 1000:
+        return f"{size / 1000:.2g} GB"
+    return f"{size:.0f} MB" if size >= 1 else "< 1 MB"
 
 
 def dollars(cost: float) -> str:
