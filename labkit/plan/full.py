@@ -22,8 +22,9 @@ FILE = "full.json"
 CONTEXT_MB = 600.0
 """Memory that CUDA and its libraries take on a card before the first tensor."""
 
-SPARE = 1.1
-"""PyTorch's allocator holds about this many times what tensors need at the peak."""
+SPARE = 1.25
+"""What the backward pass needs for a moment, and what PyTorch's allocator holds besides, both as a
+factor on the tensors that are alive."""
 
 FREE = (
     "seed", "device", "fallback", "logger", "checkpoint_seconds", "max_steps", "detect_anomaly",

@@ -97,7 +97,7 @@ def at_full(points: Sequence[Point], parts: int = 1) -> dict[str, Any]:
             slope = (seen[name] - less[name]) / (share - first)
             return max(0.0, float(seen[name] + slope * (at - share)))
 
-        found |= {name: on_line(name, 1.0) for name in ("flops", "bytes")}
+        found |= {name: on_line(name, 1.0) for name in ("flops", "bytes", "forward")}
         # What grows is on a line; the smaller batch may have had its peak elsewhere.
         found["memory"] = max(float(seen["memory"]), on_line("forward", 1 / parts))
         found["kernels"] = seen["kernels"] * parts

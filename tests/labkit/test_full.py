@@ -139,8 +139,10 @@ def test_a_rehearsal_of_a_whole_batch_and_of_parts_of_it(
     scaled = full.read("made_up")
     assert scaled is not None
     assert scaled.how == How(("batch_size",), 4)
-    for name in ("flops", "bytes", "memory_mb"):
+    for name in ("flops", "bytes"):
         assert getattr(scaled, name) == pytest.approx(getattr(whole, name), rel=0.03), name
+    # Without what the backward pass needs for a moment, for which SPARE is.
+    assert scaled.memory_mb <= whole.memory_mb <= full.SPARE * scaled.memory_mb
     assert scaled.kernels == whole.kernels
     assert "read back" in capsys.readouterr().err
     left = [path for name in ("home", "scratch") for path in (rehearsed / name).rglob("*")]
@@ -251,7 +253,7 @@ def test_the_sheet_tells_hours_and_dollars(monkeypatch: pytest.MonkeyPatch) -> N
     assert row.count("does not fit") == 2
     assert "mnist" in row
     assert "3,600" in row
-    assert "44.6 GB" in row
+    assert "50.6 GB" in row
     assert gpus.prices().date in table
     best = FULL.cheapest()
     assert best is not None
