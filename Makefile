@@ -1,4 +1,5 @@
 # make demo      environment, then the diffusion week at laptop size: pictures within a minute
+#                (without make, as on Windows: python labkit/bootstrap.py demo)
 # make test      environment, then the tests, the graders' own test, and the check for stale tables
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && { echo $$p; break; }; done)
@@ -26,13 +27,10 @@ setup: $(VENV)/.done
 $(VENV)/.done: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "The lab runs on Python 3.11, 3.12 or 3.13, and none is on PATH."; \
 		echo "Install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12"; exit 2; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	@touch $@
+	$(PYTHON) labkit/bootstrap.py
 
 demo: setup
-	@echo "First pictures come after half a minute of training, better ones later; where, it will say."
-	$(BIN)/python -m diffusion.train +size=tiny
+	$(BIN)/lab demo $(SETTINGS)
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=10
@@ -57,8 +55,7 @@ format: setup
 	$(BIN)/ruff format .
 
 smoke: setup
-	for week in $$($(BIN)/lab list --names); do \
-		LAB_HOME=$$(mktemp -d) $(BIN)/python -m $$week.train +size=smoke || exit 1; done
+	$(BIN)/lab smoke
 
 progress: setup
 	$(BIN)/python -m labkit.progress --sheets

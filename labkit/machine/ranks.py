@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -87,6 +87,9 @@ def once(function: Callable[[], T]) -> T:
     return typing.cast(T, value)
 
 
-def alone() -> dict[str, str]:
-    """The environment without what torchrun sets: for a command that is a run of its own."""
-    return {name: value for name, value in os.environ.items() if name not in TORCHRUN}
+def alone(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """An environment, this process's own when None, without what torchrun sets: for a command that
+    is a run of its own.
+    """
+    every = os.environ if environment is None else environment
+    return {name: value for name, value in every.items() if name not in TORCHRUN}

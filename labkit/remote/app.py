@@ -4,16 +4,18 @@ newest).
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-GROUP: Any = {
-    "no_args_is_help": True,
-    "context_settings": {"help_option_names": ["-h", "--help"]},
-    "rich_markup_mode": None,
-}
-remote = typer.Typer(help="Runs on rented machines (device=ssh://..., device=sky://...).", **GROUP)
+from labkit.arguments import PLAIN
+
+remote = typer.Typer(
+    help="Runs on rented machines (device=ssh://..., device=sky://...).",
+    no_args_is_help=True,
+    context_settings=PLAIN,
+    rich_markup_mode=None,
+)
 
 
 def _names(incomplete: str) -> list[str]:
