@@ -9,7 +9,15 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "evaluate": ["fit_probe", "knn_accuracy", "knn_scores", "linear_probe", "represent"],
         "lars": ["LARS"],
         "losses": ["alignment", "nt_xent", "uniformity"],
-        "model": ["Decoder", "ResNet18", "Small", "make_encoder", "projection_head", "square", "whitening"],
+        "model": [
+            "Decoder",
+            "ResNet18",
+            "Small",
+            "make_encoder",
+            "projection_head",
+            "square",
+            "whitening",
+        ],
         "objectives": ["Autoencoder", "SimCLR", "Supervised"],
     },
 )
