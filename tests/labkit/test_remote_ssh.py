@@ -26,7 +26,7 @@ from tests.labkit import sshd
 pytestmark = pytest.mark.skipif(bool(sshd.MISSING), reason=sshd.WHY)
 
 QUICK = ["+size=smoke", "epochs=2"]
-LONG = ["+size=smoke", "epochs=150", "checkpoint_seconds=0.1"]
+LONG = ["+size=smoke", "epochs=200", "checkpoint_seconds=0.1"]
 """Some seconds of training, with checkpoints on the way."""
 
 
