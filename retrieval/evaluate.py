@@ -14,13 +14,13 @@ from labkit.data import Question, QuestionData, epoch_order
 from retrieval import metrics
 from retrieval.batches import has_answer
 from retrieval.bm25 import top_k
-from retrieval.data import Sheets
 from retrieval.embed import Embedder
 from retrieval.index import unit_rows
 from retrieval.ivf import IVF, agreement
 from retrieval.pipeline import Pipeline
 from retrieval.rag import Extracted, choose_threshold, citations, extract
 from retrieval.store import Store
+from retrieval.tensors import Sheets
 
 K = 10
 """Ranks that nDCG and recall count."""

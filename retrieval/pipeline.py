@@ -10,12 +10,12 @@ import torch
 
 from labkit.data import Passage
 from labkit.learning.weights import check_finite, opening
-from retrieval.data import Vocabulary
 from retrieval.embed import Embedder, Own, published
 from retrieval.encoder import Encoder
 from retrieval.rag import Reader
 from retrieval.reader import CrossEncoder
 from retrieval.store import Store
+from retrieval.tensors import Vocabulary
 
 TRAIN = "Train one: python -m retrieval.train +size=tiny"
 

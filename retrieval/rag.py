@@ -19,9 +19,9 @@ import torch
 
 from labkit import exercise
 from labkit.learning.modes import evaluating
-from retrieval.data import QUESTION, Sheets, Vocabulary, sheets
 from retrieval.metrics import normalise_answer
 from retrieval.reader import CrossEncoder, best_span
+from retrieval.tensors import QUESTION, Sheets, Vocabulary, sheets
 
 UNKNOWN = "I do not know: no passage that was found supports an answer."
 BATCH = 128

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labkit import exercise
-from retrieval.data import Sheets
+from retrieval.tensors import Sheets
 
 
 @exercise(minutes=20)

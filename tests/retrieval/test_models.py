@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 
 from labkit.data import Question
-from retrieval.data import (
+from retrieval.encoder import Encoder, first_places, mean_pool
+from retrieval.reader import CrossEncoder, answer_likelihood, best_span, reading_loss
+from retrieval.tensors import (
     Vocabulary,
     bucket_idf,
     sheets,
@@ -16,8 +18,6 @@ from retrieval.data import (
     spans_with,
     stems,
 )
-from retrieval.encoder import Encoder, first_places, mean_pool
-from retrieval.reader import CrossEncoder, answer_likelihood, best_span, reading_loss
 
 TEXTS = [
     "The cat sat on the mat in 1987.",

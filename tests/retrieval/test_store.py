@@ -8,10 +8,10 @@ import torch
 
 from labkit import UsageError
 from labkit.data import Passage
-from retrieval.data import bucket_idf, stems
 from retrieval.embed import Own, published
 from retrieval.encoder import Encoder
 from retrieval.store import FILE, Store
+from retrieval.tensors import bucket_idf, stems
 
 pytest.importorskip("faiss")
 
