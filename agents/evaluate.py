@@ -100,8 +100,8 @@ def invented(traces: Sequence[Trace]) -> float:
 
 
 def unfinished(traces: Sequence[Trace]) -> float:
-    """Share of the traces (%) that the step limit ended."""
-    return 100 * sum(trace.ended == "limit" for trace in traces) / len(traces)
+    """Share of the traces (%) without an answer: the step limit or a full context ended them."""
+    return 100 * sum(trace.ended != "answer" for trace in traces) / len(traces)
 
 
 def shifted(policy: Policy, count: int, limit: int) -> dict[str, float]:

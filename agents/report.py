@@ -5,7 +5,7 @@ valid_exact_match      the same on validation questions: settings are chosen by 
 lookup_match           questions of two hops over the encyclopedia (%)
 chain_match_n          questions about n towns (%)
 valid_calls            steps with a well-formed call, over all of these (%)
-unfinished             traces that the step limit ended (%)
+unfinished             traces without an answer, at the step limit or for want of room (%)
 free_valid_calls       the same without the grammar, free_match the answers (%)
 invented               traces, also those without the grammar, in which the model wrote an
                        observation itself (%)
