@@ -128,7 +128,7 @@ def chosen_tools(wiki: str) -> list[Any]:
     if wiki != "atlas":
         return all_tools(wiki)
     from agents.atlas import make_atlas, pages_of
-    from agents.evaluate import toolbox
+    from agents.toolset import toolbox
 
     return list(toolbox(pages_of(make_atlas(100, "test", 200))).tools.values())
 

@@ -96,7 +96,8 @@ def test_text_survives_its_tokens_and_cannot_spell_the_end(tokenizer) -> None:
 
 
 def test_a_teacher_is_right_and_its_calls_are_well_formed() -> None:
-    from agents.grammar import matches, react_step
+    from agents.grammar import react_step
+    from agents.regular import matches
 
     rng = np.random.default_rng(1)
     tasks = [task for task, _ in zip(questions.teacher(rng, 3), range(200), strict=False)]
