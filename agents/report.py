@@ -27,6 +27,7 @@ from agents.policy import LocalPolicy
 from agents.questions import Task
 from agents.react import Trace, write_traces
 from agents.show import page
+from agents.toolset import toolbox
 from labkit import Run
 from labkit.files import write_text
 
@@ -47,7 +48,7 @@ def report(
     `free` is the same model without the grammar; `seen` the longest chain of the training.
     """
     test, valid = evaluate.exam("test", count, lengths), evaluate.exam("valid", count, ())
-    box = evaluate.toolbox(test.pages)
+    box = toolbox(test.pages)
     metrics, traces = {}, []
     sums, found = evaluate.answered(policy, box, test.arithmetic, limit)
     metrics["exact_match"], shown = sums, list(islice(found, SHOWN))
