@@ -110,7 +110,9 @@ def ask(asked: list[str], options: Options) -> str:
     if options.traces:
         write_traces(paths.typed(options.traces), traces)
     if asked:
-        ended = traces[0].answer if traces[0].answer is not None else "no answer: step limit"
+        ended = (
+            traces[0].answer if traces[0].answer is not None else f"no answer: {traces[0].ended}"
+        )
         return f"{traces[0].transcript}\n\n{ended}"
     pairs = [(trace.answer, answer) for trace, (_, answer) in zip(traces, rows, strict=True)]
     em = 100 * sum(exact_match(*pair) for pair in pairs) / len(pairs)
@@ -126,7 +128,7 @@ def chosen_tools(wiki: str) -> list[Any]:
     if wiki != "atlas":
         return all_tools(wiki)
     from agents.atlas import make_atlas, pages_of
-    from agents.evaluate import toolbox
+    from agents.toolset import toolbox
 
     return list(toolbox(pages_of(make_atlas(100, "test", 200))).tools.values())
 

@@ -106,7 +106,8 @@ class Trace:
     turns: list[Turn] = field(default_factory=list)
     answer: str | None = None
     ended: str = "running"
-    """answer, or limit: the model did not finish in time."""
+    """answer; limit: the model did not finish in time; silence: it wrote nothing, as when its
+    context is full."""
 
     @property
     def transcript(self) -> str:
@@ -149,7 +150,10 @@ def solve(
             break
         shown = [trace.transcript if memory is None else memory(trace) for trace in running]
         for trace, written in zip(running, policy.write(shown), strict=True):
-            act(trace, until_observation(written), toolbox)
+            if written.strip():
+                act(trace, until_observation(written), toolbox)
+            else:
+                trace.ended = "silence"
     for trace in traces:
         if trace.ended == "running":
             trace.ended = "limit"

@@ -5,7 +5,7 @@ valid_exact_match      the same on validation questions: settings are chosen by 
 lookup_match           questions of two hops over the encyclopedia (%)
 chain_match_n          questions about n towns (%)
 valid_calls            steps with a well-formed call, over all of these (%)
-unfinished             traces that the step limit ended (%)
+unfinished             traces without an answer, at the step limit or for want of room (%)
 free_valid_calls       the same without the grammar, free_match the answers (%)
 invented               traces, also those without the grammar, in which the model wrote an
                        observation itself (%)
@@ -27,6 +27,7 @@ from agents.policy import LocalPolicy
 from agents.questions import Task
 from agents.react import Trace, write_traces
 from agents.show import page
+from agents.toolset import toolbox
 from labkit import Run
 from labkit.files import write_text
 
@@ -47,7 +48,7 @@ def report(
     `free` is the same model without the grammar; `seen` the longest chain of the training.
     """
     test, valid = evaluate.exam("test", count, lengths), evaluate.exam("valid", count, ())
-    box = evaluate.toolbox(test.pages)
+    box = toolbox(test.pages)
     metrics, traces = {}, []
     sums, found = evaluate.answered(policy, box, test.arithmetic, limit)
     metrics["exact_match"], shown = sums, list(islice(found, SHOWN))

@@ -20,7 +20,7 @@ Make a page of an agent's traces.
 usage: python -m agents.show [traces=latest] [out=FILE] [only=wrong]
 
   traces=latest    the run that finished last, or a traces.jsonl
-  only=all         all, or limit: only those that did not end with an answer
+  only=all         all, or limit: only those that the step limit ended
   n=50             traces at most
   out=             file to write; beside the traces, with the ending .html, if left out
 """
@@ -66,7 +66,8 @@ def article(trace: Trace) -> str:
             kind = "tool" if turn.ok else "tool error"
             said = html.escape(turn.observation)
             parts.append(f'<pre class="{kind}">Observation: {said}</pre>')
-    ended = f"answer: {trace.answer}" if trace.ended == "answer" else "no answer: step limit"
+    why = "the step limit" if trace.ended == "limit" else "the model wrote nothing"
+    ended = f"answer: {trace.answer}" if trace.ended == "answer" else f"no answer: {why}"
     parts.append(f'<p class="ended">{len(trace.turns)} steps, {html.escape(ended)}</p></article>')
     return "\n".join(parts)
 

@@ -85,10 +85,10 @@ def train(cfg: Config, run: Run) -> None:
     import torch
 
     from agents import tokens
-    from agents.evaluate import TOOLS
     from agents.policy import Lessons, LocalPolicy, lesson_loss, make_model, save
     from agents.questions import TEXTS, teacher
     from agents.report import report
+    from agents.toolset import TOOLS
     from labkit.data import check_batch_size
     from labkit.learning.muon import Muon, others
     from pretraining import cosine

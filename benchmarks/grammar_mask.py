@@ -23,9 +23,9 @@ import regex
 import torch
 
 from agents import questions, tokens
-from agents.evaluate import TOOLS
 from agents.grammar import Automaton, Constrained, allowed, react_step
 from agents.policy import make_model
+from agents.toolset import TOOLS
 from pretraining import generate
 
 STEP = regex.compile(

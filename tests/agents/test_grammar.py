@@ -14,25 +14,19 @@ import regex
 import torch
 
 from agents.calculator import CalculatorError, evaluate
-from agents.grammar import (
-    DEAD,
+from agents.grammar import DEAD, FAR, Automaton, Constrained, allowed, arithmetic, react_step
+from agents.regular import (
     EMPTY,
-    FAR,
     NOTHING,
-    Automaton,
-    Constrained,
     Regex,
     Star,
-    allowed,
     alt,
-    arithmetic,
     chars,
     derivative,
     matches,
     maybe,
     other_than,
     plus,
-    react_step,
     seq,
     star,
     text,
@@ -52,7 +46,7 @@ CASES: list[tuple[Regex, str]] = [
 ]
 
 
-@pytest.mark.exercise("grammar.derivative")
+@pytest.mark.exercise("regular.derivative")
 @pytest.mark.parametrize(("ours", "pattern"), CASES, ids=[pattern for _, pattern in CASES])
 def test_derivatives_match_what_the_library_matches(ours: Regex, pattern: str) -> None:
     compiled = regex.compile(pattern)
@@ -67,7 +61,7 @@ def test_derivatives_match_what_the_library_matches(ours: Regex, pattern: str) -
                 assert rest == NOTHING, "no way out is seen as soon as it arises"
 
 
-@pytest.mark.exercise("grammar.derivative")
+@pytest.mark.exercise("regular.derivative")
 def test_derivatives_are_simplified_so_that_they_are_few() -> None:
     a, b = chars("a"), chars("b")
     assert derivative(seq(a, b), "a") == b
@@ -99,7 +93,7 @@ def compiled_full(pattern: regex.Pattern, written: str) -> bool:
 
 
 @pytest.mark.exercise("grammar.allowed")
-@pytest.mark.exercise("grammar.derivative")
+@pytest.mark.exercise("regular.derivative")
 @pytest.mark.parametrize(
     "case", [CASES[0], CASES[1], CASES[4], CASES[7], CASES[9]], ids=lambda case: case[1]
 )

@@ -22,6 +22,7 @@ from agents.policy import (
 )
 from agents.react import parse_action, solve
 from agents.scripted import ScriptedPolicy
+from agents.toolset import toolbox
 from labkit import UsageError
 
 T, V, P = 1, 2, 0
@@ -96,7 +97,8 @@ def test_text_survives_its_tokens_and_cannot_spell_the_end(tokenizer) -> None:
 
 
 def test_a_teacher_is_right_and_its_calls_are_well_formed() -> None:
-    from agents.grammar import matches, react_step
+    from agents.grammar import react_step
+    from agents.regular import matches
 
     rng = np.random.default_rng(1)
     tasks = [task for task, _ in zip(questions.teacher(rng, 3), range(200), strict=False)]
@@ -129,7 +131,7 @@ def test_tests_share_neither_names_nor_expressions_with_training() -> None:
 
 def test_the_scripted_agent_solves_what_it_can_see() -> None:
     exam = evaluate.exam("test", 20, (1, 3, 6))
-    box = evaluate.toolbox(exam.pages)
+    box = toolbox(exam.pages)
     for length, tasks in exam.chains.items():
         score, traces = evaluate.answered(ScriptedPolicy(), box, tasks, limit=12)
         assert score == 100
@@ -203,7 +205,7 @@ def test_an_untrained_model_writes_calls_that_can_be_read(tokenizer) -> None:
         UsageError, match="step_tokens=2 is too short for any step; type step_tokens="
     ):
         LocalPolicy(model, tokenizer, ("search",), 2)
-    traces = solve(policy, evaluate.toolbox({"a": "b"}), ["one?", "two?"], limit=2)
+    traces = solve(policy, toolbox({"a": "b"}), ["one?", "two?"], limit=2)
     assert evaluate.valid_calls(traces) == 100
 
 

@@ -134,6 +134,13 @@ def test_the_loop_ends_at_its_limit() -> None:
             solve(policy, box(), ["what?"], limit=limit)
 
 
+def test_a_model_that_writes_nothing_has_made_no_call() -> None:
+    (trace,) = solve(Fixed("Action: double[x]", " \n"), box(), ["what?"], limit=9)
+    assert (trace.answer, trace.ended, len(trace.turns)) == (None, "silence", 1)
+    (trace,) = solve(Fixed("Observation: 3", "Action: finish[1]"), box(), ["what?"], limit=9)
+    assert (trace.answer, trace.turns[0].observation) == ("1", MALFORMED)
+
+
 def test_questions_are_asked_together_and_end_one_by_one() -> None:
     class Counting:
         def __init__(self) -> None:
