@@ -1,4 +1,4 @@
-"""Picture of quality against size."""
+"""Picture of what each scheme costs and saves."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ from labkit.show.pictures import new_figure
 
 
 def size_and_quality(points: Mapping[str, tuple[float, float]], exact: float) -> Any:
-    """A point for each scheme: megabytes on disk, and perplexity.
+    """Two bars for each scheme: the increase of perplexity in percent, and megabytes on disk.
 
     Args:
         points: name -> (megabytes, perplexity). exact: perplexity in float32.
     """
-    figure = new_figure(6.4, 4)
-    axes = figure.subplots()
-    axes.axhline(exact, color="grey", linewidth=1, linestyle="--", label="float32")
-    for name, (size, value) in points.items():
-        axes.plot(size, value, "o")
-        axes.annotate(name, (size, value), textcoords="offset points", xytext=(6, 4))
-    axes.margins(x=0.2)
-    axes.set_xlabel("MB on disk")
-    axes.set_ylabel("perplexity")
-    axes.legend()
+    figure = new_figure(7.5, 3.5)
+    left, right = figure.subplots(1, 2, sharey=True)
+    names = list(points)
+    left.barh(names, [100 * (value / exact - 1) for _, value in points.values()])
+    left.axvline(0, color="black", linewidth=1)
+    left.set_xlabel("increase of perplexity (%)")
+    right.barh(names, [size for size, _ in points.values()], color="tab:grey")
+    right.set_xlabel("MB on disk")
+    left.invert_yaxis()
     return figure

@@ -23,8 +23,6 @@ from torch import Tensor
 from labkit import UsageError, exercise
 
 Kind = Literal["absmax", "zero_point"]
-EXACT = 1 << 24
-"""Whole numbers up to this are exact in float32."""
 
 
 @exercise(minutes=10)
@@ -104,9 +102,8 @@ def llm_int8(x: Tensor, codes: Tensor, scale: Tensor, threshold: float) -> Tenso
     """
     outlier = (x.abs() >= threshold).any(dim=0)
     whole, row_scale = absmax(x.masked_fill(outlier, 0), 8)
-    # Below EXACT every partial sum is a whole number that float32 holds, in any order.
-    wide = x.dtype if 127 * 127 * x.shape[1] < EXACT else torch.float64
-    product = (whole.to(wide) @ codes.to(wide).T).to(x.dtype) * row_scale * scale.T
+    # float64 holds every sum of products of codes exactly, in any order of summation.
+    product = (whole.double() @ codes.double().T).to(x.dtype) * row_scale * scale.T
     kept = (codes[:, outlier] * scale).to(x.dtype)
     return product + x[:, outlier] @ kept.T
 

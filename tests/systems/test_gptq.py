@@ -156,7 +156,9 @@ def test_column_scales_follow_the_inputs() -> None:
 
 @pytest.mark.exercise("awq.column_scales")
 def test_silent_columns_have_finite_scales() -> None:
-    s = column_scales(torch.tensor([0.0, 1e-9, 1.0]), 1.0)
+    mean = torch.tensor([0.0, 1e-9, 1.0])
+    s = column_scales(mean, 1.0)
+    assert mean[0] == 0, "the argument was changed"
     torch.testing.assert_close(s, torch.tensor([0.01, 0.01, 100.0]))
     assert column_scales(torch.tensor([3.0]), 0.5).tolist() == [1.0]
     assert column_scales(torch.ones(3, dtype=torch.float64), 0.3).dtype == torch.float64

@@ -205,7 +205,7 @@ def test_an_outlier_column_does_not_spoil_the_rows() -> None:
     torch.testing.assert_close(split, expected)
     one = llm_int8(x[:1], codes, scale, 6.0)
     torch.testing.assert_close(one, llm_int8(x[:1], codes, scale, 1e9))
-    assert llm_int8(x.double(), codes, scale.double(), 6.0).dtype == torch.float64
+    assert llm_int8(x.double(), codes, scale, 6.0).dtype == torch.float64
 
 
 @pytest.mark.exercise("quantize.llm_int8")

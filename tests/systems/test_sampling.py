@@ -57,13 +57,20 @@ def test_equal_tokens_are_inside_together() -> None:
 
 
 @pytest.mark.exercise("engine.sampling.inside")
+def test_the_likelier_ones_must_have_less_than_p() -> None:
+    """Exactly p is enough: the next token is outside."""
+    p, tokens = torch.tensor([[0.5, 0.25, 0.25]]), torch.tensor([1])
+    for top_p, expected in ((0.5, False), (0.50001, True)):
+        found = inside(p, tokens, torch.tensor([0]), torch.tensor([top_p]))
+        assert found.tolist() == [expected]
+
+
+@pytest.mark.exercise("engine.sampling.inside")
 def test_without_top_p_rounding_excludes_nothing() -> None:
     """The likelier tokens' sum rounds to 1 here, and the last one must still be possible."""
     p = torch.tensor([[1.0, 1e-12, 1e-20]])
     found = inside(p, torch.tensor([2]), torch.tensor([0]), torch.tensor([1.0]))
     assert found.tolist() == [True]
-    meta = torch.empty(2, 5, device="meta"), torch.empty(2, dtype=torch.int64, device="meta")
-    assert meta[0].device.type == "meta"
 
 
 def test_pick_inverts_the_distribution_function() -> None:

@@ -45,6 +45,8 @@ def test_guesses_are_accepted_up_to_the_first_rejection() -> None:
     # p/q is 1/4 and 2/3 for guesses 0 and 1, above 1 for guesses 2 and 3.
     assert accept([0], p[:2], q[:1], [0.24], 0.0)[0] == 0
     assert accept([0], p[:2], q[:1], [0.26], 0.0)[0] != 0
+    tokens = [*accept([0], p[:2], q[:1], [0.9], 0.0), *accept([], p[:1], q[:0], [], 0.5)]
+    assert [type(token) for token in tokens] == [int, int]
     assert accept([3, 0], p, q, [0.999, 0.999], 0.4) == [3, 0, 1]
     assert accept([3, 0], p, q, [0.999, 0.999], 0.6) == [3, 0, 2]
     rejected = accept([0, 1], p, q, [0.9, 0.0], 0.9)
