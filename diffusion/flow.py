@@ -91,10 +91,16 @@ class RectifiedFlow:
         """
         self.mean, self.deviation, self.limit = mean, deviation, limit
 
-    def loss(self, model: nn.Module, x0: Tensor, labels: Tensor) -> Tensor:
-        """Squared error of the velocity for x0 (B, C, H, W) in [-1, 1], each at a random time."""
-        t = logit_normal(len(x0), self.mean, self.deviation, x0.device)
-        noise = torch.randn_like(x0)
+    def loss(
+        self, model: nn.Module, x0: Tensor, labels: Tensor, rows: slice = slice(None)
+    ) -> Tensor:
+        """Squared error of the velocity for x0 (B, C, H, W) in [-1, 1], each at a random time.
+
+        Only these `rows` are computed, but the noise is drawn for all, as in DDPM.
+        """
+        t = logit_normal(len(x0), self.mean, self.deviation, x0.device)[rows]
+        noise = torch.randn_like(x0)[rows]
+        x0, labels = x0[rows], labels[rows]
         velocity: Tensor = model(interpolate(x0, noise, t), t, labels).float()
         return (velocity - (noise - x0)).square().mean()
 

@@ -3,6 +3,7 @@
 python -m diffusion.train +size=tiny                     DDPM: predicts the noise
 python -m diffusion.train +size=tiny +experiment=flow    rectified flow
 python -m diffusion.train +size=tiny +experiment=latent  in the latents of week 9's autoencoder
+python -m diffusion.train processes=8                    several GPUs
 python -m diffusion.sample run=latest n=64               draw from the run that finished last
 """
 
@@ -85,7 +86,7 @@ class Config(LabConfig):
             )
 
 
-@lab("diffusion", Config)
+@lab("diffusion", Config, distributed=True)
 def train(cfg: Config, run: Run) -> None:
     """Train, then draw and measure with the averaged weights."""
     import torch
@@ -98,6 +99,7 @@ def train(cfg: Config, run: Run) -> None:
     from diffusion.pipeline import Pipeline, Settings, from_pictures, network_of
     from labkit.data import ImageData, batch_indices, check_batch_size
     from labkit.learning.muon import Muon, others
+    from labkit.learning.parallel import DataParallel
     from pytorch_mastery import one_cycle
 
     data, valid = hold_out(run.data(cfg.data, ImageData), cfg.validation)
@@ -142,6 +144,7 @@ def train(cfg: Config, run: Run) -> None:
     process = settings.process()
     pipeline = Pipeline(ema.average, settings, run.autocast, autoencoder)
     preview = Preview(run, pipeline, cfg.guidance)
+    parallel = DataParallel(model, run.device, cfg.batch_size)
 
     for step in run.steps(cfg.steps):
         rate = one_cycle(step, cfg.steps, 1.0, rise=0.05)  # as a share of the peak
@@ -152,7 +155,7 @@ def train(cfg: Config, run: Run) -> None:
         labels = drop_labels(y[index], cfg.label_dropout, model.null)
         batch = from_pictures(x[index]) if autoencoder is None else x[index]
         with run.autocast():
-            loss = process.loss(model, batch, labels)
+            loss = process.loss(parallel.model, batch, labels, parallel.rows)
         model.zero_grad()
         loss.backward()
         adamw.step()
@@ -161,7 +164,7 @@ def train(cfg: Config, run: Run) -> None:
         preview.look(step)
         if step % cfg.log_every == 0 or step == cfg.steps - 1:
             rates = {"train/lr": rate * cfg.lr, "train/lr_muon": rate * cfg.muon_lr}
-            run.log({"train/loss": loss, **rates}, step)
+            run.log({"train/loss": parallel.mean(loss.detach()), **rates}, step)
     run.save()
 
     pipeline.save(run.dir / "model")

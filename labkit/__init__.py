@@ -6,6 +6,8 @@ Importing it is cheap on purpose: no torch, no Hydra, no matplotlib. `--help` an
 are answered before anything heavy is loaded.
 """
 
+from __future__ import annotations
+
 import sys
 
 if not (3, 11) <= sys.version_info[:2] < (3, 14):
@@ -23,6 +25,7 @@ from labkit.run import entry
 from labkit.run.entry import lab
 
 if TYPE_CHECKING:
+    from labkit.run.errand import Errand
     from labkit.run.run import Run
 
 __all__ = ["LabConfig", "Run", "RunFailed", "UsageError", "exercise", "lab"]
@@ -43,4 +46,11 @@ def _refresh() -> None:
     pages.refresh()
 
 
+def _elsewhere(errand: Errand) -> int:
+    from labkit.remote import start
+
+    return start.start(errand)
+
+
 entry.listeners.append(_refresh)  # so `labkit.run` does not import reports
+entry.elsewhere.append(_elsewhere)  # nor what sends runs to rented machines

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from labkit import course, paths
+from labkit import bootstrap, course, paths
+from labkit.arguments import PASSED_ON, PLAIN, Week, Weeks
 from labkit.errors import RunFailed, UsageError, advice
+from labkit.exercises import commands
 from labkit.machine import threads
-from labkit.machine.signals import terminate_like_interrupt
-from labkit.show.console import fail, outlived
-
-PLAIN = {"help_option_names": ["-h", "--help"]}
-PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True}
+from labkit.machine.signals import finish, terminate_like_interrupt
+from labkit.remote.app import remote
+from labkit.show.console import fail, outlived, say
 
 app = typer.Typer(
     help=__doc__,
@@ -26,45 +26,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-exercise = typer.Typer(
-    help="Start, check and compare exercises; check their tests.",
-    no_args_is_help=True,
-    context_settings=PLAIN,
-    rich_markup_mode=None,
-)
-app.add_typer(exercise, name="exercise")
+app.add_typer(commands.exercise, name="exercise")
+app.add_typer(remote, name="remote")
 
 Mistake: Any = typer.BadParameter.__base__
 """What Typer raises for a command line that it cannot read (in it, `ctx` is the command)."""
-
-
-def _week_names(incomplete: str) -> list[str]:
-    """What the shell offers for a week."""
-    names = (name for unit in course.load().units if unit.built for name in unit.programs)
-    return [name for name in names if name.startswith(incomplete)]
-
-
-def _exercise_names(context: typer.Context, incomplete: str) -> list[str]:
-    """What the shell offers for an exercise of the week that is already typed."""
-    from labkit.exercises.listing import exercises_of
-
-    try:
-        names = [e.name for e in exercises_of(_week(context.params["week"]), paths.ROOT)]
-    except (KeyError, UsageError):
-        return []
-    short = [name.rpartition(".")[2] for name in names] if incomplete else []
-    return [name for name in (*names, *short) if name.startswith(incomplete)]
-
-
-Week = Annotated[
-    str,
-    typer.Argument(
-        metavar="WEEK",
-        help="number, name or beginning of a name",
-        autocompletion=_week_names,
-    ),
-]
-Fresh = Annotated[bool, typer.Option("--fresh", help="grade again, without cached grades")]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -136,16 +102,48 @@ def run(context: typer.Context, week: Week) -> int:
     if week in ("-h", "--help"):
         print(context.get_help())
         return 0
-    module = _built(week)
+    return _become(course.program(week), context.args)
+
+
+def _become(program: str, words: Sequence[str]) -> int:
+    """This process becomes that of a run; on Windows it waits for the run's end."""
     # Without -P a week in the current folder, such as workspace/, could be imported instead.
-    command = [sys.executable, "-P", "-m", f"{module}.train", *context.args]
+    command = [sys.executable, "-P", "-m", f"{program}.train", *words]
     found = [str(paths.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(found)}
     sys.stdout.flush()
     sys.stderr.flush()
     if sys.platform != "win32":
         os.execve(sys.executable, command, env)
-    return subprocess.run(command, env=env).returncode  # there exec returns to the shell at once
+    return finish(command, Path.cwd(), env)  # there exec returns to the shell at once
+
+
+@app.command()
+def setup() -> int:
+    """Make .venv, or bring it up to date."""
+    return bootstrap.main(["setup"])
+
+
+@app.command(context_settings=PASSED_ON, options_metavar="", short_help="Digits in a minute.")
+def demo(context: typer.Context) -> int:
+    """The diffusion week at laptop size: it learns to draw digits.
+
+    Takes settings, as a run does.
+    """
+    say("First pictures come after half a minute of training, better ones later; where, it says.")
+    sized = any(word.lstrip("+").startswith("size=") for word in context.args)
+    return _become("diffusion", [*([] if sized else ["+size=tiny"]), *context.args])
+
+
+@app.command()
+def smoke(weeks: Weeks = None) -> int:
+    """Every built week at size smoke.
+
+    On embedded data, in seconds each, keeping nothing: does everything run here?
+    """
+    from labkit.run import smoke
+
+    return smoke.smoke([course.program(week) for week in weeks or []])
 
 
 @app.command()
@@ -167,14 +165,32 @@ def progress(
 
 
 @app.command(context_settings=PASSED_ON)
-def plan(context: typer.Context, week: Week) -> int:
+def plan(
+    context: typer.Context,
+    week: Week,
+    rehearse: Annotated[
+        bool, typer.Option("--rehearse", help="take a few steps of the full size here, on the CPU")
+    ] = False,
+    scale: Annotated[
+        str, typer.Option(help="with --rehearse: settings to make smaller, e.g. batch_size")
+    ] = "",
+    of: Annotated[int, typer.Option(help="by this factor", min=3)] = 16,
+    parts: Annotated[int, typer.Option(help="micro-batches of a step", min=1)] = 1,
+) -> int:
     """What a run needs: memory, time, cost.
 
     Parameters, memory, time and cost, here and on rented GPUs. Takes overrides, as a run does.
+    With --rehearse: does the full size run, and what does a step of it need? For the sheets.
     """
+    from labkit.plan import rehearse as rehearsing
     from labkit.plan import show
+    from labkit.plan.full import How
 
-    return show.plan(_built(week), context.args)
+    if not rehearse:
+        return show.plan(course.program(week), context.args)
+    how = How(tuple(filter(None, scale.split(","))), of, parts, tuple(context.args))
+    asked = how != How()  # else as last time
+    return rehearsing.rehearse(week, how if asked else None)
 
 
 @app.command()
@@ -183,117 +199,6 @@ def doctor() -> int:
     from labkit import doctor
 
     return doctor.doctor()
-
-
-@exercise.command()
-def start(
-    week: Week,
-    force: Annotated[bool, typer.Option("--force", help="move your earlier files aside")] = False,
-) -> int:
-    """Copy a week, its exercises blank.
-
-    The copy is workspace/WEEK, with the bodies of the exercises removed.
-    """
-    from labkit.exercises import start
-
-    return start.start(_week(week), force=force)
-
-
-@exercise.command()
-def check(
-    week: Week,
-    exercise: Annotated[
-        str | None,
-        typer.Argument(help="one exercise (default: all)", autocompletion=_exercise_names),
-    ] = None,
-) -> int:
-    """Grade what is in workspace/."""
-    from labkit.exercises import check
-
-    return check.check(_week(week), exercise)
-
-
-@exercise.command()
-def hint(
-    week: Week,
-    exercise: Annotated[
-        str | None,
-        typer.Argument(help="one exercise (default: list them)", autocompletion=_exercise_names),
-    ] = None,
-    every: Annotated[bool, typer.Option("--all", help="all hints at once")] = False,
-) -> int:
-    """Hints for an exercise; each call shows one more."""
-    from labkit.exercises import hint
-
-    return hint.hint(_week(week), exercise, every)
-
-
-@exercise.command()
-def diff(
-    week: Week,
-    exercise: Annotated[str, typer.Argument(help="one exercise", autocompletion=_exercise_names)],
-    give_up: Annotated[bool, typer.Option("--give-up", help="even if it does not pass")] = False,
-) -> int:
-    """Your function beside the solution, once it passes."""
-    from labkit.exercises import diff
-
-    return diff.diff(_week(week), exercise, give_up)
-
-
-@exercise.command()
-def verify(
-    week: Annotated[
-        str | None, typer.Argument(help="one week (default: all)", autocompletion=_week_names)
-    ] = None,
-    fresh: Fresh = False,
-) -> int:
-    """Do the tests find all planted bugs?
-
-    Solutions must pass; blanks and planted bugs must fail.
-    """
-    from labkit.exercises import verify
-
-    return verify.verify(_week(week) if week else None, fresh=fresh)
-
-
-@exercise.command()
-def mutants(
-    weeks: Annotated[
-        list[str] | None,
-        typer.Argument(help="weeks; or a week, exercise", autocompletion=_week_names),
-    ] = None,
-    listed: Annotated[bool, typer.Option("--list", help="show each mutant")] = False,
-    fresh: Fresh = False,
-) -> int:
-    """Do the tests find automatic mistakes?
-
-    Small changes are made to each exercise's code; the tests should fail for each.
-    """
-    from labkit.exercises.mutants import command
-
-    chosen, only = _weeks_or_exercise(weeks or [])
-    return command.mutants(chosen, only, listed=listed, fresh=fresh)
-
-
-def _weeks_or_exercise(words: list[str]) -> tuple[list[str], str | None]:
-    """Weeks; or one week and one of its exercises."""
-    if len(words) == 2:
-        try:
-            return [_week(word) for word in words], None
-        except UsageError:
-            return [_week(words[0])], words[1]
-    return [_week(word) for word in words], None
-
-
-def _built(key: str) -> str:
-    """Module name of a week that can be run here. Raises UsageError."""
-    return course.program(key)
-
-
-def _week(key: str) -> str:
-    """Module name of the week itself, whose exercises are meant. Raises UsageError."""
-    course.program(key)  # refuses what is not built
-    return course.week(key).module
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ def check_packages() -> Iterator[Finding]:
         if version is not None and version != pins.get(name, version)
     ]
     if missing:
-        yield Finding("packages", "broken", f"missing: {', '.join(missing)}; type: make setup")
+        yield Finding("packages", "broken", f"missing: {', '.join(missing)}; type: lab setup")
     elif other:
         yield Finding("packages", "warning", f"not the tested versions: {', '.join(other)}")
     else:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import shlex
+import subprocess
+import sys
 from collections.abc import Sequence
 
 
@@ -16,6 +19,11 @@ def short(value: object, most: int = 60) -> str:
     """A value as it is shown in a message: on one line, and cut when it is long."""
     text = " ".join(str(value).split())
     return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def quoted(word: str, platform: str = sys.platform) -> str:
+    """A word as it is typed into this system's shell: cmd.exe knows no single quotes."""
+    return subprocess.list2cmdline([word]) if platform == "win32" else shlex.quote(word)
 
 
 def duration(seconds: float) -> str:
@@ -32,3 +40,15 @@ def duration(seconds: float) -> str:
     if whole < 36_000:
         return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
     return f"{seconds / 3600:.0f} h" if seconds < 360_000 else f"{seconds / 86_400:,.0f} days"
+
+
+def rough_duration(seconds: float) -> str:
+    """`57 s`, `20 min`, `3.6 h` or `9.2 days`: no more digits than an estimate bears."""
+    for size, name in ((86_400.0, "days"), (3600.0, "h"), (60.0, "min")):
+        if seconds >= 2 * size:
+            return (
+                f"{seconds / size:.2g} {name}"
+                if seconds < 10 * size
+                else f"{seconds / size:.0f} {name}"
+            )
+    return f"{seconds:.0f} s" if seconds >= 1 else "< 1 s"

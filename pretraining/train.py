@@ -4,7 +4,7 @@ python -m pretraining.train +size=tiny                       2019's recipe, by c
 python -m pretraining.train +size=tiny +experiment=modern    today's
 python -m pretraining.train +size=tiny data=wikitext2        byte pairs; what week 8 fine-tunes
 python -m pretraining.train +size=tiny +experiment=mlm       hidden tokens instead of the next
-torchrun --nproc-per-node=8 -m pretraining.train             several GPUs
+python -m pretraining.train processes=8                      several GPUs, as torchrun starts them
 """
 
 from __future__ import annotations
@@ -105,11 +105,11 @@ def train(cfg: Config, run: Run) -> None:
     import torch.nn.functional as F
 
     from labkit.data import TextData
+    from labkit.learning.parallel import DataParallel
     from pretraining.data import count_windows, encode, sample_batch
     from pretraining.mlm import IGNORE, masked_batch
     from pretraining.model import GPT, Shape
     from pretraining.optimizer import build_optimizers
-    from pretraining.parallel import DataParallel
     from pretraining.report import Reporter, Samples
     from pretraining.schedule import cosine, warmup_stable_decay
     from pretraining.speed import Meter, steps_for

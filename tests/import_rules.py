@@ -18,8 +18,11 @@ from labkit.paths import ROOT
 FLOORS = (
     "labkit.progress",
     "labkit.cli",
-    "labkit.doctor",
-    "labkit.plan | labkit.report | labkit.exercises",
+    "labkit.doctor | labkit.notebook",
+    "labkit.remote",
+    "labkit.report | labkit.exercises",
+    "labkit.plan",
+    "labkit.arguments",
     "labkit.run",
     "labkit.data : labkit.config : labkit.state : labkit.records : labkit.learning",
     "labkit.show : labkit.course",
@@ -27,7 +30,7 @@ FLOORS = (
     "labkit.bugs",
     "labkit.files | labkit.surgery",
     "labkit.paths",
-    "labkit.text | labkit.errors",
+    "labkit.text | labkit.errors | labkit.bootstrap",
 )
 """labkit from top to bottom; `|` stands between rooms that do not know each other."""
 

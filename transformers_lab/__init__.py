@@ -9,7 +9,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "bpe": ["BPE", "count_words", "learn", "learn_with_library"],
         "decode": ["beam_search", "greedy", "length_penalty"],
         "loss": ["smoothed_cross_entropy"],
-        "model": ["Transformer"],
+        "model": ["EncoderLayer", "Shape", "Transformer"],
         "schedule": ["noam"],
     },
 )

@@ -29,10 +29,13 @@ def help_text(week: str, config: type[LabConfig]) -> str:
     shared = {setting.name for setting in settings(LabConfig)}
     every = settings(config)
     parts = {"settings of this week": [s for s in every if not s.group and s.name not in shared]}
+    common = groups(LabConfig)
     for name, group in groups(config).items():
-        about = " ".join((group.__doc__ or "").split()).rstrip(".")
-        parts[f"{name}: {about}"] = [s for s in every if s.group == name]
-    parts["settings of every week"] = [s for s in every if s.name in shared]
+        if name not in common:
+            parts[_titled(name, group)] = [s for s in every if s.group == name]
+    parts["settings of every week"] = [s for s in every if s.name in shared and not s.group]
+    for name, group in common.items():
+        parts[_titled(name, group)] = [s for s in every if s.group == name]
     for title, found in parts.items():
         lines += ["", f"{title} (full-size value shown; sizes and experiments change some):"]
         for setting in found:
@@ -41,6 +44,10 @@ def help_text(week: str, config: type[LabConfig]) -> str:
             indent = " " * 6
             lines += textwrap.wrap(setting.doc, 96, initial_indent=indent, subsequent_indent=indent)
     return "\n".join(lines)
+
+
+def _titled(name: str, group: type) -> str:
+    return f"{name}: {' '.join((group.__doc__ or '').split()).rstrip('.')}"
 
 
 def _type_name(setting: Setting) -> str:

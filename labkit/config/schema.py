@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args
 
 from labkit.config import bounds
+from labkit.config.bounds import PositiveInt
 from labkit.config.fields import default_of, flat, is_group, settings
 from labkit.config.values import checked, literal_choices, typed
 from labkit.errors import UsageError
@@ -22,13 +23,43 @@ DEBUG = {"default": {"max_steps": 10, "device": "cpu", "precision": "fp32", "det
 
 
 @dataclass
+class RemoteSettings:
+    """A rented machine, device=ssh://... or device=sky://..."""
+
+    env: list[str] = field(default_factory=list)
+    """Environment variables of this machine that the run there gets, such as [WANDB_API_KEY]."""
+    data: str | None = None
+    """`send` sends the datasets that the settings name; a folder is where they are there already.
+    By default they are downloaded there.
+    """
+    python: str | None = None
+    """A Python there that has the lab's packages. By default an environment is made there, once."""
+    folder: str = "hands-on-ai-lab"
+    """Folder for everything that is kept there, in the home there or a whole path."""
+    ssh_config: str | None = None
+    """An ssh configuration file instead of ~/.ssh/config."""
+    accept_new: bool = False
+    """Accept the host key of a machine never seen before; a changed key is always refused."""
+    detach: bool = False
+    """Start the run there and return at once; `lab remote attach` follows it."""
+    yes: bool = False
+    """Spend money without asking first (sky)."""
+    idle_minutes: PositiveInt = 10
+    """Minutes without work after which a machine of sky is torn down by itself."""
+
+
+@dataclass
 class LabConfig:
     """Settings that every week has; a week's Config extends them."""
 
     seed: int = 0
     """Seed of every random number generator of the run."""
     device: str = "auto"
-    """auto (cuda, then mps, then cpu), cpu, cuda, cuda:1 or mps."""
+    """auto (cuda, then mps, then cpu), cpu, cuda, cuda:1 or mps; or a rented machine,
+    ssh://user@host:port or sky://H100:1 (docs/renting.md).
+    """
+    processes: PositiveInt = 1
+    """Processes that train one model together, one for each GPU, in weeks that can."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Compute type of run.autocast(); auto takes bf16 where the hardware has it."""
     fallback: str | None = None
@@ -46,6 +77,8 @@ class LabConfig:
     """Train on a copy of the week with this bug of its bugs.yaml; experiments broken_* set it."""
     resume: str | None = None
     """`latest` or a run folder: resume that run, in place, with its own config."""
+    remote: RemoteSettings = field(default_factory=RemoteSettings)
+    """Settings of device=ssh:// and sky://."""
 
     def __post_init__(self) -> None:
         """Raises UsageError for a setting outside its bounds. A week's own checks come after."""
@@ -54,7 +87,11 @@ class LabConfig:
             bounds.check(setting.name, values[setting.name], setting.bounds, setting.default)
 
 
-RESUMABLE_CHANGES = {"device", "logger", "checkpoint_seconds", "resume"}
+REMOTE = frozenset(f"remote.{item.name}" for item in dataclasses.fields(RemoteSettings))
+WHERE = {"processes", *REMOTE}
+"""Settings of where a run computes that no record needs: it names machine and processes itself."""
+
+RESUMABLE_CHANGES = {"device", "logger", "checkpoint_seconds", "resume"} | WHERE
 """What a resumed run may change: on the same kind of device the results do not depend on it."""
 
 

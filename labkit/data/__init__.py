@@ -6,6 +6,7 @@ in the record.
 """
 
 from labkit.data.batches import batch_indices, check_batch_size, check_share, epoch_order
+from labkit.data.captioned import CaptionedImages, ImageTextData
 from labkit.data.kinds import (
     DataError,
     Dataset,
@@ -20,18 +21,24 @@ from labkit.data.kinds import (
     TableData,
     TextData,
 )
+from labkit.data.questions import Passage, Question, QuestionData
 from labkit.data.registry import available, damaged, here, load, names
 
 __all__ = [
+    "CaptionedImages",
     "DataError",
     "Dataset",
     "ImageData",
+    "ImageTextData",
     "Instruction",
     "InstructionData",
     "Pairs",
     "ParallelData",
+    "Passage",
     "Preference",
     "PreferenceData",
+    "Question",
+    "QuestionData",
     "Split",
     "TableData",
     "TextData",

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from labkit import paths
+from labkit.data.captioned import ImageTextData
 from labkit.data.fetch import obtain
 from labkit.data.kinds import (
     DataError,
@@ -19,7 +20,18 @@ from labkit.data.kinds import (
     TableData,
     TextData,
 )
-from labkit.data.sets import images, instructions, pairs, preferences, replies, tables, text
+from labkit.data.questions import QuestionData
+from labkit.data.sets import (
+    captions,
+    images,
+    instructions,
+    pairs,
+    preferences,
+    questions,
+    replies,
+    tables,
+    text,
+)
 from labkit.errors import UsageError
 from labkit.show.console import warn
 from labkit.text import closest
@@ -37,6 +49,8 @@ class Entry:
     """Downloads, with checksums, into a folder that `read` then understands."""
     folder: str
     """Name of what `fetch` fills, below data/."""
+    sample: str = ""
+    """Name of a folder with a part of the set, which `read` takes where the whole is not."""
 
 
 EMBEDDED: dict[str, Callable[[], Dataset]] = {
@@ -47,6 +61,7 @@ EMBEDDED: dict[str, Callable[[], Dataset]] = {
     "numbers": pairs.numbers,
     "commands": instructions.commands,
     "replies": replies.replies,
+    "pydoc_cloze": questions.pydoc_cloze,
     "diabetes": tables.diabetes,
     "breast_cancer": tables.breast_cancer,
 }
@@ -56,7 +71,11 @@ REAL: dict[str, Entry] = {
         images.read_fashion_mnist, images.FASHION_URL, images.fetch_fashion_mnist, "FashionMNIST"
     ),
     "cifar10": Entry(
-        images.read_cifar10, images.CIFAR10_URL, images.fetch_cifar10, "cifar-10-batches-py"
+        images.read_cifar10,
+        images.CIFAR10_URL,
+        images.fetch_cifar10,
+        "cifar-10-batches-py",
+        "cifar10_12k",
     ),
     "wikitext2": Entry(text.read_wikitext2, text.WIKITEXT_URL, text.fetch_wikitext2, "wikitext2"),
     "tinyshakespeare": Entry(
@@ -84,6 +103,13 @@ REAL: dict[str, Entry] = {
         preferences.fetch(preferences.POLITE),
         "preference/rasbt",
     ),
+    "noto_emoji": Entry(
+        captions.read_emoji, captions.EMOJI_URL, captions.not_published(captions.EMOJI), "emoji"
+    ),
+    "coco_captions_mini": Entry(
+        captions.read_coco, captions.COCO_URL, captions.not_published(captions.COCO), "coco_mini"
+    ),
+    "squad": Entry(questions.read_squad, questions.SQUAD_URL, questions.fetch_squad, "squad"),
     "wine_quality": Entry(
         tables.read_wine_quality, tables.WINE_URL, tables.fetch_wine_quality, "wine_quality"
     ),
@@ -94,6 +120,8 @@ KINDS: dict[str, type[Dataset]] = {
     **dict.fromkeys(("multi30k", "dates", "numbers"), ParallelData),
     **dict.fromkeys(("alpaca", "commands"), InstructionData),
     **dict.fromkeys(("hh_harmless", "dpo_demo", "polite", "replies"), PreferenceData),
+    **dict.fromkeys(("noto_emoji", "coco_captions_mini"), ImageTextData),
+    **dict.fromkeys(("squad", "pydoc_cloze"), QuestionData),
     **dict.fromkeys(("wine_quality", "diabetes", "breast_cancer"), TableData),
 }
 WORDS = {
@@ -103,6 +131,8 @@ WORDS = {
     ParallelData: "a set of sentence pairs",
     InstructionData: "a set of instructions",
     PreferenceData: "a set of preferences",
+    ImageTextData: "a set of pictures with captions",
+    QuestionData: "a set of questions",
 }
 
 
@@ -166,7 +196,8 @@ def load(name: str, fallback: str | None = None, kind: type[Dataset] = Dataset) 
     except DataError as error:
         if fallback is None or fallback == name:
             embedded = ", ".join(word for word in known if word in EMBEDDED)
-            raise DataError(f"{error}, or type data=<one of {embedded}>.") from error
+            other = f", or type data=<one of {embedded}>" if embedded else ""
+            raise DataError(f"{error}{other}.") from error
         warn(
             f"{error}\n         Using '{fallback}' instead: the numbers are not those of '{name}'."
         )

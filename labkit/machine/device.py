@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from labkit.errors import UsageError
-from labkit.machine import processor, threads
+from labkit.machine import address, processor, threads
 
 if TYPE_CHECKING:
     import torch
@@ -29,11 +29,8 @@ def resolve(name: str) -> torch.device:
     """
     import torch
 
-    if name.startswith(("ssh://", "sky://")):
-        raise UsageError(
-            f"device={name}: rented machines are not built yet; "
-            "run on the machine itself with device=auto"
-        )
+    if address.parse(name) is not None:
+        raise UsageError(f"device={name} is a rented machine; this command computes here")
     kind, _, index = name.partition(":")
     if kind not in ("auto", "cpu", "cuda", "mps") or (index and not index.isdecimal()):
         raise UsageError(f"device={name} is not one of auto, cpu, cuda, cuda:<number>, mps")

@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+import typing
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any, TypeVar
 
-from labkit.errors import UsageError
+from labkit.errors import Interrupted, RunFailed, UsageError
+
+T = TypeVar("T")
+
+PATIENCE = timedelta(hours=12)
+"""How long a process waits for the others: rank 0 may have to train what a week needs first. When
+one dies, torchrun ends the others at once."""
+TORCHRUN = {
+    "GROUP_RANK", "GROUP_WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR",
+    "MASTER_PORT", "RANK", "ROLE_RANK", "ROLE_WORLD_SIZE", "WORLD_SIZE",
+}  # fmt: skip
 
 
 def rank() -> int:
@@ -39,8 +52,11 @@ def broadcast(value: Any) -> Any:
     import torch.distributed as dist
 
     if not dist.is_initialized():
+        cuda = torch.cuda.is_available()
+        if cuda:  # each process has its own card, also for what is exchanged here
+            torch.cuda.set_device(_number("LOCAL_RANK", 0))
         try:
-            dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+            dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
         except ValueError as error:  # such as RANK that is not set
             raise UsageError(
                 f"WORLD_SIZE={world_size()}, but the processes cannot meet ({error}); start with "
@@ -49,3 +65,31 @@ def broadcast(value: Any) -> Any:
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def once(function: Callable[[], T]) -> T:
+    """What rank 0 gets from calling `function`, on every rank; the others wait for it.
+
+    Raises on every rank what it raised there of the lab's own errors.
+    """
+    if world_size() == 1:
+        return function()
+    value: Any = None
+    error: Exception | None = None
+    if rank() == 0:
+        try:
+            value = function()
+        except (UsageError, RunFailed, Interrupted) as raised:
+            error = raised
+    value, error = broadcast((value, error))
+    if error is not None:
+        raise error
+    return typing.cast(T, value)
+
+
+def alone(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """An environment, this process's own when None, without what torchrun sets: for a command that
+    is a run of its own.
+    """
+    every = os.environ if environment is None else environment
+    return {name: value for name, value in every.items() if name not in TORCHRUN}

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from labkit import paths
+from labkit.machine import ranks
 
 
 def stop_signals() -> list[int]:
-    """Signals, beside Ctrl-C, on which a run saves and stops: SIGTERM, and SIGHUP, which is sent
-    when the terminal closes, unless it is ignored (`nohup`).
+    """Signals, beside Ctrl-C, on which a run saves and stops: SIGTERM, and the one that is sent
+    when the terminal closes, unless it is ignored (`nohup`). That is SIGHUP, on Windows SIGBREAK,
+    which comes from Ctrl-Break, too.
     """
-    hangup: int | None = getattr(signal, "SIGHUP", None)  # not on Windows
-    if hangup is None or signal.getsignal(hangup) is signal.SIG_IGN:
+    closing: int | None = getattr(signal, "SIGHUP", getattr(signal, "SIGBREAK", None))
+    if closing is None or signal.getsignal(closing) is signal.SIG_IGN:
         return [signal.SIGTERM]
-    return [signal.SIGTERM, hangup]
+    return [signal.SIGTERM, closing]
 
 
 @contextmanager
@@ -44,18 +48,28 @@ def terminate_like_interrupt() -> Iterator[None]:
         yield
 
 
-def finish(command: Sequence[str]) -> int:
-    """Run a command in the clone, wait for its end and return its exit code. Signals that would
-    stop this process are passed on to it, so that it can save.
+def finish(
+    command: Sequence[str],
+    folder: Path = paths.ROOT,
+    environment: Mapping[str, str] | None = None,
+    platform: str = sys.platform,
+) -> int:
+    """Run a command in `folder`, wait for its end and return its exit code. Signals that would stop
+    this process are passed on to it, so that it can save. Under torchrun it is no rank.
     """
-    process = subprocess.Popen(command, cwd=paths.ROOT)
+    process = subprocess.Popen(command, cwd=folder, env=ranks.alone(environment))
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         process.send_signal(number)
 
-    handlers: dict[int, Any] = dict.fromkeys(stop_signals(), pass_on)
-    # Ctrl-C reaches the child from the terminal itself.
-    handlers[signal.SIGINT] = lambda number, frame: None
+    def heard_already(number: int, frame: FrameType | None) -> None:
+        """Ctrl-C reaches the child from the terminal itself, on Windows all that stops it does."""
+
+    stops = stop_signals()
+    handlers: dict[int, Any] = dict.fromkeys(
+        stops, heard_already if platform == "win32" else pass_on
+    )
+    handlers[signal.SIGINT] = heard_already
     with handled(handlers):
         code = process.wait()
     return code if code >= 0 else 128 - code

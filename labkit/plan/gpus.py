@@ -5,11 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-from labkit.plan.measured import Measured
+from typing import Protocol
 
 UTILISATION = 0.35
 """Share of a card's peak that training reaches in dense layers of some size."""
@@ -24,6 +20,21 @@ FITS = 0.9
 """Share of a card's memory that a run may fill."""
 
 
+class Work(Protocol):
+    """What one step does, as `Measured` and `Full` have it."""
+
+    @property
+    def asked_precision(self) -> str: ...
+    @property
+    def flops(self) -> float: ...
+    @property
+    def bytes(self) -> float: ...
+    @property
+    def kernels(self) -> float: ...
+    @property
+    def host_seconds(self) -> float: ...
+
+
 @dataclass(frozen=True)
 class GPU:
     """One row of prices.yaml."""
@@ -36,7 +47,7 @@ class GPU:
     tflops_fp32: float
     bf16: bool
 
-    def step(self, probe: Measured) -> tuple[float, str]:
+    def step(self, probe: Work) -> tuple[float, str]:
         """Estimated seconds for one step, and which of the four limits it."""
         half = self.bf16 and probe.asked_precision != "fp32"
         peak = 1e12 * (self.tflops_half if half else self.tflops_fp32)

@@ -62,6 +62,10 @@ class Probe:
         batch_size = getattr(run.cfg, "batch_size", None)
         print(json.dumps({"batch_size": batch_size, "steps": total}), flush=True)
 
+    def chosen(self, first: int, total: int) -> Sequence[int]:
+        """One after the other."""
+        return range(first, total)
+
     def before(self, step: int) -> None:
         """A step starts. Raises ProbeDone from within the step when it takes too long."""
         if len(self._warm) < 2 and "torch" in sys.modules:

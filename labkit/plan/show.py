@@ -17,19 +17,16 @@ That is an estimate: right to a factor of two or three, good enough to choose a 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from labkit import course
 from labkit.machine import processor
-from labkit.show import console
-from labkit.text import duration
-
-if TYPE_CHECKING:
-    pass
 from labkit.plan.gpus import BANDWIDTH_SHARE, FITS, LAUNCH_SECONDS, UTILISATION, prices
 from labkit.plan.measure import measure
 from labkit.plan.measured import Measured
 from labkit.plan.probe import PROBE_SECONDS
+from labkit.show import console
+from labkit.text import duration, rough_duration
 
 
 def plan(week: str, overrides: Sequence[str] = ()) -> int:
@@ -115,22 +112,10 @@ def _gpu_table(probe: Measured) -> Any:
         fits = "yes" if probe.peak_memory_mb <= FITS * gpu.memory_gb * 1000 else "no"
         table.add_row(
             gpu.name, f"{gpu.usd_per_hour:.2f}", f"{gpu.memory_gb:g} GB", fits,
-            _short(seconds), _rough(seconds * probe.steps),
+            _short(seconds), rough_duration(seconds * probe.steps),
             f"${cost:.2f}" if cost >= 0.01 else "< $0.01", limit,
         )  # fmt: skip
     return table
-
-
-def _rough(seconds: float) -> str:
-    """`57 s`, `20 min`, `3.6 h` or `9.2 days`: no more digits than an estimate bears."""
-    for size, name in ((86_400.0, "days"), (3600.0, "h"), (60.0, "min")):
-        if seconds >= 2 * size:
-            return (
-                f"{seconds / size:.2g} {name}"
-                if seconds < 10 * size
-                else f"{seconds / size:.0f} {name}"
-            )
-    return f"{seconds:.0f} s" if seconds >= 1 else "< 1 s"
 
 
 def _short(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from importlib import metadata
@@ -24,6 +25,9 @@ _MODULES = {"scikit-learn": "sklearn"}
 GENERATED = ("results", "PROGRESS.md", "README.md", "*/README.md")
 """Files that finished runs change; they do not make the clone dirty."""
 
+ORIGIN = ".lab-origin.json"
+"""In a copy of the working tree that was sent to a rented machine: its `git_state` here."""
+
 
 def versions() -> dict[str, str]:
     """Versions of Python and of those libraries that this process has really loaded."""
@@ -33,11 +37,14 @@ def versions() -> dict[str, str]:
 
 def git_state() -> dict[str, Any]:
     """Commit of the clone, and whether code differs from it; nulls outside a git checkout."""
+    origin = paths.ROOT / ORIGIN
     try:
+        if origin.is_file():
+            return dict(json.loads(origin.read_text(encoding="utf-8")))
         commit = _git("rev-parse", "HEAD")
         changes = _git("status", "--porcelain", "--", ".", *(f":!{path}" for path in GENERATED))
         return {"commit": commit, "dirty": bool(changes)}
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, ValueError, subprocess.SubprocessError):
         return {"commit": None, "dirty": None}
 
 

@@ -7,7 +7,7 @@ import re
 from labkit.course import Unit, Week
 from labkit.report.markdown import split_row
 
-STATE = ("Status", "Best result", "Notes")
+STATE = ("Status", "Best result", "Full size", "Notes")
 
 COLUMNS = ("Month", "Week", "Focus Area", "Papers to Read", "Coding Task", *STATE)
 """Columns of PROGRESS.md."""

@@ -1,8 +1,9 @@
 """PROGRESS.md and all tables of measured results, made from the records in results/ alone.
 
 Only the Notes column of PROGRESS.md is typed by hand, and it is kept. In each week's README.md
-the table between `<!-- results:begin -->` and `<!-- results:end -->` is made here, and so is the
-table of weeks between `<!-- weeks:begin -->` and `<!-- weeks:end -->` in the clone's README.md.
+the table between `<!-- results:begin -->` and `<!-- results:end -->` is made here, and so are what
+its full size needs, between `<!-- full:begin -->` and `<!-- full:end -->`, and the table of weeks
+between `<!-- weeks:begin -->` and `<!-- weeks:end -->` in the clone's README.md.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from pathlib import Path
 
 from labkit import course, paths
 from labkit import files as atomic
+from labkit.course import Unit
+from labkit.records.machines import Record
+from labkit.report.full import full_table
 from labkit.report.grouping import group_by_seed, read_records
 from labkit.report.markdown import between
 from labkit.report.notes import read_notes
@@ -48,10 +52,15 @@ def render(root: Path) -> tuple[dict[Path, str], list[str]]:
         create=True,
     )
     for unit in course.load().units:
-        body = results_table(unit, group_by_seed(records.get(unit.package, [])))
-        make(root / unit.path / "README.md", partial(between, name="results", body=body))
+        make(root / unit.path / "README.md", partial(_sheet, unit, records.get(unit.package, [])))
     make(root / "README.md", partial(between, name="weeks", body=weeks_table(root, records)))
     return files, faults
+
+
+def _sheet(unit: Unit, records: list[Record], text: str) -> str:
+    """A week's README with its two generated parts."""
+    text = between(text, "results", results_table(unit, group_by_seed(records)))
+    return between(text, "full", full_table(unit))
 
 
 def _why_unreadable(error: OSError | ValueError) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from labkit import course
 from labkit.course import Band, Metric, Unit
 from labkit.records.machines import Record
+from labkit.report.full import full_cell
 from labkit.report.grouping import (
     Group,
     _measured,
@@ -62,6 +63,7 @@ def progress_table(root: Path, records: dict[str, list[Record]], notes: dict[str
             week.task,
             state,
             best(week, groups[week.package]),
+            full_cell(week, groups[week.package]),
             notes.get(note_key(week), ""),
         )
         for week, state in zip(whole.weeks, states, strict=True)
@@ -74,6 +76,7 @@ def progress_table(root: Path, records: dict[str, list[Record]], notes: dict[str
             ", ".join(unit.prerequisites),
             status(unit, groups[unit.package]),
             best(unit, groups[unit.package]),
+            full_cell(unit, groups[unit.package]),
             notes.get(note_key(unit), ""),
         )
         for unit in whole.electives

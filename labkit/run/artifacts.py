@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -76,9 +77,16 @@ def release(run: Steps, record: Mapping[str, Any]) -> None:
         return
     files.write_json(staged / RECORD, dict(record))
     name = "-".join(filter(None, (run.size, record["data"]["name"], run.experiment)))
-    folder = paths.artifacts() / run.week / name
+    put(staged, paths.artifacts() / run.week / name)
+
+
+def put(staged: Path, folder: Path) -> None:
+    """Move what is in `staged`, on the same disk, to its place; an earlier one is replaced.
+
+    Raises OSError; the earlier one then stays.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    old = folder.with_name(f".{name}-{run.dir.name}")
+    old = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}")
     with suppress(FileNotFoundError):
         folder.rename(old)
     try:

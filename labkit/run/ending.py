@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit import course
 from labkit.errors import RunFailed
+from labkit.text import quoted
 
 if TYPE_CHECKING:
     pass
@@ -33,7 +33,7 @@ def headline_of(week: str, metrics: dict[str, float] | None) -> float:
 def resume_command(week: str, folder: Path | str) -> str:
     """The shell command that resumes a run."""
     where = show_path(folder) if isinstance(folder, Path) else folder
-    return f"python -m {week}.train {shlex.quote(f'resume={where}')}"
+    return f"python -m {week}.train {quoted(f'resume={where}')}"
 
 
 def show_path(folder: Path) -> str:

@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 from labkit.config import compose, help, sweep
 from labkit.config.schema import LabConfig, Request
 from labkit.errors import UsageError, advice
-from labkit.machine import ranks, threads
+from labkit.machine import address, ranks, threads
+from labkit.run import several
+from labkit.run.errand import Errand, words_there
 from labkit.run.program import Backend, Program
 from labkit.run.words import SHOW_FLAGS, split_flags
 from labkit.show.console import fail, outlived
@@ -67,6 +69,7 @@ class Entrypoint(Generic[C]):
         if "--help" in flags or "-h" in flags:
             print(help.help_text(week, config))
             return 0
+        words = [address.quoted(word) for word in words]
         multirun = "-m" in flags or "--multirun" in flags
         resume = [word for word in words if word.lstrip("+").startswith("resume=")]
         if resume:
@@ -79,8 +82,14 @@ class Entrypoint(Generic[C]):
         if any(flag.split("=")[0] in SHOW_FLAGS for flag in flags):
             launch.show(self.program, [*flags, *words])
             return 0
-        self._check_processes()
+        first = requests[0].config
         sizes = {request.size for request in requests}
+        if (rented := _one_place(requests)) is not None:
+            sent = (*(["-m"] if multirun else []), *words_there(words))
+            return _elsewhere(Errand(self.program, rented, first, "full" in sizes, sent))
+        self._check_processes()
+        if several.wanted(self.program, first.processes, multirun):
+            return several.launch(self.program, first.processes, words)
         return launch.launch(self.program, sizes, words, multirun, self.told)
 
     def compose(self, words: Sequence[str]) -> Request:
@@ -94,7 +103,14 @@ class Entrypoint(Generic[C]):
         from labkit.run.life import execute
         from labkit.run.resume import resumed
 
-        code, _ = execute(self.program, resumed(self.program, where, words), self.told)
+        start = resumed(self.program, where, words)
+        if (rented := address.parse(start.cfg.device)) is not None:
+            full, sent = start.size == "full", tuple(words_there(words))
+            return _elsewhere(Errand(self.program, rented, start.cfg, full, sent, start.folder))
+        if several.wanted(self.program, start.cfg.processes):
+            words = [*words, f"resume={start.folder}"]
+            return several.launch(self.program, start.cfg.processes, words)
+        code, _ = execute(self.program, start, self.told)
         return code
 
     def _check_processes(self) -> None:
@@ -132,6 +148,28 @@ def lab(
         return Entrypoint(program, when_finished)
 
     return decorate
+
+
+def _one_place(requests: Sequence[Request]) -> address.Address | None:
+    """The rented machine that all runs are for; None when they are for this one.
+
+    Raises UsageError for a sweep over machines.
+    """
+    places = {request.config.device for request in requests}
+    rented = {place for place in places if address.parse(place) is not None}
+    if rented and len(places) > 1:
+        raise UsageError(f"one device= for all runs of a sweep; got {', '.join(sorted(places))}")
+    return address.parse(rented.pop()) if rented else None
+
+
+def _elsewhere(errand: Errand) -> int:
+    assert elsewhere, "labkit sets it"
+    return elsewhere[0](errand)
+
+
+elsewhere: list[Callable[[Errand], int]] = []
+"""Makes a run on a rented machine and returns its exit code. `labkit` sets it: `labkit.remote` is
+above this room."""
 
 
 def when_finished() -> None:

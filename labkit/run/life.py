@@ -63,7 +63,10 @@ def execute(program: Program, start: Start, told: Told) -> tuple[int, float | No
             if not start.resumed:
                 shutil.rmtree(start.folder, ignore_errors=True)
             return 2 if isinstance(error, UsageError) else 1, None
-        return _execute(program, start, told)
+        code, headline = _execute(program, start, told)
+    if code == 2 and [path.name for path in start.folder.glob("*")] == [folders.LOCK]:
+        shutil.rmtree(start.folder, ignore_errors=True)  # Windows could not while it was held
+    return code, headline
 
 
 def _write_config(folder: Path, files: Mapping[str, str]) -> None:

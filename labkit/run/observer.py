@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any, Protocol
 
@@ -13,6 +13,9 @@ class Observer(Protocol):
 
     def begin(self, run: Any, total: int, tracked: dict[str, Any]) -> None:
         """The loop is about to start: everything is built and tracked."""
+
+    def chosen(self, first: int, total: int) -> Sequence[int]:
+        """The steps to take, in their order, of `first` to `total` - 1."""
 
     def before(self, step: int) -> None:
         """A step starts."""

@@ -6,12 +6,12 @@ import time
 from typing import Any
 
 from labkit import course
-from labkit.config import fields
+from labkit.config import fields, schema
 from labkit.machine import device, memory, ranks
 from labkit.records import store, versions
 from labkit.run.steps import Steps
 
-NOT_KEPT = ("resume", "logger", "checkpoint_seconds")
+NOT_KEPT = {"resume", "logger", "checkpoint_seconds"} | schema.WHERE
 """Settings that do not affect the result."""
 
 

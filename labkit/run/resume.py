@@ -46,7 +46,7 @@ def resumed(program: Program, where: str, words: Sequence[str]) -> Start:
             + f".\nType: {resume_command(program.week, where)}"
             + "   or leave out resume= to start a new run."
         )
-    if unknown := sorted(set(values) ^ names):
+    if unknown := sorted((set(values) ^ names) - schema.RESUMABLE_CHANGES):
         raise UsageError(
             f"{folder} was made by other code: the settings {', '.join(unknown)} exist only "
             "there or only here. Start a new run without resume=."

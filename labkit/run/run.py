@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from labkit.errors import RunFailed
+from labkit.machine import ranks
 from labkit.records import curves
 from labkit.run import artifacts, record
 from labkit.run.steps import Steps
@@ -145,7 +146,7 @@ class Run(Steps):
         """
         if self.size == "smoke" or self.observer is not None:
             return None
-        return artifacts.obtain(week, data, fallback, experiment, size)
+        return ranks.once(lambda: artifacts.obtain(week, data, fallback, experiment, size))
 
     def record(self, ended: str) -> dict[str, Any]:
         """The result record as it stands now (see labkit.records)."""

@@ -183,11 +183,14 @@ class Steps:
     def _observed_steps(self, watching: observer.Observer, total: int) -> Iterator[int]:
         """Raises ProbeDone at the end: evaluation would come next."""
         watching.begin(self, total, self._tracked)
-        while self.step < total and not self._stopped:
-            watching.before(self.step)
-            yield self.step
+        for step in watching.chosen(self.step, total):
+            if self._stopped:
+                break
+            self.step = step
+            watching.before(step)
+            yield step
             self.step += 1
-            if watching.after(self.step - 1):
+            if watching.after(step):
                 break
         raise ProbeDone
 

@@ -31,12 +31,17 @@ def fail(text: str) -> None:
 def _marked(word: str, colour: str, text: str, all_bold: bool) -> None:
     if not _first():
         return
-    if sys.stderr.isatty() and "NO_COLOR" not in os.environ:
+    if sys.stderr.isatty() and "NO_COLOR" not in os.environ and _knows_colours():
         bold, plain = f"\033[1;{colour}m", "\033[0m"
         text = f"{bold}{word} {text}{plain}" if all_bold else f"{bold}{word}{plain} {text}"
     else:
         text = f"{word} {text}"
     print(text, file=sys.stderr, flush=True)
+
+
+def _knows_colours(platform: str = sys.platform) -> bool:
+    """Whether the terminal understands escape sequences: Windows Terminal does, cmd.exe may not."""
+    return platform != "win32" or "WT_SESSION" in os.environ
 
 
 def _first() -> bool:

@@ -20,6 +20,8 @@ from labkit.show.console import warn
 from labkit.show.pictures import read_metrics
 
 TRACKERS = ("tensorboard", "wandb")
+PROGRESS = "@progress "
+"""Begins a line that tells another process of the progress, where LAB_PROGRESS=lines."""
 
 
 class Tracker(Protocol):
@@ -156,14 +158,19 @@ class Progress:
     """
 
     PLAIN_SECONDS = 10.0
+    TOLD_SECONDS = 1.0
 
     def __init__(self, title: str, total: int, start: int, silent: bool = False) -> None:
         self.title, self.total, self.start = title, total, start
+        self.done = start
         self.began = self.last = time.perf_counter()
         self.shown: dict[str, float] = {}
         self.silent = silent
         self.bar: Any = None
-        if not silent and sys.stderr.isatty():
+        self.told = not silent and os.environ.get("LAB_PROGRESS") == "lines"
+        if self.told:
+            self._tell()
+        elif not silent and sys.stderr.isatty():
             from rich import progress
             from rich.console import Console
 
@@ -181,6 +188,7 @@ class Progress:
 
     def update(self, done: int) -> None:
         """Called at most a few times a second, with the number of steps done."""
+        self.done = done
         now = time.perf_counter()
         seconds = now - self.began
         rate = (done - self.start) / seconds if seconds > 0 else 0.0
@@ -188,6 +196,10 @@ class Progress:
         if self.bar is not None:
             self.bar.update(self.task, completed=done, rate=f"{rate:.1f}/s", metrics=metrics)
             self.bar.refresh()
+        elif self.told:
+            if now - self.last >= self.TOLD_SECONDS:
+                self.last = now
+                self._tell()
         elif not self.silent and now - self.last >= self.PLAIN_SECONDS:
             self.last = now
             left = (self.total - done) / rate if rate else float("inf")
@@ -198,6 +210,14 @@ class Progress:
                 flush=True,
             )
 
+    def _tell(self, closed: bool = False) -> None:
+        """A line for the process that shows this progress elsewhere."""
+        about = {"title": self.title, "total": self.total, "done": self.done, "closed": closed}
+        line = json.dumps({**about, "metrics": dict(list(self.shown.items())[-4:])})
+        print(f"{PROGRESS}{line}", file=sys.stderr, flush=True)
+
     def close(self) -> None:
         if self.bar is not None:
             self.bar.stop()
+        if self.told:
+            self._tell(closed=True)

@@ -61,7 +61,9 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
 
 def _keep_newest(folder: Path, count: int) -> None:
     for old in sorted(folder.glob("step-*.safetensors"))[:-count]:
-        old.unlink(missing_ok=True)
+        # Windows keeps the file that a resumed run was read from; another save removes it.
+        with contextlib.suppress(PermissionError):
+            old.unlink(missing_ok=True)
 
 
 def free_bytes(folder: Path) -> int:

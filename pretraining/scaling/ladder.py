@@ -110,10 +110,12 @@ class Ladder:
         return self.trainings[self.index]
 
     def at(self, step: int) -> int:
-        """The step within its own training that is step `step` of all; 0 begins the next model."""
+        """The step within its own training that is step `step` of all; 0 begins the next model, and
+        so does a step of another training (a rehearsal takes steps from all over the run).
+        """
         index = bisect_right(self.ends, step)
         local = step - (self.ends[index - 1] if index else 0)
-        if local == 0:
+        if local == 0 or index != self.index:
             self._begin(index)
         return local
 

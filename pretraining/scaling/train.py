@@ -25,14 +25,14 @@ class Config(LabConfig):
     data: str = "wikitext2"
     """Text, read by characters: tinyshakespeare, wikitext2 or pydoc."""
     widths: list[PositiveInt] = field(
-        default_factory=lambda: [32, 48, 64, 96, 128, 192, 256, 384, 512]
+        default_factory=lambda: [32, 48, 64, 80, 96, 128, 160, 192, 224, 256, 320]
     )
     """Sizes of the ladder."""
     budgets: list[PositiveFloat] = field(
-        default_factory=lambda: [1e12, 4e12, 1.6e13, 6.4e13, 2.5e14, 1e15]
+        default_factory=lambda: [1e12, 4e12, 1.6e13, 6.4e13, 2.5e14]
     )
-    """Budgets of compute, in FLOPs: C = 6 N D."""
-    tokens_per_parameter: list[PositiveFloat] = field(default_factory=lambda: [3, 250])
+    """Budgets of compute, in FLOPs: C = 6 N D. WikiText-2 has text for no larger one."""
+    tokens_per_parameter: list[PositiveFloat] = field(default_factory=lambda: [1, 250])
     """Fewest and most tokens per parameter; sizes outside are left out of a budget."""
     count: Literal["all", "non_embedding"] = "all"
     """Which parameters are N: all (Hoffmann et al.), or those of the layers alone (Kaplan et al.).

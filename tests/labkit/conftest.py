@@ -12,6 +12,7 @@ import pytest
 from labkit import paths
 from labkit.run.entry import Entrypoint, when_finished
 from labkit.run.program import Program
+from tests.labkit.made_up import WEEK
 
 TOY = str(Path(__file__).parent / "toy" / "week.py")
 
@@ -41,3 +42,21 @@ def week(toy: Any) -> Callable[..., Entrypoint[Any]]:
         return Entrypoint(program, when_finished)
 
     return make
+
+
+@pytest.fixture
+def made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The made-up week on the import path, and LAB_HOME and the temporary folder to watch."""
+    package = tmp_path / "code" / "made_up"
+    configs = tmp_path / "code" / "configs" / "made_up"
+    home, scratch = tmp_path / "home", tmp_path / "scratch"
+    for folder in (package, configs / "size", home, scratch):
+        folder.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "train.py").write_text(WEEK)
+    (configs / "config.yaml").write_text("defaults:\n  - made_up_schema\n  - _self_\n")
+    (configs / "size" / "tiny.yaml").write_text("# @package _global_\nsteps: 7\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "code"))
+    monkeypatch.setenv("LAB_HOME", str(home))
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    return tmp_path

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from labkit import paths
-from labkit.config import schema
+from labkit.config import fields, schema
 from labkit.errors import UsageError
 from labkit.machine import device
 from labkit.run import folders
@@ -269,7 +269,7 @@ def test_help_shows_every_setting_with_its_docstring(
     assert toy.main(["--help"]) == 0
     text = capsys.readouterr().out
 
-    for item in dataclasses.fields(toy.program.config):
+    for item in fields.settings(toy.program.config):
         assert f"  {item.name}=" in text
     for doc in (
         "Training steps.",

@@ -84,7 +84,7 @@ def test_a_missing_dependency_is_broken_a_missing_extra_is_not(clone: Path) -> N
     finding = found(doctor.check_packages)["packages"]
     assert finding.status == "broken"
     assert "no-such-package" in finding.text
-    assert "make setup" in finding.text
+    assert "lab setup" in finding.text
 
 
 def test_without_constraints_nothing_is_claimed(clone: Path) -> None:

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,78 +22,8 @@ from labkit.plan import gpus, measure, show
 from labkit.plan.counts import Counts, count_parameters, counting
 from labkit.plan.measured import Measured
 from labkit.plan.probe import TIMED_STEPS, Probe, memory_mb
-
-IN, HIDDEN, OUT, BATCH = 12, 32, 5, 64
-
-WEEK = '''
-"""A made-up week of two linear layers."""
-from dataclasses import dataclass
-from pathlib import Path
-
-from labkit import LabConfig, Run, lab, paths
-
-paths.CONFIGS = Path(__file__).parent.parent / "configs"
-
-
-@dataclass
-class Config(LabConfig):
-    """A made-up week."""
-
-    steps: int = 1000
-    """Steps."""
-    batch_size: int = 64
-    """Rows."""
-    stop_after: int = 1000
-    """Step at which it stops early."""
-
-
-@lab("made_up", Config)
-def train(cfg: Config, run: Run) -> None:
-    import torch
-
-    net = torch.nn.Sequential(
-        torch.nn.Linear(12, 32), torch.nn.ReLU(), torch.nn.Linear(32, 5)
-    )
-    average = torch.nn.Linear(12, 5)
-    opt = torch.optim.SGD(net.parameters(), 0.1)
-    run.track(net=net, opt=opt, average=average)
-    x = torch.randn(cfg.batch_size, 12, requires_grad=True)
-    for step in run.steps(cfg.steps):
-        loss = net(x).square().mean()
-        opt.zero_grad()
-        loss.backward()
-        opt.step()
-        run.log({"train/loss": loss}, step)
-        if step >= cfg.stop_after:
-            run.stop()
-    run.save()
-    run.figure("never", None)
-    run.publish(lambda folder: (folder / "x").touch())
-    run.result({"loss": 1.0})
-'''
-
-
-def linear_flops(rows: int, *widths: int) -> int:
-    """Two for each multiply-add, once forward and twice backward (inputs, weights)."""
-    return sum(3 * 2 * rows * a * b for a, b in pairwise(widths))
-
-
-@pytest.fixture
-def made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The made-up week on the import path, and LAB_HOME and the temporary folder to watch."""
-    package = tmp_path / "code" / "made_up"
-    configs = tmp_path / "code" / "configs" / "made_up"
-    home, scratch = tmp_path / "home", tmp_path / "scratch"
-    for folder in (package, configs / "size", home, scratch):
-        folder.mkdir(parents=True)
-    (package / "__init__.py").touch()
-    (package / "train.py").write_text(WEEK)
-    (configs / "config.yaml").write_text("defaults:\n  - made_up_schema\n  - _self_\n")
-    (configs / "size" / "tiny.yaml").write_text("# @package _global_\nsteps: 7\n")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "code"))
-    monkeypatch.setenv("LAB_HOME", str(home))
-    monkeypatch.setenv("TMPDIR", str(scratch))
-    return tmp_path
+from labkit.text import rough_duration
+from tests.labkit.made_up import BATCH, HIDDEN, IN, OUT, linear_flops
 
 
 def test_probe_of_a_week_at_full_size(made_up: Path) -> None:
@@ -347,7 +276,7 @@ def test_the_report_states_time_and_cost(capsys: pytest.CaptureFixture[str]) -> 
     ],
 )  # fmt: skip
 def test_estimates_claim_no_more_digits_than_they_have(seconds: float, text: str) -> None:
-    assert show._rough(seconds) == text
+    assert rough_duration(seconds) == text
 
 
 def test_the_report_of_a_numpy_week_offers_no_gpu(capsys: pytest.CaptureFixture[str]) -> None:

@@ -78,7 +78,7 @@ def test_columns_are_those_of_the_syllabus_plus_best_result(clone: Clone) -> Non
     row = clone.row()
     assert list(row) == [
         "Month", "Week", "Focus Area", "Papers to Read", "Coding Task", "Status", "Best result",
-        "Notes",
+        "Full size", "Notes",
     ]  # fmt: skip
     assert (row["Month"], row["Week"]) == ("1 Foundations", "2")
     assert row["Coding Task"] == "2-layer MLP on MNIST in NumPy"

@@ -88,7 +88,7 @@ def test_every_row_of_the_batch_goes_to_one_process(
     """Processes that all took the whole batch would have the right loss, and no speed from it."""
     import torch
 
-    from pretraining.parallel import DataParallel
+    from labkit.learning.parallel import DataParallel
 
     x = torch.arange(24).view(8, 3)
     seen = []
@@ -106,7 +106,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch: pytest.MonkeyPatc
     import torch
 
     from labkit import UsageError
-    from pretraining.parallel import DataParallel
+    from labkit.learning.parallel import DataParallel
 
     monkeypatch.setenv("WORLD_SIZE", "3")
     with pytest.raises(UsageError, match="cannot be shared by 3 processes; try batch_size=6"):

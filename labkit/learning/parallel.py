@@ -1,6 +1,7 @@
 """Several processes, one model: each computes its rows of the batch, and gradients are averaged.
 
-    torchrun --nproc-per-node=2 -m pretraining.train +size=tiny
+    python -m pretraining.train processes=8
+    torchrun --nproc-per-node=8 -m pretraining.train             the same
 
 Every process draws the same global batch and keeps every n-th row, so the losses are the same for
 any number of processes.
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from labkit import UsageError
+from labkit.errors import UsageError
 from labkit.machine.ranks import rank, world_size
 
 
@@ -38,9 +39,14 @@ class DataParallel:
             self.accelerator = Accelerator(cpu=device.type == "cpu")
             self.model = self.accelerator.prepare_model(model)
 
+    @property
+    def rows(self) -> slice:
+        """This process's rows of a global batch."""
+        return slice(rank(), None, self.processes)
+
     def micro_batches(self, x: Tensor, y: Tensor, size: int) -> list[tuple[Tensor, Tensor]]:
         """This process's rows of the global batch (B, T), cut into parts of at most `size`."""
-        mine = (z[rank() :: self.processes].split(size) for z in (x, y))
+        mine = (z[self.rows].split(size) for z in (x, y))
         return list(zip(*mine, strict=True))
 
     def accumulate(self, last: bool) -> AbstractContextManager[Any]:

@@ -1,0 +1,177 @@
+"""Questions with their answers, and the trace that a teacher would write for each.
+
+    arithmetic    What is 47 times 85 plus 12?                            a call of the calculator
+    lookup        What is the population of the capital of Kadelo?        two searches in a row
+    chain         What is the population of Bati, Rosu and Mefa in all?   n searches and a sum
+
+The teacher's trace is Yao et al. 2022's: a thought, an action, the observation, and so on, and
+`finish[answer]`. Which numbers belong to a test is decided by a hash of the expression, which names
+by a hash of the name, and some wordings are kept for tests alone.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from agents.atlas import Country, Town, draw_country, draw_name, draw_town
+from agents.calculator import calculate
+from agents.tokens import ACTION, OBSERVATION, QUESTION, THOUGHT
+
+SPLITS = ("test", "valid", "train")
+WORDINGS = {
+    "What is {a} plus {b}?": "{a}+{b}",
+    "What is {a} minus {b}?": "{a}-{b}",
+    "What is {a} times {b}?": "{a}*{b}",
+    "What is {a} divided by {d}?": "{a}/{d}",
+    "What is {c} percent of {a}?": "{a}*{c}%",
+    "What is {c} to the power of {e}?": "{c}**{e}",
+    "What is {a} times {b} plus {c}?": "{a}*{b}+{c}",
+    "What is {a} plus {b} times {c}?": "{a}+{b}*{c}",
+    "What is the sum of {a} and {b}, times {c}?": "({a}+{b})*{c}",
+    "What is {a} minus {b}, divided by {d}?": "({a}-{b})/{d}",
+    "A box holds {a} pens. How many pens are in {c} boxes?": "{a}*{c}",
+    "{name} has {a} coins and finds {c} more. How many coins are that?": "{a}+{c}",
+    "A train has {c} cars with {b} seats, and {a} are taken. How many are free?": "{c}*{b}-{a}",
+    "{name} shares {a} pens among {d} people. How many does each get?": "{a}/{d}",
+}
+"""Of training and tests: a wording, and the expression that it asks for."""
+OTHER_WORDINGS = {
+    "How many is {a} plus {b}?": "{a}+{b}",
+    "How many are {a} times {b}?": "{a}*{b}",
+    "{name} has {a} pens and {b} boxes of {c} pens. How many pens are that?": "{a}+{b}*{c}",
+    "A train has {a} seats, and {c} are taken. How many are free?": "{a}-{c}",
+}
+"""Of tests alone, of words that also occur in training."""
+TWO_HOPS = "What is the population of the capital of {name}?"
+CHAIN = "What is the population of {names} in all?"
+ONE = "What is the population of {names}?"
+CALCULATE = "This is a calculation."
+FIND = "I need to read about {name}."
+ADD = "I can add them now."
+DONE = "That is the answer."
+TEXTS = (
+    *WORDINGS, TWO_HOPS, CHAIN, ONE, CALCULATE, FIND, ADD, DONE, "is a town in It",
+    "is a country. Its capital", " and error",
+)  # fmt: skip
+"""What words are taken from for the vocabulary (see tokens.py)."""
+
+Kind = Literal["arithmetic", "lookup", "chain"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a teacher does: a thought, a call, and what the tool says; None after `finish`."""
+
+    thought: str
+    tool: str
+    argument: str
+    observation: str | None = None
+
+    def __str__(self) -> str:
+        said = "" if self.observation is None else f"{OBSERVATION}{self.observation}"
+        return f"{THOUGHT}{self.thought}{ACTION}{self.tool}[{self.argument}]{said}"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A question, its answer, and the teacher's steps; `length` counts its calls of tools."""
+
+    kind: Kind
+    question: str
+    answer: str
+    steps: tuple[Step, ...]
+
+    @property
+    def length(self) -> int:
+        return len(self.steps) - 1
+
+    @property
+    def trace(self) -> str:
+        """The whole trace, as the model learns it."""
+        return f"{QUESTION}{self.question}{''.join(map(str, self.steps))}"
+
+    @property
+    def direct(self) -> str:
+        """The answer without a tool: what a language model alone would have to write."""
+        return f"{QUESTION}{self.question}{Step(DONE, 'finish', self.answer)}"
+
+
+def split_of(expression: str) -> str:
+    """A tenth of all expressions each for test and valid, the others for train."""
+    return SPLITS[min(zlib.crc32(expression.encode()) % 10, 2)]
+
+
+def arithmetic(
+    rng: np.random.Generator, split: str, wordings: dict[str, str] = WORDINGS, digits: int = 3
+) -> Task:
+    """A question for the calculator, of numbers with up to `digits` digits."""
+    words = list(wordings)
+    while True:
+        wording = words[int(rng.integers(len(words)))]
+        largest = 10 ** int(rng.integers(min(2, digits), digits + 1))
+        numbers = {
+            "a": int(rng.integers(2, largest)), "b": int(rng.integers(2, largest)),
+            "c": int(rng.integers(2, 100)), "d": int(rng.choice([2, 4, 5, 8])),
+            "e": int(rng.integers(2, 4)),
+        }  # fmt: skip
+        expression = wordings[wording].format(**numbers)
+        if split_of(expression) == split:
+            break
+    name = draw_name(rng, "train" if split == "train" else "test")
+    answer = calculate(expression)
+    steps = (Step(CALCULATE, "calculate", expression, answer), Step(DONE, "finish", answer))
+    return Task("arithmetic", wording.format(name=name, **numbers), answer, steps)
+
+
+def lookup(country: Country) -> Task:
+    """A question of two hops: the country's page names the capital, whose page has the answer."""
+    answer = str(country.capital.population)
+    steps = (
+        Step(FIND.format(name=country.name), "search", country.name, country.page),
+        Step(
+            FIND.format(name=country.capital.name), "search", country.capital.name,
+            country.capital.page,
+        ),
+        Step(DONE, "finish", answer),
+    )  # fmt: skip
+    return Task("lookup", TWO_HOPS.format(name=country.name), answer, steps)
+
+
+def chain(towns: list[Town]) -> Task:
+    """The people of several towns together: a search for each, and a sum unless there is one."""
+    names = [town.name for town in towns]
+    steps = [Step(FIND.format(name=t.name), "search", t.name, t.page) for t in towns]
+    expression = "+".join(str(town.population) for town in towns)
+    answer = calculate(expression)
+    if len(towns) > 1:
+        steps.append(Step(ADD, "calculate", expression, answer))
+    listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    question = (ONE if len(names) == 1 else CHAIN).format(names=listed)
+    return Task("chain", question, answer, (*steps, Step(DONE, "finish", answer)))
+
+
+def teacher(rng: np.random.Generator, longest: int) -> Iterator[Task]:
+    """Training tasks without end: half arithmetic, and chains of up to `longest` towns."""
+    while True:
+        kind = int(rng.integers(4))
+        if kind < 2:
+            yield arithmetic(rng, "train")
+        elif kind == 2:
+            yield lookup(draw_country(rng, "train"))
+        else:
+            count = int(rng.integers(1, longest + 1))
+            yield chain([draw_town(rng, "train") for _ in range(count)])
+
+
+def several(make: Callable[[], Task], count: int) -> list[Task]:
+    """`count` different questions."""
+    found: dict[str, Task] = {}
+    while len(found) < count:
+        task = make()
+        found.setdefault(task.question, task)
+    return list(found.values())

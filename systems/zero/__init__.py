@@ -1,0 +1,1 @@
+"""ZeRO by hand over several processes, pipeline and tensor parallelism in small."""
