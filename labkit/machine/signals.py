@@ -50,14 +50,15 @@ def terminate_like_interrupt() -> Iterator[None]:
 
 def finish(
     command: Sequence[str],
-    folder: Path = paths.ROOT,
+    folder: Path | None = None,
     environment: Mapping[str, str] | None = None,
     platform: str = sys.platform,
 ) -> int:
-    """Run a command in `folder`, wait for its end and return its exit code. Signals that would stop
-    this process are passed on to it, so that it can save. Under torchrun it is no rank.
+    """Run a command in `folder`, the clone when None, wait for its end and return its exit code.
+    Signals that would stop this process are passed on to it, so that it can save. Under torchrun it
+    is no rank.
     """
-    process = subprocess.Popen(command, cwd=folder, env=ranks.alone(environment))
+    process = subprocess.Popen(command, cwd=folder or paths.ROOT, env=ranks.alone(environment))
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         process.send_signal(number)

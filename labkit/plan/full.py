@@ -28,9 +28,13 @@ factor on the tensors that are alive."""
 
 FREE = (
     "seed", "device", "fallback", "logger", "checkpoint_seconds", "max_steps", "detect_anomaly",
-    "bug", "resume", "log_every",
+    "bug", "resume", "log_every", "processes",
 )  # fmt: skip
-"""Settings that change nothing in what a step needs."""
+
+
+def is_free(setting: str) -> bool:
+    """Whether a setting changes nothing in what a step of one process needs."""
+    return setting in FREE or setting.startswith("remote.")
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ class Full:
 
     def stale(self, now: Mapping[str, Any]) -> list[str]:
         """Names of the settings that have another value now."""
-        names = sorted((self.config.keys() | now.keys()) - set(FREE))
+        names = sorted(n for n in self.config.keys() | now.keys() if not is_free(n))
         missing = object()
         return [n for n in names if self.config.get(n, missing) != now.get(n, missing)]
 

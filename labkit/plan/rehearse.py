@@ -72,7 +72,7 @@ def measure(program: str, how: How) -> Full:
     if isinstance(base, str) and base in ("gpt2",):
         names.append(f"{base} from the Hugging Face hub")
     return Full(
-        config={name: value for name, value in asked.items() if name not in full.FREE},
+        config={name: value for name, value in asked.items() if not full.is_free(name)},
         gpu=entrypoint.program.needs_gpu,
         how=how,
         steps=seen["steps"],

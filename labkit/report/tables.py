@@ -164,6 +164,7 @@ def _variants(unit: Unit, groups: Sequence[Group]) -> list[str]:
             other.config
             for other, its in zip(groups, labels, strict=True)
             if (other.size, other.data, its) == (group.size, group.data, label)
+            and other.first["week"] == group.first["week"]  # parts have settings of their own
         ]
         differing = [
             f"{key}={value}"

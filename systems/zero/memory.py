@@ -43,7 +43,7 @@ def live_bytes() -> int:
     for thing in gc.get_objects():
         if type(thing) in (torch.Tensor, torch.nn.Parameter) and thing.is_floating_point():
             for tensor in (thing, thing.grad if thing.is_leaf else None):
-                if tensor is not None:
+                if tensor is not None and tensor.layout is torch.strided:  # sparse has none
                     storage = tensor.untyped_storage()
                     storages[storage._cdata] = storage.nbytes()
     return sum(storages.values())

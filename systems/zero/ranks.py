@@ -123,6 +123,7 @@ def follow(
                     method, own = pipe.recv()
                     result = getattr(worker, method)(*own)
                 pipe.send((True, result))
+                own, result = (), None  # what was said is not the worker's memory
             except (EOFError, BrokenPipeError, ConnectionResetError):
                 break
             except Exception as error:

@@ -190,8 +190,11 @@ def test_the_prerequisite_is_told_to_stop_and_waited_for(tmp_path: Path) -> None
         f"sys.exit(signals.finish([sys.executable, '-c', {child!r}]))"
     )
     process = subprocess.Popen([sys.executable, "-c", parent])
+    given_up = time.monotonic() + 60
     while not (tmp_path / "ready").exists():
         time.sleep(0.02)
+        if time.monotonic() > given_up:
+            process.terminate()
         assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 130

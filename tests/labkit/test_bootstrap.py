@@ -188,7 +188,7 @@ def test_words_that_it_does_not_know(clone: Path, capsys: pytest.CaptureFixture[
 def test_make_and_lab_make_it_in_this_way(monkeypatch: pytest.MonkeyPatch) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert "labkit/bootstrap.py" in makefile
-    assert "-m venv" not in makefile
+    assert "-m venv $(VENV)" not in makefile
     asked: list[list[str]] = []
     monkeypatch.setattr(bootstrap, "main", lambda argv: asked.append(argv) or 0)
     assert cli.main(["setup"]) == 0

@@ -36,7 +36,7 @@ def test_smoke_quantises_serves_and_publishes(lab_run: Lab) -> None:
     metrics = done.record["metrics"]
     assert metrics["same_greedy"] == 100
     assert abs(metrics["perplexity_increase"]) < 0.5
-    assert metrics["int8_tensor_increase"] >= metrics["perplexity_increase"]
+    assert abs(metrics["int8_tensor_increase"]) < 0.5  # of a random model the sign is chance
     assert metrics["gptq_gain"] == pytest.approx(
         metrics["int4_increase"] - metrics["gptq_increase"]
     )
