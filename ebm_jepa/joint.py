@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ def teacher_decay(updates: int, first: float, steps: int) -> float:
     return first + (1 - first) * min(1.0, updates / steps)
 
 
-class JointEmbedding:
+class JointEmbedding(ABC):
     """Networks that learn by predicting an embedding; a task gives them its `losses`."""
 
     def __init__(
@@ -60,11 +61,11 @@ class JointEmbedding:
         """What gives the answers: the teacher; without one, what is trained."""
         return self.ema.average if self.taught else self.embedder
 
+    @abstractmethod
     def losses(self, images: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Of pictures uint8 (B, C, H, W): the prediction error, what prevents collapse, both 0-d,
         and embeddings (B, d).
         """
-        raise NotImplementedError
 
     def update(self, step: int, rate: float) -> Terms:
         """One step at `rate` times the peak learning rate."""
