@@ -35,6 +35,14 @@ usage: python -m agents.ask "QUESTION" [run=latest | url=...] [key=value ...]
 """
 
 
+OTHERWISE = (
+    "train one, or name a server:\n"
+    "    python -m agents.train +size=tiny\n"
+    '    python -m agents.ask "..." url=http://127.0.0.1:8000/v1'
+)
+"""What to type when there is no run."""
+
+
 @dataclass
 class Options:
     """The settings of the command, as text."""
@@ -49,25 +57,6 @@ class Options:
     questions: str = ""
     n: str = "200"
     traces: str = ""
-
-
-def find_run(where: str) -> Path:
-    """The folder of a finished run. Raises UsageError when there is none."""
-    from labkit.run import folders
-
-    if where == "latest":
-        models = list((paths.runs() / "agents").glob("*/*/model/config.json"))
-        if not models:
-            raise UsageError(
-                f"no finished run of agents is below {paths.runs()}; train one, or name a server:\n"
-                "    python -m agents.train +size=tiny\n"
-                '    python -m agents.ask "..." url=http://127.0.0.1:8000/v1'
-            )
-        return folders.newest_first([path.parents[1] for path in models])[0]
-    folder = paths.typed(where)
-    if not (folder / "model" / "config.json").is_file():
-        raise UsageError(f"run={where} is not a finished run of agents (no model/ in it)")
-    return folder
 
 
 def main(words: list[str]) -> int:
@@ -97,7 +86,9 @@ def ask(asked: list[str], options: Options) -> str:
             'give one question, in quotation marks:\n    python -m agents.ask "What is 12 times 4?"'
         )
     rows = read_questions(paths.typed(options.questions), n) if options.questions else []
-    folder = None if options.url else find_run(options.run)
+    from labkit.run import folders
+
+    folder = None if options.url else folders.with_model(options.run, "agents", OTHERWISE)
 
     from agents.react import solve, write_traces
     from agents.score import exact_match, f1

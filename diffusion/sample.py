@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from labkit import UsageError, paths
+from labkit import UsageError
 from labkit.config.words import read_words
 from labkit.run import folders
 
@@ -28,6 +28,10 @@ usage: python -m diffusion.sample run=latest [n=64] [key=value ...]
   device=auto      auto, cpu, cuda, mps
   out=             file to write; samples/drawn-<seed>.png in the run's folder if left out
 """
+
+
+OTHERWISE = "train one:\n    python -m diffusion.train +size=tiny"
+"""What to type when there is no run."""
 
 
 @dataclass
@@ -60,29 +64,6 @@ def number(
     return value
 
 
-def find_run(where: str) -> Path:
-    """The folder of a finished run: `latest`, or a path. Raises UsageError when there is none."""
-    if where == "latest":
-        models = list((paths.runs() / "diffusion").glob("*/*/model/config.json"))
-        if not models:
-            raise UsageError(
-                f"no finished run of diffusion is below {paths.runs()}; train one:\n"
-                "    python -m diffusion.train +size=tiny"
-            )
-        return folders.newest_first([path.parents[1] for path in models])[0]
-    folder = paths.typed(where)
-    try:
-        found = (folder / "model" / "config.json").is_file()
-    except OSError:  # such as a name that is too long
-        found = False
-    if not found:
-        raise UsageError(
-            f"run={where} is not a finished run of diffusion (no model/ in it); "
-            f"see {paths.runs() / 'diffusion'}"
-        )
-    return folder
-
-
 def main(words: list[str]) -> int:
     """Carry out the command; returns the exit code: 0 done, 2 bad usage."""
     if {"-h", "--help"} & set(words):
@@ -100,7 +81,7 @@ def main(words: list[str]) -> int:
 def draw(options: Options) -> Path:
     """Draw what the options ask for and write it; returns the file. Raises UsageError."""
     n, seed = int(number("n", options.n, least=1)), int(number("seed", options.seed, least=0))
-    folder = find_run(options.run)
+    folder = folders.with_model(options.run, "diffusion", OTHERWISE)
     steps = int(number("steps", options.steps, least=1)) if options.steps else None
     guidance = number("guidance", options.guidance, float) if options.guidance else None
 

@@ -37,6 +37,13 @@ SCENES = 1000
 """Rendered scenes that are searched without a folder."""
 
 
+OTHERWISE = (
+    "train one, or take a published model:\n    python -m multimodal.train +size=tiny\n"
+    '    python -m multimodal.search "..." model=openai/clip-vit-base-patch32'
+)
+"""What to type when there is no run."""
+
+
 @dataclass
 class Options:
     """The settings of the command, as text; `read_words` checks their names."""
@@ -49,23 +56,6 @@ class Options:
     out: str = "search.png"
 
 
-def find_run(where: str) -> Path:
-    """The folder of a finished run: `latest`, or a path. Raises UsageError when there is none."""
-    if where == "latest":
-        models = list((paths.runs() / "multimodal").glob("*/*/model/config.json"))
-        if not models:
-            raise UsageError(
-                f"no finished run of multimodal is below {paths.runs()}; train one, or take a "
-                "published model:\n    python -m multimodal.train +size=tiny\n"
-                '    python -m multimodal.search "..." model=openai/clip-vit-base-patch32'
-            )
-        return folders.newest_first([path.parents[1] for path in models])[0]
-    folder = paths.typed(where)
-    if not (folder / "model" / "config.json").is_file():
-        raise UsageError(f"run={where} is not a finished run of multimodal (no model/ in it)")
-    return folder
-
-
 def open_model(options: Options) -> Pipeline:
     """The model that the options name. Raises UsageError."""
     from labkit.machine import device
@@ -76,7 +66,7 @@ def open_model(options: Options) -> Pipeline:
     if options.model:
         model, tokenizer = load_published(options.model)
         return Pipeline(model.to(place), tokenizer)
-    return Pipeline.load(find_run(options.run) / "model", place)
+    return Pipeline.load(folders.with_model(options.run, "multimodal", OTHERWISE) / "model", place)
 
 
 def pictures_in(folder: Path, side: int) -> tuple[Any, list[str]]:

@@ -100,6 +100,29 @@ def natural(name: str) -> list[Any]:
     return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
+def with_model(where: str, week: str, otherwise: str) -> Path:
+    """The folder of a run of a week that kept its model: `latest`, or a path.
+
+    Raises UsageError when there is none; without any it says what to do `otherwise`.
+    """
+    if where == "latest":
+        models = list((paths.runs() / week).glob("*/*/model/config.json"))
+        if not models:
+            raise UsageError(f"no finished run of {week} is below {paths.runs()}; {otherwise}")
+        return newest_first([path.parents[1] for path in models])[0]
+    folder = paths.typed(where)
+    try:
+        found = (folder / "model" / "config.json").is_file()
+    except OSError:  # such as a name that is too long
+        found = False
+    if not found:
+        raise UsageError(
+            f"run={where} is not a finished run of {week} (no model/ in it); "
+            f"see {paths.runs() / week}"
+        )
+    return folder
+
+
 def newest_first(folders: Sequence[Path]) -> list[Path]:
     """Run folders, the one that wrote last first.
 
