@@ -126,11 +126,11 @@ def test_folders_of_nobody_are_refused_by_the_setting_that_names_them(
 def test_drawing_from_the_latest_run_orders_alike(
     make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from diffusion.sample import find_run, main
+    from diffusion.sample import OTHERWISE, main
 
     jobs = [make_run(f"20260102-030405-abcdef12-{job}", 12 - job) for job in range(12)]
     (tmp_path / "runs" / "toy").rename(tmp_path / "runs" / "diffusion")
-    assert find_run("latest").name == jobs[-1].name
+    assert folders.with_model("latest", "diffusion", OTHERWISE).name == jobs[-1].name
     for where in ("~nosuchuser", "x" * 5000):
         assert main([f"run={where}"]) == 2
         assert "error:" in capsys.readouterr().err
