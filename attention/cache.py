@@ -72,6 +72,14 @@ class KVCache:
             )
         return ""
 
+    def repeat(self, copies: int) -> None:
+        """Every row `copies` times, one after the other: several answers to one prompt.
+
+        The filled positions keep their gradient, where they have one.
+        """
+        self.keys = self.keys.repeat_interleave(copies, dim=0)
+        self.values = self.values.repeat_interleave(copies, dim=0)
+
     def clear(self) -> None:
         """Set `length` to 0; the memory stays allocated."""
         self.length = 0

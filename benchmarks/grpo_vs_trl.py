@@ -43,7 +43,8 @@ def ours(model: GPT, task: Addition, settings: GRPOSettings, steps: int) -> tupl
         if step == 1:
             begun = time.perf_counter()
         batch, reward = collector.collect(model, step)
-        loss = grpo.grpo_loss(token_logps(model, batch.prompt, batch.answer), batch, settings)
+        logps = token_logps(model, batch.prompt, batch.answer, settings.group)
+        loss = grpo.grpo_loss(logps, batch, settings)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_norm)

@@ -104,8 +104,7 @@ def generate(
             if t == length and copies > 1:
                 logits = logits.repeat_interleave(copies, dim=0)
                 for cache in caches or []:
-                    cache.keys = cache.keys.repeat_interleave(copies, dim=0)
-                    cache.values = cache.values.repeat_interleave(copies, dim=0)
+                    cache.repeat(copies)
             if chooser is not None:
                 token = chooser(logits)
             else:

@@ -115,13 +115,13 @@ def train(cfg: Config, run: Run) -> None:
                 batch, reward = collector.collect(model, step)
                 reference = None
                 if cfg.grpo.beta > 0 and len(batch.answer):
-                    reference = token_logps(first, batch.prompt, batch.answer)
+                    reference = token_logps(first, batch.prompt, batch.answer, cfg.grpo.group)
             logged: dict[str, Any] = {"train/reward": reward.mean()}
             logged["train/lr"] = optimizer.param_groups[0]["lr"]
             logged["train/informative"] = grpo.informative(reward).float().mean()
             for update in range(cfg.grpo.iterations if len(batch.answer) else 0):
                 with run.autocast():
-                    logps = token_logps(model, batch.prompt, batch.answer)
+                    logps = token_logps(model, batch.prompt, batch.answer, cfg.grpo.group)
                 loss = grpo.grpo_loss(logps, batch, cfg.grpo, reference)
                 optimizer.zero_grad()
                 loss.backward()

@@ -120,6 +120,18 @@ def test_a_misfit_is_said_in_words() -> None:
     assert cache.misfit(k, v) == ""
 
 
+def test_repeated_rows_follow_their_own() -> None:
+    cache = KVCache(batch=2, heads=3, capacity=5, dim=4)
+    (k, v), (more_k, more_v) = pieces([3])[0], pieces([2], seed=1)[0]
+    cache.append(k, v)
+    cache.repeat(3)
+    keys, values = cache.append(more_k.repeat(3, 1, 1, 1), more_v.repeat(3, 1, 1, 1))
+    assert keys.shape == values.shape == (6, 3, 5, 4)
+    for row in range(6):
+        assert torch.equal(keys[row], torch.cat([k[row // 3], more_k[row % 2]], dim=1))
+        assert torch.equal(values[row], torch.cat([v[row // 3], more_v[row % 2]], dim=1))
+
+
 def test_clear_begins_anew() -> None:
     cache = KVCache(batch=2, heads=3, capacity=4, dim=4)
     cache.append(*pieces([4])[0])

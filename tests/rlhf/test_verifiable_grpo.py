@@ -307,6 +307,24 @@ def test_the_sampler_and_a_full_pass_agree(task: Addition, model: GPT) -> None:
     assert largest_gap(full + 0.5 * mask, batch).item() == pytest.approx(0.5, abs=1e-4)
 
 
+@pytest.mark.parametrize("length", [1, 5])
+def test_a_prompt_that_is_read_once_for_its_group_gives_the_same_gradient(
+    task: Addition, model: GPT, length: int
+) -> None:
+    prompt = torch.from_numpy(task.prompts(task.pairs("test")[:4])).repeat_interleave(3, dim=0)
+    answer, _ = draw(model, prompt, length)
+    weight = torch.randn(12, length)
+    logits = model(torch.cat([prompt, answer], dim=1))[:, task.prompt_length - 1 : -1]
+    direct = logits.log_softmax(dim=-1).gather(2, answer[..., None])[..., 0]
+    shared = token_logps(model, prompt, answer, group=3)
+    assert torch.allclose(shared, direct, atol=1e-5)
+    wanted = torch.autograd.grad((direct * weight).sum(), list(model.parameters()))
+    found = torch.autograd.grad((shared * weight).sum(), list(model.parameters()))
+    for name, one, other in zip(dict(model.named_parameters()), found, wanted, strict=True):
+        assert one.abs().max() > 0, name
+        assert torch.allclose(one, other, atol=1e-4), name
+
+
 def test_answers_are_drawn_with_the_models_probabilities(task: Addition, model: GPT) -> None:
     torch.manual_seed(1)
     prompt = torch.from_numpy(task.prompts(np.array([[47, 85]]))).expand(4000, -1)
