@@ -40,14 +40,6 @@ def test_resumes_to_the_same_bits(resume_check: Any) -> None:
     resume_check("world_models", *SHORT)
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("LAB_HOME", str(tmp_path))
-    monkeypatch.setenv("LAB_OFFLINE", "1")
-    monkeypatch.setattr("sys.argv", ["test"])
-    return tmp_path
-
-
 def pictures(home: Path) -> set[str]:
     return {file.name for file in home.glob("runs/*/*/*/samples/*")}
 
