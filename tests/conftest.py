@@ -153,6 +153,18 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Commands carried out in this process read and write a place of their own, without LAB_DATA
+    and network.
+    """
+    monkeypatch.setenv("LAB_HOME", str(tmp_path))
+    monkeypatch.setenv("LAB_OFFLINE", "1")
+    monkeypatch.delenv("LAB_DATA", raising=False)
+    monkeypatch.setattr("sys.argv", ["test"])
+    return tmp_path
+
+
+@pytest.fixture
 def lab_run(tmp_path: Path, shared: Path) -> Lab:
     return Lab(tmp_path, shared)
 

@@ -29,6 +29,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+SLOW = 180.0
+"""Seconds for an answer that needs no work; the first waits for imports, on a busy machine."""
 PRELOAD = (
     "torch torch._dynamo torchvision matplotlib.figure matplotlib.backends.backend_agg hydra "
     "hydra.core.config_store numpy safetensors.torch rich.console sklearn.datasets "
@@ -59,7 +61,7 @@ class ForkServer:
         """Start `python *command` in `folder`, and do not wait; others can be started beside it."""
         output = folder / f".output-{time.monotonic_ns()}"
         request = {"command": command, "folder": str(folder), "env": env, "output": str(output)}
-        return Forked(self, self.ask(request, 60), output)
+        return Forked(self, self.ask(request, SLOW), output)
 
     def ask(self, request: dict[str, Any], seconds: float) -> int:
         """The answer, a number. Raises TimeoutError when there is none within `seconds`."""
@@ -99,7 +101,7 @@ class Forked:
             code = self.server.ask({"wait": self.pid}, seconds)
         except TimeoutError:
             os.kill(self.pid, signal.SIGKILL)
-            self.server._answer(60)
+            self.server._answer(SLOW)
             raise
         text = self.output.read_text(errors="replace")
         self.output.unlink()

@@ -1,4 +1,4 @@
-"""The pictures of a run: one episode in reality, as V sees it, and as M dreams it."""
+"""The pictures of a run: its curves, and an episode as it is, as V sees it, and as M dreams it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,31 @@ WARM_UP = 8
 """Frames that M sees as they are, before it is given the actions alone."""
 
 
+CURVES = {
+    "world_model": {"model": ("train/nll",), "search": ("search/mean", "search/best")},
+    "dreamer": {"model": ("train/model_loss",), "imagined": ("train/imagined", "train/driven")},
+    "ppo": {"value": ("train/value_loss",)},
+}
+"""Per method, what is drawn and from which logged numbers."""
+
+
+def curves(run: Run, method: str, looks: bool) -> None:
+    """Draw what training logged; with `looks`, also the returns that were measured on the way.
+
+    Dreamer's reward per step in imagination stands beside the one on the track: a world model that
+    the policy deceives shows a gap that grows.
+    """
+    for name, keys in CURVES[method].items():
+        run.plot(name, *keys)
+    if looks:
+        run.plot("return", "eval/return")
+
+
 def pictures(run: Run, driver: Driver, model: MDNRNN, env_id: str, temperature: float) -> None:
-    """Draw the film and its moments, and the curves of M and of the search."""
+    """Draw the film and its moments."""
     films = film(driver, model, env_id, temperature, run.seed)
     run.gif("dream", figures.beside(*films), fps=12)
     run.grid("dream", figures.moments(*films), columns=figures.MOMENTS)
-    run.plot("model", "train/nll")
-    run.plot("search", "search/mean", "search/best", "eval/return")
 
 
 @torch.no_grad()

@@ -175,7 +175,7 @@ def train(cfg: Config, run: Run) -> None:
         if due:
             run.log(log, step)
     run.save()
-
+    report.curves(run, cfg.method, cfg.looks > 0)
     reality = learner.returns(*copies, True, key(cfg.seed, LAST))
     env = envs.open_copies(cfg.env, cfg.test_copies, test=True)
     guess_rounds = 8 if cfg.env == MINI else cfg.test_rounds

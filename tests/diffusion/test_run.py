@@ -36,7 +36,7 @@ def here(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("words", [(), ("+experiment=flow",)])
 def test_smoke_trains_measures_and_draws(
-    lab_run: Lab, here: None, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+    lab_run: Lab, here: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     done = lab_run("diffusion", "+size=smoke", *words)
     assert done.returncode == 0, done.output
@@ -63,7 +63,7 @@ def test_smoke_trains_measures_and_draws(
     assert "classes go from 0 to 9" in capsys.readouterr().err
 
 
-def test_latents_are_drawn_by_diffusers_network_as_well(lab_run: Lab, here: None) -> None:
+def test_latents_are_drawn_by_diffusers_network_as_well(lab_run: Lab, here: Path) -> None:
     words = ("network=diffusers", "steps=12", "log_every=1", "samples=40", "sampling_steps=2")
     done = lab_run("diffusion", "+size=smoke", "+experiment=latent", *words)
     assert done.returncode == 0, done.output
@@ -126,7 +126,7 @@ def test_a_process_keeps_no_state_between_steps(kind: type[DDPM] | type[Rectifie
     ],
 )
 def test_settings_that_do_not_fit_are_refused(
-    here: None, word: str, message: str, capfd: pytest.CaptureFixture[str]
+    here: Path, word: str, message: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert train.main(["+size=smoke", *word.split()]) == 2
     output = capfd.readouterr()

@@ -47,14 +47,6 @@ def test_smoke_trains_measures_and_draws(lab_run: Lab, method: str) -> None:
         assert metrics["probe_gain"] == pytest.approx(gain)
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands carried out in this process read and write a place of their own."""
-    monkeypatch.setenv("LAB_HOME", str(tmp_path))
-    monkeypatch.setenv("LAB_OFFLINE", "1")
-    monkeypatch.setattr("sys.argv", ["test"])
-
-
 @pytest.mark.parametrize(
     "words",
     [
@@ -67,7 +59,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )  # fmt: skip
 def test_other_methods_run(
-    here: None, tmp_path: Path, words: list[str], capfd: pytest.CaptureFixture[str]
+    here: Path, tmp_path: Path, words: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert train.main(["+size=smoke", *words]) == 0, capfd.readouterr()
     if "jepa.task=blocks" in words:
@@ -126,7 +118,7 @@ def test_resumes_to_the_same_bits(resume_check) -> None:
     ],
 )  # fmt: skip
 def test_settings_that_do_not_fit_are_refused(
-    here: None, words: list[str], message: str, capfd: pytest.CaptureFixture[str]
+    here: Path, words: list[str], message: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert train.main(["+size=smoke", *words]) == 2
     output = capfd.readouterr()
@@ -135,7 +127,7 @@ def test_settings_that_do_not_fit_are_refused(
 
 
 def test_energies_that_diverge_fail_the_run_in_words(
-    here: None, capfd: pytest.CaptureFixture[str]
+    here: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     words = ["jem.lr=10", "jem.clip=1e9", "jem.energy_penalty=0", "jem.steps=40"]
     assert train.main(["+size=smoke", *words]) == 1

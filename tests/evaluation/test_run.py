@@ -45,13 +45,6 @@ def test_resumes_to_the_same_bits(resume_check) -> None:
     )  # fmt: skip
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LAB_HOME", str(tmp_path))
-    monkeypatch.setenv("LAB_OFFLINE", "1")
-    monkeypatch.setattr("sys.argv", ["test"])
-
-
 @pytest.mark.parametrize(
     ("word", "message"),
     [
@@ -67,7 +60,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_settings_that_do_not_fit_are_refused(
-    here: None, word: str, message: str, capfd: pytest.CaptureFixture[str]
+    here: Path, word: str, message: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert train.main(["+size=smoke", word]) == 2
     output = capfd.readouterr()

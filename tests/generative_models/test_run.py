@@ -50,17 +50,9 @@ def test_resumes_to_the_same_bits(resume_check) -> None:
     resume_check("generative_models", "+size=smoke", "+experiment=gan", "steps=12", "samples=50")
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands carried out in this process read and write a place of their own."""
-    monkeypatch.setenv("LAB_HOME", str(tmp_path))
-    monkeypatch.setenv("LAB_OFFLINE", "1")
-    monkeypatch.setattr("sys.argv", ["test"])
-
-
 @pytest.mark.parametrize("method", ["vae", "gan"])
 def test_colour_pictures_and_a_validation_split(
-    here: None, method: str, capfd: pytest.CaptureFixture[str]
+    here: Path, method: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     words = ["data=shapes", "levels=3", "width=4", "steps=2", "batch_size=8", "samples=50"]
     more = ["validation=0.05", f"method={method}", "vae.likelihood=gaussian", "vae.spatial=true"]
@@ -86,7 +78,7 @@ def test_colour_pictures_and_a_validation_split(
     ],
 )
 def test_settings_that_do_not_fit_are_refused(
-    here: None, words: list[str], message: str, capfd: pytest.CaptureFixture[str]
+    here: Path, words: list[str], message: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert train.main(["+size=smoke", *words]) == 2
     output = capfd.readouterr()

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -65,8 +66,24 @@ class Machine:
             file.write(f"[127.0.0.1]:{port} {kind} {text}\n")
 
     def stop(self) -> None:
+        """End it, and what still works in its folder or for it: a test that failed left it there."""
         self.process.terminate()
         self.process.wait(10)
+        for pid in at_work(self.folder):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def at_work(folder: Path) -> list[int]:
+    """Processes that stand in a folder, or whose command names it. Knows Linux only."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            place = os.readlink(process / "cwd")
+            command = (process / "cmdline").read_bytes().decode(errors="replace")
+            if Path(place).is_relative_to(folder) or f"{folder}/" in command:
+                found.append(int(process.name))
+    return [pid for pid in found if pid != os.getpid()]
 
 
 def new_key(file: Path) -> str:

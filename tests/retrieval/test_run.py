@@ -126,7 +126,7 @@ def test_a_language_models_answer_is_checked(model: Path, docs: Path, url: str) 
 
 
 def test_chat_answers_adds_and_removes(
-    model: Path, docs: Path, here: None, capsys: pytest.CaptureFixture[str],
+    model: Path, docs: Path, here: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
 ) -> None:  # fmt: skip
     kept = tmp_path / "kept"
@@ -162,7 +162,7 @@ def test_chat_answers_adds_and_removes(
     ],
 )
 def test_chat_names_what_it_cannot_take(
-    here: None, words: list[str], message: str, model: Path, docs: Path,
+    here: Path, words: list[str], message: str, model: Path, docs: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     places = {"run=MODEL": f"run={model}", "docs=DOCS": f"docs={docs}"}
@@ -171,7 +171,7 @@ def test_chat_names_what_it_cannot_take(
 
 
 def test_a_damaged_model_is_refused(
-    model: Path, tmp_path: Path, here: None, capsys: pytest.CaptureFixture[str]
+    model: Path, tmp_path: Path, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import shutil
 
@@ -208,7 +208,7 @@ def test_saved_and_opened_it_is_the_same(model: Path) -> None:
     ],
 )
 def test_settings_that_do_not_fit_are_refused(
-    here: None, words: list[str], message: str, capfd: pytest.CaptureFixture[str]
+    here: Path, words: list[str], message: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert train.main(["+size=smoke", *words]) == 2
     output = capfd.readouterr()

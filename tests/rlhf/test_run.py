@@ -17,16 +17,7 @@ from tests.conftest import Lab
 SHORT = ("steps=8", "pairs=600", "sft.steps=30", "tests=32", "looked_at=16", "evaluations=1")
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands carried out in this process read and write a place of their own."""
-    monkeypatch.setenv("LAB_HOME", str(tmp_path))
-    monkeypatch.setenv("LAB_OFFLINE", "1")
-    monkeypatch.delenv("LAB_DATA", raising=False)
-    monkeypatch.setattr("sys.argv", ["test"])
-
-
-def test_smoke_learns_and_is_measured(lab_run: Lab, here: None) -> None:
+def test_smoke_learns_and_is_measured(lab_run: Lab, here: Path) -> None:
     done = lab_run.once("rlhf", "+size=smoke")
     assert done.returncode == 0, done.output
     assert done.record is not None
@@ -51,7 +42,7 @@ def test_smoke_learns_and_is_measured(lab_run: Lab, here: None) -> None:
     }
 
 
-def test_kto_runs(here: None, tmp_path: Path) -> None:
+def test_kto_runs(here: Path, tmp_path: Path) -> None:
     """The one method with rows of its own; test_family.py has the others."""
     assert train.main(["+size=smoke", "method=kto", *SHORT]) == 0
     record = json.loads(next(tmp_path.glob("runs/rlhf/smoke/*/result.json")).read_text())
@@ -59,7 +50,7 @@ def test_kto_runs(here: None, tmp_path: Path) -> None:
     assert {"gold_gain", "win_rate", "accuracy"} <= record["metrics"].keys()
 
 
-def test_the_reward_model_and_best_of_n(lab_run: Lab, here: None) -> None:
+def test_the_reward_model_and_best_of_n(lab_run: Lab, here: Path) -> None:
     done = lab_run("rlhf", "+size=smoke", "+experiment=reward", "best_of_prompts=4")
     assert done.returncode == 0, done.output
     assert done.record is not None
@@ -123,7 +114,7 @@ def test_trl_gives_the_same_curve(lab_run: Lab, monkeypatch: pytest.MonkeyPatch)
     ],
 )
 def test_bad_settings_are_refused(
-    words: str, message: str, here: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    words: str, message: str, here: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert train.main(["+size=smoke", *words.split()]) == 2
     assert message in capfd.readouterr().err
@@ -131,7 +122,7 @@ def test_bad_settings_are_refused(
 
 
 def test_a_base_without_the_words_is_refused(
-    here: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    here: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A tokenizer of other words: its end of text would stand for every word of the task."""
     from pretraining import GPT, Shape, export
@@ -152,7 +143,7 @@ def test_a_base_without_the_words_is_refused(
     ],
 )
 def test_the_plot_says_what_it_lacks(
-    words: list[str], message: str, here: None, capsys: pytest.CaptureFixture[str]
+    words: list[str], message: str, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert frontier.main(words) == 2
     assert message in capsys.readouterr().err

@@ -11,15 +11,6 @@ from rlhf.verifiable.train import train
 from tests.conftest import Lab
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Runs of this process go there."""
-    monkeypatch.setenv("LAB_HOME", str(tmp_path))
-    monkeypatch.setenv("LAB_OFFLINE", "1")
-    monkeypatch.setattr("sys.argv", ["test"])
-    return tmp_path
-
-
 def test_smoke_learns_from_rewards_alone(lab_run: Lab) -> None:
     done = lab_run.once("rlhf.verifiable", "+size=smoke")
     assert done.returncode == 0, done.output

@@ -28,7 +28,7 @@ def test_smoke_learns_all_three_and_leaves_its_pictures(lab_run: Lab) -> None:
     assert metrics["real_steps"] <= 8 * 420
     assert "first_nll" in metrics
     assert json.dumps(metrics).count("NaN") == 0
-    for name in ("dream.gif", "dream.png", "search.png", "model.png"):
+    for name in ("dream.gif", "dream.png", "search.png", "model.png", "return.png"):
         assert (run.dir / "samples" / name).stat().st_size > 2000
     by_phase = {key for row in run.metrics for key in row}
     assert {"train/vae_loss", "train/nll", "search/mean", "eval/return"} <= by_phase
@@ -40,12 +40,8 @@ def test_resumes_to_the_same_bits(resume_check: Any) -> None:
     resume_check("world_models", *SHORT)
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("LAB_HOME", str(tmp_path))
-    monkeypatch.setenv("LAB_OFFLINE", "1")
-    monkeypatch.setattr("sys.argv", ["test"])
-    return tmp_path
+def pictures(home: Path) -> set[str]:
+    return {file.name for file in home.glob("runs/*/*/*/samples/*")}
 
 
 def record(home: Path) -> dict[str, Any]:
@@ -61,6 +57,7 @@ def test_ppo_is_measured_in_the_same_way(here: Path) -> None:
     assert found["steps"] == 10, "6 of V, and 4 rounds: the one look is after the last of them"
     assert {"return", "return_ratio", "random_return"} <= found["metrics"].keys()
     assert found["metrics"]["real_steps"] == pytest.approx(8 * 60 + 256, abs=16)
+    assert pictures(here) == {"value.png", "return.png"}
 
 
 @pytest.mark.parametrize(("sees", "steps"), [("latents", 6 + 3), ("frames", 3)])
@@ -71,6 +68,7 @@ def test_dreamer_is_measured_in_the_same_way(here: Path, sees: str, steps: int) 
     assert found["steps"] == steps, "V learns only where it sees for the model"
     assert {"return", "return_ratio", "random_return"} <= found["metrics"].keys()
     assert found["metrics"]["real_steps"] == pytest.approx(8 * 60 + 2 * 2 * 24, abs=16)
+    assert pictures(here) == {"model.png", "imagined.png", "return.png"}
 
 
 def test_the_search_on_the_track_counts_its_real_steps(here: Path) -> None:
