@@ -15,6 +15,8 @@ from rlhf.verifiable.rollout import draw
 
 ROWS = 2048
 """Answers drawn at once."""
+LOOKED_AT = 4096
+"""Sums of the validation split that are looked at during training, at most."""
 
 
 def right(task: Addition, pairs: np.ndarray, answer: Tensor) -> Tensor:

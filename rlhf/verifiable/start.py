@@ -20,7 +20,7 @@ from labkit.data import batch_indices
 from labkit.learning.muon import Muon, others
 from pretraining import GPT, Shape
 from rlhf.verifiable.arithmetic import END, VOCABULARY, Addition
-from rlhf.verifiable.evaluate import accuracy
+from rlhf.verifiable.evaluate import LOOKED_AT, accuracy
 from rlhf.verifiable.grpo import answer_mask
 from rlhf.verifiable.settings import StartSettings
 
@@ -88,7 +88,8 @@ def supervised_start(
     model: GPT, task: Addition, settings: StartSettings, seed: int, autocast: Autocast
 ) -> Start:
     """Train `model` in place until `settings.accuracy` is reached, or for `settings.steps`."""
-    trainer, valid = Supervised(model, task, settings, seed, autocast), task.pairs("valid")
+    trainer = Supervised(model, task, settings, seed, autocast)
+    valid = task.pairs("valid")[:LOOKED_AT]
     tokens, reached = 0, 0.0
     for step in range(settings.steps):
         tokens += trainer.step(step)[1]

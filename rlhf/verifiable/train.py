@@ -81,7 +81,7 @@ def train(cfg: Config, run: Run) -> None:
     from labkit.show.console import say
     from rlhf.verifiable import grpo
     from rlhf.verifiable.arithmetic import SPLITS, Addition, find_judge
-    from rlhf.verifiable.evaluate import accuracy
+    from rlhf.verifiable.evaluate import LOOKED_AT, accuracy
     from rlhf.verifiable.report import report
     from rlhf.verifiable.rollout import Collector, largest_gap, token_logps
     from rlhf.verifiable.start import make_model, supervised_start
@@ -140,7 +140,7 @@ def train(cfg: Config, run: Run) -> None:
                 )
             if look:
                 with run.autocast():
-                    logged["valid/accuracy"] = 100 * accuracy(model, task, sums["valid"])
+                    logged["valid/accuracy"] = 100 * accuracy(model, task, sums["valid"][:LOOKED_AT])
             run.log(logged, step)
     run.save()
 

@@ -66,7 +66,7 @@ class Machine:
             file.write(f"[127.0.0.1]:{port} {kind} {text}\n")
 
     def stop(self) -> None:
-        """End it, and what still works in its folder or for it: a test that failed left it there."""
+        """End it, and what still works in its folder or for it, where a test failed."""
         self.process.terminate()
         self.process.wait(10)
         for pid in at_work(self.folder):
