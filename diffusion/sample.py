@@ -4,13 +4,12 @@ python -m diffusion.sample run=latest n=64
 python -m diffusion.sample run=latest n=30 label=7 guidance=3 steps=20 seed=1
 """
 
-import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from labkit import UsageError
-from labkit.config.words import read_words
+from labkit.config.words import read_words, real_number, whole_number
 from labkit.run import folders
 
 USAGE = """\
@@ -49,21 +48,6 @@ class Options:
     out: str = ""
 
 
-def number(
-    name: str, text: str, kind: type[int] | type[float] = int, least: float | None = None
-) -> float:
-    """`text` as a number of a kind. Raises UsageError when it is not one, or is below `least`."""
-    try:
-        value: float | None = kind(text)
-    except ValueError:
-        value = None
-    if value is None or not math.isfinite(value) or (least is not None and value < least):
-        what = "a whole number" if kind is int else "a number"
-        bound = "" if least is None else f" of at least {least:g}"
-        raise UsageError(f"{name}={text}: {what}{bound} is needed")
-    return value
-
-
 def main(words: list[str]) -> int:
     """Carry out the command; returns the exit code: 0 done, 2 bad usage."""
     if {"-h", "--help"} & set(words):
@@ -80,10 +64,10 @@ def main(words: list[str]) -> int:
 
 def draw(options: Options) -> Path:
     """Draw what the options ask for and write it; returns the file. Raises UsageError."""
-    n, seed = int(number("n", options.n, least=1)), int(number("seed", options.seed, least=0))
+    n, seed = whole_number("n", options.n, 1), whole_number("seed", options.seed, 0)
     folder = folders.with_model(options.run, "diffusion", OTHERWISE)
-    steps = int(number("steps", options.steps, least=1)) if options.steps else None
-    guidance = number("guidance", options.guidance, float) if options.guidance else None
+    steps = whole_number("steps", options.steps, 1) if options.steps else None
+    guidance = real_number("guidance", options.guidance) if options.guidance else None
 
     import torch
 
@@ -100,7 +84,7 @@ def draw(options: Options) -> Path:
         )
     if steps and settings.objective != "flow" and steps > settings.timesteps:
         raise UsageError(f"steps={steps}: this run has {settings.timesteps} timesteps; take fewer")
-    classes = [int(number("label", word, least=0)) for word in options.label.split(",") if word]
+    classes = [whole_number("label", word, 0) for word in options.label.split(",") if word]
     if classes and max(classes) >= pipeline.network.null:
         raise UsageError(f"label={options.label}: classes go from 0 to {pipeline.network.null - 1}")
     choices = torch.tensor(classes or range(pipeline.network.null))

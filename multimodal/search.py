@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit import UsageError, paths
-from labkit.config.words import read_words
+from labkit.config.words import read_words, whole_number
 from labkit.run import folders
 from labkit.show.console import warn
 
@@ -123,8 +123,7 @@ def search(caption: str, options: Options) -> list[tuple[float, str]]:
 
     if not caption.strip():
         raise UsageError(f"the caption is empty; say what to look for, like {EXAMPLE}")
-    if not options.n.isascii() or not options.n.isdigit() or int(options.n) < 1:
-        raise UsageError(f"n={options.n}: a whole number of at least 1 is needed")
+    n = whole_number("n", options.n, 1)
     pipeline = open_model(options)
     if strange := unknown_words(pipeline.tokenizer, caption):
         said = said_of_unknown(pipeline.tokenizer, strange)
@@ -137,7 +136,7 @@ def search(caption: str, options: Options) -> list[tuple[float, str]]:
         pictures_in(paths.typed(options.folder), side) if options.folder else rendered(side)
     )
     scores = (pipeline.embed_pictures(pictures) @ text[0]).cpu()
-    order = scores.argsort(descending=True, stable=True)[: int(options.n)].tolist()
+    order = scores.argsort(descending=True, stable=True)[:n].tolist()
     titles = [f"{scores[i]:.2f} {Path(names[i]).name[:14]}" for i in order]
     try:
         save_grid(Path(options.out), [pictures[i] for i in order], min(6, len(order)), titles)

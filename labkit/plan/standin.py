@@ -19,8 +19,7 @@ CLIP = "openai/clip-vit-base-patch32"
 
 @contextlib.contextmanager
 def hub(folder: Path) -> Iterator[None]:
-    """In here a GPT-2 or CLIP that the hub's client cannot give is made at random, below `folder`.
-    """
+    """In here a GPT-2 or CLIP that the hub's client cannot give is random, made below `folder`."""
     import huggingface_hub
 
     real = huggingface_hub.snapshot_download

@@ -140,7 +140,9 @@ def train(cfg: Config, run: Run) -> None:
                 )
             if look:
                 with run.autocast():
-                    logged["valid/accuracy"] = 100 * accuracy(model, task, sums["valid"][:LOOKED_AT])
+                    logged["valid/accuracy"] = 100 * accuracy(
+                        model, task, sums["valid"][:LOOKED_AT]
+                    )
             run.log(logged, step)
     run.save()
 
