@@ -38,7 +38,7 @@ class Config(MethodConfig):
     """Tokens of prompt and answer; the base's own context when left out (32 for base=new)."""
     answer_tokens: PositiveInt | None = None
     """Tokens of an answer, its end included, at most; 3/4 of the context when left out."""
-    long_rows: Literal["refuse", "drop"] = "refuse"
+    long_rows: Literal["refuse", "drop"] = "drop"
     """Rows that do not fit into the context: refuse the data, or leave them out."""
     pairs: PositiveInt | None = None
     """Training pairs, at most; all of the set when left out."""

@@ -63,11 +63,24 @@ def counting(counts: Counts, deadline: float = float("inf")) -> ExitStack:
         ),
     }
     flops = FlopCounterMode(display=False, custom_mapping=on_cpu)
+    flops.mod_tracker = _NoModules()  # type: ignore[assignment]
     stack = ExitStack()
     stack.callback(lambda: setattr(counts, "flops", flops.get_total_flops()))
     stack.enter_context(Counter())
     stack.enter_context(flops)
     return stack
+
+
+class _NoModules:
+    """In place of the tracker that says which module an operation belongs to. Its hooks do not
+    bear gradients inside a step, as of Langevin dynamics, and only the total is asked for.
+    """
+
+    parents = frozenset({"Global"})
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *exception: object) -> None: ...
 
 
 def _of_shapes(formula: Callable[..., int], operands: int) -> Callable[..., int]:
