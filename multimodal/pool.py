@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +41,8 @@ class Pool:
     scenes: Scenes | None = None
     gallery: int | None = None
     """Pictures of each gallery; None: the whole pool is one."""
+    opposite: Tensor | None = None
+    """For each picture one that is nearly the same, int64 (N,): a hard negative."""
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -73,15 +75,28 @@ def of_scenes(found: Scenes, side: int, seed: int, gallery: int | None = None) -
     return Pool(pictures, scenes.captions_of(found), meaning, found, gallery)
 
 
-def scene_pools(count: int, alone: float, side: int) -> Pools:
-    """Scenes, the same in every run: training ones of the training combinations alone, and
-    galleries with RENDERS pictures of each combination. That for choosing settings has no
-    combination of the test.
+def training_scenes(count: int, alone: float, side: int, hard: bool) -> Pool:
+    """Scenes of the training combinations alone; if `hard`, every other one is the opposite of the
+    one before.
     """
-    train, both = scenes.combinations("train"), scenes.combinations("train", "valid")
+    among = scenes.combinations("train")
+    if not hard:
+        return of_scenes(scenes.draw(count, among, alone, seed=1), side, seed=1)
+    half = scenes.draw((count + 1) // 2, among, alone, seed=1)
+    both = zip(half, scenes.opposites(half, among, seed=1), strict=True)
+    found = Scenes(*(np.stack(each, axis=1).ravel() for each in both))  # (2N,), in turn
+    opposite = torch.arange(len(found.first)) ^ 1  # 1, 0, 3, 2, ...
+    return replace(of_scenes(found, side, seed=1), opposite=opposite)
+
+
+def scene_pools(count: int, alone: float, side: int, hard: bool = False) -> Pools:
+    """Scenes, the same in every run: training ones, and galleries with RENDERS pictures of each
+    combination. That for choosing settings has no combination of the test.
+    """
+    both = scenes.combinations("train", "valid")
     everything = np.arange(scenes.COMBINATIONS)
     return Pools(
-        of_scenes(scenes.draw(count, train, alone, seed=1), side, seed=1),
+        training_scenes(count, alone, side, hard),
         of_scenes(scenes.singles(np.tile(both, RENDERS)), side, 2, len(both)),
         of_scenes(scenes.singles(np.tile(everything, RENDERS)), side, 3, len(everything)),
         of_scenes(scenes.distinct_pairs(PAIRS, everything, seed=4), side, seed=4),
@@ -122,14 +137,15 @@ def resized(pictures: Tensor, side: int) -> Tensor:
 
 
 def obtain(
-    run: Run, name: str, folder: str | None, side: int, validation: float, count: int, alone: float
-) -> Pools:
+    run: Run, name: str, folder: str | None, side: int, validation: float, count: int, alone: float,
+    hard: bool,
+) -> Pools:  # fmt: skip
     """The pools that `data=` names, recorded as the run's data.
 
     Raises UsageError for settings that do not fit each other, DataError for a bad folder.
     """
     if name == "scenes":
-        pools = scene_pools(count, alone, side)
+        pools = scene_pools(count, alone, side, hard)
         sizes = {"train": len(pools.train), "valid": len(pools.valid), "test": len(pools.test)}
         run.generated(name, sizes, pools.digest())
         return pools
@@ -163,6 +179,17 @@ def flat_captions(pool: Pool) -> tuple[list[str], Tensor]:
     flat = [text for texts in pool.captions for text in texts]
     counts = torch.tensor([len(texts) for texts in pool.captions])
     return flat, torch.arange(len(counts)).repeat_interleave(counts)
+
+
+def with_opposites(drawn: np.ndarray, pool: Pool) -> np.ndarray:
+    """A batch of as many pictures as were drawn, (B,): the first half of them, each followed by its
+    opposite. Without opposites the batch is what was drawn.
+    """
+    if pool.opposite is None:
+        return drawn
+    half = drawn[: (len(drawn) + 1) // 2]
+    both: np.ndarray = np.stack([half, pool.opposite.numpy()[half]], axis=1).ravel()[: len(drawn)]
+    return both
 
 
 class Drawer:

@@ -144,6 +144,21 @@ def draw(n: int, among: Sequence[int] | np.ndarray, alone: float, seed: int) -> 
     return Scenes(among[first], np.where(single, -1, among[other]), relation)
 
 
+def opposites(found: Scenes, among: Sequence[int] | np.ndarray, seed: int) -> Scenes:
+    """For each scene one that is nearly the same: with two objects these exchanged; with one object
+    another of its colour or of its shape, among these combinations, or itself where there is none.
+    """
+    rng = np.random.default_rng((seed, 20))
+    first, second = found.swapped().first.copy(), found.swapped().second.copy()
+    among = np.asarray(among)
+    for combination in np.unique(found.first[found.relation == ALONE]):
+        rows = np.flatnonzero((found.relation == ALONE) & (found.first == combination))
+        one = (among // 8 == combination // 8) != (among % 8 == combination % 8)  # not both
+        near = among[one] if one.any() else np.array([combination])
+        first[rows], second[rows] = rng.choice(near, len(rows)), -1
+    return Scenes(first, second, found.relation)
+
+
 def distinct_pairs(n: int, among: Sequence[int] | np.ndarray, seed: int) -> Scenes:
     """n scenes with two objects, or as many as there are, no two of the same meaning."""
     among = np.asarray(among)

@@ -47,6 +47,9 @@ class Config(LabConfig):
     """Training scenes (data=scenes)."""
     alone: Fraction = 0.5
     """Share of the training scenes with one object; the others have two."""
+    hard_negatives: bool = False
+    """Each picture stands in a batch beside one that is nearly the same: objects exchanged, or
+    another colour or shape (data=scenes)."""
     model: str = "openai/clip-vit-base-patch32"
     """new, or a published CLIP: a folder, or its name on the hub."""
     tune: Literal["all", "projections", "lora"] = "lora"
@@ -107,6 +110,11 @@ class Config(LabConfig):
             )
         if self.data == "scenes" and self.side < 16:
             raise UsageError(f"side={self.side} is too small to tell shapes apart; try side=32")
+        if self.hard_negatives and self.data != "scenes":
+            raise UsageError(
+                f"hard_negatives=true needs scenes, whose opposites can be rendered; with data="
+                f"{self.data} type hard_negatives=false"
+            )
         if self.scale > self.most:
             raise UsageError(f"scale={self.scale:g} begins above most={self.most:g}; lower it")
         if self.tune == "projections" and self.shift:
@@ -128,7 +136,8 @@ def train(cfg: Config, run: Run) -> None:
 
     published = None if cfg.model == "new" else load_published(cfg.model)
     side = cfg.side if published is None else published[0].shape.side
-    pools = pool.obtain(run, cfg.data, cfg.folder, side, cfg.validation, cfg.scenes, cfg.alone)
+    drawing = (cfg.scenes, cfg.alone, cfg.hard_negatives)
+    pools = pool.obtain(run, cfg.data, cfg.folder, side, cfg.validation, *drawing)
     check_batch_size(len(pools.train), cfg.batch_size)
     captions, _ = pool.flat_captions(pools.train)
     size = start.Size(**{k: v for k, v in vars(cfg).items() if k in start.Size.__annotations__})
@@ -154,6 +163,7 @@ def train(cfg: Config, run: Run) -> None:
         rate = one_cycle(step, cfg.steps, 1.0, rise=max(cfg.warmup, 2 / cfg.steps))
         start.set_rates(optimizers, rate)
         drawn = batch_indices(len(x), cfg.batch_size, step, cfg.seed)
+        drawn = pool.with_opposites(drawn, pools.train)
         own = torch.from_numpy(drawer.draw(drawn, step)).to(run.device)
         index = torch.from_numpy(drawn).to(run.device)
         pictures = random_shift(x[index], cfg.shift) if cfg.shift else x[index]

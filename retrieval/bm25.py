@@ -5,7 +5,7 @@
 A term counts more the rarer it is (idf); a second occurrence counts less than the first (k1); in a
 document longer than the average an occurrence counts less (b). Nothing in the sum but the choice
 of terms depends on the query. So all weights are computed once, in a sparse matrix (V, N), and a
-query is one sparse product. rank-bm25 goes through all documents in Python for every term.
+query is the sum of its terms' rows. rank-bm25 goes through all documents in Python for every term.
 
 Two variants: `okapi` is that of rank-bm25, whose idf can fall below 0 and is then replaced by a
 floor; `lucene` is that of Lucene and Elasticsearch, whose idf cannot, and which leaves the constant
@@ -27,6 +27,9 @@ from labkit import exercise
 Variant = Literal["okapi", "lucene"]
 BATCH = 256
 """Queries scored at once: a dense (BATCH, N) array is made."""
+COMMON = 0.25
+"""A term in more than this share of the texts has a dense row, too. A sum with a dense row is many
+times faster than with a sparse one, and these few terms stand in nearly every question."""
 
 
 def terms(text: str) -> list[str]:
@@ -168,17 +171,26 @@ class BM25:
         if self.variant == "okapi":
             weights *= self.k1 + 1
         self.weights = sparse.csr_array((weights, (columns, rows)), shape=(v, n))
+        self.begins: list[int] = self.weights.indptr.tolist()
+        common = np.flatnonzero(containing > COMMON * n)
+        self.common = dict(zip(common.tolist(), self.weights[common].toarray(), strict=True))
+        """Dense rows by the number of their term."""
 
     def scores(self, queries: Sequence[str]) -> np.ndarray:
         """float64 (Q, N): 0 where text and query share no term. A term that occurs twice in the
         query counts twice; an unknown one not at all.
         """
-        known = [[self.vocabulary.get(t, -1) for t in terms(query)] for query in queries]
-        columns = [c for row in known for c in row if c >= 0]
-        ends = np.cumsum([0, *(sum(c >= 0 for c in row) for row in known)])
-        shape = (len(queries), len(self.vocabulary))
-        asked = sparse.csr_array((np.ones(len(columns)), columns, ends), shape=shape)
-        return (asked @ self.weights).toarray()
+        found = np.zeros((len(queries), len(self.alive)))
+        texts, weights = self.weights.indices, self.weights.data
+        for row, query in zip(found, queries, strict=True):
+            for term in terms(query):
+                number = self.vocabulary.get(term)
+                if number in self.common:
+                    row += self.common[number]
+                elif number is not None:
+                    here = slice(self.begins[number], self.begins[number + 1])
+                    row[texts[here]] += weights[here]  # a text stands once in a row
+        return found
 
     def search(
         self, queries: Sequence[str], k: int, allowed: np.ndarray | None = None

@@ -67,6 +67,24 @@ def test_scenes_of_a_gallery_are_all_different() -> None:
     assert pools.digest() != pool.scene_pools(50, 0.4, 16).digest()
 
 
+def test_a_batch_has_each_picture_beside_its_opposite() -> None:
+    train = pool.training_scenes(60, 0.5, 16, hard=True)
+    assert train.opposite is not None
+    assert train.scenes is not None
+    assert len(train) == 60
+    for drawn in (np.array([7, 2, 50, 11]), np.array([4, 9, 20]), np.array([5])):
+        batch = pool.with_opposites(drawn, train)
+        assert len(batch) == len(drawn)
+        assert np.array_equal(batch[::2], drawn[: len(batch[::2])])
+        assert np.array_equal(batch[1::2], train.opposite.numpy()[batch[::2][: len(batch) // 2]])
+    meaning = train.meaning
+    assert (meaning != meaning[train.opposite]).all()
+    assert torch.equal(train.opposite[train.opposite], torch.arange(60))
+    plain = pool.training_scenes(60, 0.5, 16, hard=False)
+    index = np.array([3, 1])
+    assert pool.with_opposites(index, plain) is index
+
+
 def split_of(n: int, seed: int) -> CaptionedImages:
     rng = np.random.default_rng(seed)
     x = rng.integers(0, 256, (n, 3, 12, 12), dtype=np.uint8)

@@ -125,6 +125,7 @@ def test_a_published_model_is_tuned_on_a_folder(
         ("side=30", "patches of 8 do not fill a side of 30 pixels"),
         ("heads=5", "no multiple of 5 heads"),
         ("side=8", "side=8 is too small"),
+        ("data=noto_emoji hard_negatives=true", "type hard_negatives=false"),
         ("scale=200", "scale=200 begins above most=100"),
         ("model=x tune=projections shift=1", "type shift=0"),
         ("alone=1.5", "alone must be from 0 to 1"),

@@ -99,3 +99,23 @@ def test_pairs_of_a_gallery_are_distinct() -> None:
     assert len(set(found.meaning)) == len(found.first) == 300
     assert (found.first != found.second).all()
     assert len(scenes.distinct_pairs(10_000, np.arange(4), 0).first) == 4 * 3 * 2
+
+
+def test_an_opposite_is_nearly_the_same() -> None:
+    among = scenes.combinations("train")
+    found = scenes.draw(600, among, 0.5, seed=2)
+    other = scenes.opposites(found, among, seed=0)
+    assert np.array_equal(other.relation, found.relation)
+    one = found.relation == ALONE
+    same_colour, same_shape = (
+        a == b for a, b in ((found.first // 8, other.first // 8), (found.first % 8, other.first % 8))
+    )
+    assert (same_colour != same_shape)[one].all()
+    assert same_colour[one].any()
+    assert same_shape[one].any()
+    assert set(other.first) <= set(among)
+    assert (other.second[one] == -1).all()
+    assert np.array_equal(other.first[~one], found.second[~one])
+    assert np.array_equal(other.second[~one], found.first[~one])
+    alone = scenes.opposites(scenes.singles([3]), [3, 12], seed=0)
+    assert alone.first.tolist() == [3], "12 shares neither colour nor shape"

@@ -5,7 +5,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from retrieval.ivf import IVF, Found, agreement, probe
+from retrieval.index import unit_rows
+from retrieval.ivf import IVF, Found, agreement, probe, shortlist, signs
 from retrieval.kmeans import kmeans, kmeans_step, nearest
 
 
@@ -136,3 +137,41 @@ def test_the_inverted_file_is_faisss() -> None:
     _, expected = theirs.search(q, 5)
     ids, _ = ours.search(q.astype(np.float64), 5, 4)
     assert (ids == expected).mean() > 0.98, "up to rounding in float32"
+
+
+def test_signs_are_one_bit_a_number() -> None:
+    x = points(5, 11)
+    before = x.copy()
+    codes = signs(x)
+    assert codes.shape == (5, 2)
+    assert codes.dtype == np.uint8
+    np.testing.assert_array_equal(np.unpackbits(codes, axis=1)[:, :11], x > 0)
+    np.testing.assert_array_equal(x, before)
+    assert signs(np.array([[0.0, -1, 2]]))[0, 0] == 0b00100000, "0 is not above 0"
+
+
+def test_a_shortlist_has_the_most_signs_in_common() -> None:
+    x, q = points(90, 37), points(1, 37, 5)[0]
+    ivf = IVF(x, 6, seed=2)
+    for probes, again in ((2, 7), (6, 20), (1, 1000)):
+        order = np.linalg.norm(ivf.centroids - q, axis=1).argsort()[:probes]
+        inside = np.concatenate([ivf.lists[c] for c in order])
+        same = ((x[inside] > 0) == (q > 0)).sum(axis=1)
+        expected = inside[np.argsort(-same, kind="stable")][:again]
+        near, cost = shortlist(q, ivf.centroids, ivf.lists, ivf.codes, again, probes)
+        np.testing.assert_array_equal(near, expected)
+        assert cost == 6 + len(inside) / 32
+
+
+def test_a_search_by_codes_compares_the_shortlist_exactly() -> None:
+    x, q = unit_rows(points(400, 64)), unit_rows(points(30, 64, 3))
+    exact = np.argsort(-(q @ x.T), axis=1)[:, :5]
+    ivf = IVF(x, 20)
+    ids, cost = ivf.search(q, 5, 20, again=400)
+    np.testing.assert_array_equal(ids, exact)
+    assert cost == 20 + 400 / 32 + 400
+    few, cost = ivf.search(q, 5, 20, again=80)
+    assert agreement(few, exact) > 0.7, "0.2 by chance"
+    assert cost == 20 + 400 / 32 + 80
+    one, _ = ivf.search(q[:1], 5, 1, again=2)
+    assert (one[0] >= 0).tolist() == [True, True, False, False, False]

@@ -18,8 +18,8 @@ pytest.importorskip("faiss")
 
 METRICS = {
     "ndcg_bm25", "ndcg_dense", "ndcg_hybrid", "ndcg_reranked", "hybrid_gain", "rerank_gain",
-    "recall_at_1", "recall_at_10", "mrr", "ivf_recall", "ivf_computed", "exact_match", "f1",
-    "answered", "unsupported", "false_answers", "grounded", "valid_ndcg_hybrid",
+    "recall_at_1", "recall_at_10", "mrr", "ivf_recall", "ivf_plain_recall", "ivf_computed",
+    "exact_match", "f1", "answered", "unsupported", "false_answers", "grounded", "valid_ndcg_hybrid",
     "valid_ndcg_untrained",
 }  # fmt: skip
 
