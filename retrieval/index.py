@@ -72,7 +72,8 @@ class VectorIndex:
             return index  # keeps ids by itself, and removes by them
         if self.kind == "pq":
             pieces = max(m for m in (1, 2, 4, 8, 16, 32) if self.dim % m == 0)
-            bits = min(8, max(1, int(np.log2(count))))
+            # Eight vectors for each centroid of a piece, or k-means learns single vectors.
+            bits = min(8, max(1, int(np.log2(max(2, count / 8)))))
             index = faiss.index_factory(self.dim, f"PQ{pieces}x{bits}", metric)
             index.pq.cp.min_points_per_centroid = 1
         else:

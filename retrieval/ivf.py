@@ -1,8 +1,8 @@
 """An inverted file by hand (Sivic & Zisserman 2003; Jégou et al. 2011, section IV.A).
 
 k-means divides the vectors into lists. A query is compared with the K centroids, and then only with
-the vectors in the `probes` nearest lists. What it costs is counted in comparisons, the same on every
-machine.
+the vectors in the `probes` nearest lists. What it costs is counted in comparisons, the same on
+every machine.
 
 In many dimensions lists alone save little: the ten nearest of a question, none of them very near,
 stand in many lists. Codes help there (Gong et al. 2013; Gao & Long 2024, RaBitQ): the signs of a

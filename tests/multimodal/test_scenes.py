@@ -108,7 +108,8 @@ def test_an_opposite_is_nearly_the_same() -> None:
     assert np.array_equal(other.relation, found.relation)
     one = found.relation == ALONE
     same_colour, same_shape = (
-        a == b for a, b in ((found.first // 8, other.first // 8), (found.first % 8, other.first % 8))
+        a == b
+        for a, b in ((found.first // 8, other.first // 8), (found.first % 8, other.first % 8))
     )
     assert (same_colour != same_shape)[one].all()
     assert same_colour[one].any()

@@ -19,8 +19,8 @@ pytest.importorskip("faiss")
 METRICS = {
     "ndcg_bm25", "ndcg_dense", "ndcg_hybrid", "ndcg_reranked", "hybrid_gain", "rerank_gain",
     "recall_at_1", "recall_at_10", "mrr", "ivf_recall", "ivf_plain_recall", "ivf_computed",
-    "exact_match", "f1", "answered", "unsupported", "false_answers", "grounded", "valid_ndcg_hybrid",
-    "valid_ndcg_untrained",
+    "exact_match", "f1", "answered", "unsupported", "false_answers", "grounded",
+    "valid_ndcg_hybrid", "valid_ndcg_untrained",
 }  # fmt: skip
 
 
@@ -56,7 +56,7 @@ def test_smoke_trains_measures_and_draws(lab_run: Lab) -> None:
 
 def test_the_reader_teaches_the_encoder(lab_run: Lab) -> None:
     """method=distill: no label says which passage is right, and the encoder still learns."""
-    words = ("method=distill", "steps=12", "encoder.batch_size=8")
+    words = ("method=distill", "steps=12", "encoder.batch_size=8", "search.questions=8")
     done = lab_run("retrieval", "+size=smoke", *words)
     assert done.returncode == 0, done.output
     losses = [row["train/retriever"] for row in done.metrics if "train/retriever" in row]
