@@ -153,7 +153,7 @@ def continue_texts(
     """What the model writes behind each text, up to END or `count` tokens, greedily.
 
     Texts of similar length are written together: `make(rows)` gives the chooser of tokens for so
-    many of them. A text with no room for `count` more gets the empty text, and so does an empty one.
+    many of them. An empty text gets the empty text, and so does one with no room for `count` more.
     """
     encoded = tokens.encode(tokenizer, texts)
     pieces, end = tokens.pieces_of(tokenizer), tokenizer.eos_token_id

@@ -35,11 +35,12 @@ def write(
     Raises:
         ValueError when a prompt is empty, or with `count` longer than the context.
     """
-    device, longest = model.embedding.weight.device, max(map(len, prompts))
-    if not min(map(len, prompts)) or longest + count > model.shape.context:
+    device, context = model.embedding.weight.device, model.shape.context
+    shortest, longest = min(map(len, prompts)), max(map(len, prompts))
+    if shortest < 1 or longest + count > context:
         raise ValueError(
-            f"prompts of 1 to {model.shape.context - count} tokens fit into the context of "
-            f"{model.shape.context} with {count} new ones; got {min(map(len, prompts))} to {longest}"
+            f"prompts of 1 to {context - count} tokens fit into the context of {context} with "
+            f"{count} new ones; got {shortest} to {longest}"
         )
     lengths = torch.tensor([len(p) for p in prompts], device=device)
     rows = torch.tensor([[*p, *[end] * (longest - len(p))] for p in prompts], device=device)
@@ -60,9 +61,7 @@ def write(
     return out
 
 
-def next_states(
-    model: GPT, tokens: Tensor, places: Tensor, caches: Sequence[KVCache]
-) -> Tensor:
+def next_states(model: GPT, tokens: Tensor, places: Tensor, caches: Sequence[KVCache]) -> Tensor:
     """The input of the head at one more token of each row: (B,), (B,) -> (B, C).
 
     Keys and values are written into the caches at `places`; what lies behind it is not seen.

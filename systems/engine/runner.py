@@ -197,9 +197,7 @@ class Runner:
             batch, count = group.shape
             if i < len(group.layers):
                 kv, each = group.layers[i], 2 * self.heads
-                kv.view(-1, head).index_copy_(
-                    0, group.rows, new[row * each : (row + batch) * each]
-                )
+                kv.view(-1, head).index_copy_(0, group.rows, new[row * each : (row + batch) * each])
             else:
                 by_block = self.pool[i].view(-1, self.size * head)
                 kv = by_block.index_select(0, group.blocks).view(2, batch * self.heads, -1, head)

@@ -25,9 +25,11 @@ def alone(model: GPT, prompt: list[int], count: int, end: int) -> list[int]:
     """Week 7's sampler, which reads one length at a time; without a cache."""
     row = torch.tensor([prompt])
     found = generate(model, row, count, temperature=0, end=end, use_cache=False)[0].tolist()
-    return found[: found.index(end) + 1] + [end] * (count - 1 - found.index(end)) if (
-        end in found
-    ) else found
+    return (
+        found[: found.index(end) + 1] + [end] * (count - 1 - found.index(end))
+        if (end in found)
+        else found
+    )
 
 
 @pytest.mark.parametrize("count", [1, 2, 16])
