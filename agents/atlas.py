@@ -21,10 +21,13 @@ class Town:
     name: str
     country: str
     population: int
+    more: str = ""
+    """What else the page says, which no question asks for."""
 
     @property
     def page(self) -> str:
-        return f"{self.name} is a town in {self.country}. Its population is {self.population}."
+        fact = f"{self.name} is a town in {self.country}. Its population is {self.population}."
+        return fact + self.more
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,11 @@ class Country:
 
     name: str
     capital: Town
+    more: str = ""
 
     @property
     def page(self) -> str:
-        return f"{self.name} is a country. Its capital is {self.capital.name}."
+        return f"{self.name} is a country. Its capital is {self.capital.name}.{self.more}"
 
 
 def split_of(name: str) -> str:

@@ -9,7 +9,6 @@ Letters: B traces, T tokens.
 from __future__ import annotations
 
 import contextlib
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,10 +21,17 @@ from torch import Tensor
 
 from agents import tokens
 from agents.grammar import Automaton, Constrained, react_step
+from agents.ragged import write
 from labkit import UsageError, exercise
-from pretraining import GPT, Shape, generate
+from pretraining import GPT, Shape
 
 Autocast = Callable[[], contextlib.AbstractContextManager]
+ROWS = 256
+"""Texts that are written at once."""
+ALIGNED = 256
+"""What the number of tokens in a loss is a multiple of."""
+IGNORED = -100
+"""In place of a target that does not count."""
 MIXING = 24
 """Tokens by which lengths are disturbed before rows of similar length become a batch."""
 
@@ -65,11 +71,13 @@ class Lessons:
                 f"type context={self.lengths.max()} or more, or a smaller longest="
             )
         widest = min(context, -(-int(self.lengths.max()) // 16) * 16)
-        self.rows = torch.full((len(rows), widest), pad)
+        self.rows = torch.full((len(rows), widest), pad, dtype=torch.int32)  # there are many
         for i, row in enumerate(rows):
             self.rows[i, : len(row)] = torch.tensor(row)
         thought, observation = tokenizer.convert_tokens_to_ids([tokens.THOUGHT, tokens.OBSERVATION])
-        self.own = own_tokens(self.rows, thought, observation, pad)
+        self.own = torch.cat(
+            [own_tokens(part, thought, observation, pad) for part in self.rows.split(4096)]
+        )
 
     def to(self, device: torch.device | str) -> Self:
         """Move the rows; returns itself."""
@@ -90,13 +98,18 @@ class Lessons:
         # a multiple of 16, because every new shape costs time and memory in the kernels
         longest = -(-int(self.lengths[index].max()) // 16) * 16
         chosen = torch.from_numpy(index).to(self.rows.device)
-        return self.rows[chosen, :longest], self.own[chosen, :longest]
+        return self.rows[chosen, :longest].long(), self.own[chosen, :longest]
 
 
 def lesson_loss(model: GPT, rows: Tensor, own: Tensor) -> Tensor:
     """Mean cross-entropy of the model's own tokens, in nats: (B, T), (B, T) -> scalar."""
-    states = model.hidden(rows[:, :-1])[own[:, 1:]]
-    return F.cross_entropy(model.logits(states).float(), rows[:, 1:][own[:, 1:]])
+    chosen = own[:, 1:].flatten().nonzero().squeeze(1)
+    # Filled up, because every new shape costs time and memory in the kernels (see Lessons.batch).
+    filled = F.pad(chosen, (0, -len(chosen) % ALIGNED))
+    targets = rows[:, 1:].flatten()[filled]
+    targets[len(chosen) :] = IGNORED
+    states = model.hidden(rows[:, :-1]).flatten(0, 1)[filled]
+    return F.cross_entropy(model.logits(states).float(), targets, ignore_index=IGNORED)
 
 
 class LocalPolicy:
@@ -139,21 +152,18 @@ def continue_texts(
 ) -> list[str]:
     """What the model writes behind each text, up to END or `count` tokens, greedily.
 
-    Texts of equal length are written together, so that none needs padding: `make(rows)` gives the
-    chooser of tokens for so many of them. A text with no room for `count` more gets the empty text.
+    Texts of similar length are written together: `make(rows)` gives the chooser of tokens for so
+    many of them. An empty text gets the empty text, and so does one with no room for `count` more.
     """
     encoded = tokens.encode(tokenizer, texts)
     pieces, end = tokens.pieces_of(tokenizer), tokenizer.eos_token_id
-    by_length: defaultdict[int, list[int]] = defaultdict(list)
-    for i, row in enumerate(encoded):
-        by_length[len(row)].append(i)
+    fit = [i for i, row in enumerate(encoded) if row and len(row) + count <= model.shape.context]
+    fit.sort(key=lambda i: len(encoded[i]))
     written = [""] * len(encoded)
-    for length, members in by_length.items():
-        if length + count > model.shape.context:
-            continue
-        prompt = torch.tensor([encoded[i] for i in members], device=model.embedding.weight.device)
+    for first in range(0, len(fit), ROWS):
+        members = fit[first : first + ROWS]
         chooser = None if make is None else make(len(members))
-        found = generate(model, prompt, count, temperature=0, end=end, chooser=chooser)
+        found = write(model, [encoded[i] for i in members], count, end, chooser)
         for i, row in zip(members, found.tolist(), strict=True):
             written[i] = tokens.decode(pieces, row, end)
     return written

@@ -2,18 +2,20 @@
 
     arithmetic    What is 47 times 85 plus 12?                            a call of the calculator
     lookup        What is the population of the capital of Kadelo?        two searches in a row
-    chain         What is the population of Bati, Rosu and Mefa in all?   n searches and a sum
+    chain         What is the population of Bati, Rosu and Mefa in all?   n searches, n - 1 sums
 
 The teacher's trace is Yao et al. 2022's: a thought, an action, the observation, and so on, and
 `finish[answer]`. Which numbers belong to a test is decided by a hash of the expression, which names
-by a hash of the name, and some wordings are kept for tests alone.
+by a hash of the name, and some wordings are kept for tests alone. Pages of the training say more
+than their fact (`noise`); those of the tests do not, except where that is what is tested.
 """
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -38,6 +40,16 @@ WORDINGS = {
     "{name} has {a} coins and finds {c} more. How many coins are that?": "{a}+{c}",
     "A train has {c} cars with {b} seats, and {a} are taken. How many are free?": "{c}*{b}-{a}",
     "{name} shares {a} pens among {d} people. How many does each get?": "{a}/{d}",
+    "How much is {a} plus {b}?": "{a}+{b}",
+    "How much is {a} times {b}?": "{a}*{b}",
+    "How many are {a} minus {b}?": "{a}-{b}",
+    "How many is {a} divided by {d}?": "{a}/{d}",
+    "How much is {a} times {b} plus {c}?": "{a}*{b}+{c}",
+    "{name} has {a} boxes of {c} pens. How many pens are that?": "{a}*{c}",
+    "{name} has {a} pens and {b} coins. How many are that?": "{a}+{b}",
+    "{name} has {a} coins and {b} boxes of {c} coins. How many coins are that?": "{a}+{b}*{c}",
+    "A box holds {a} pens, and {c} are taken. How many are left?": "{a}-{c}",
+    "A train has {a} seats and gets {c} more. How many seats are that?": "{a}+{c}",
 }
 """Of training and tests: a wording, and the expression that it asks for."""
 OTHER_WORDINGS = {
@@ -46,7 +58,7 @@ OTHER_WORDINGS = {
     "{name} has {a} pens and {b} boxes of {c} pens. How many pens are that?": "{a}+{b}*{c}",
     "A train has {a} seats, and {c} are taken. How many are free?": "{a}-{c}",
 }
-"""Of tests alone, of words that also occur in training."""
+"""Of tests alone: words of the training in combinations that it does not have."""
 TWO_HOPS = "What is the population of the capital of {name}?"
 CHAIN = "What is the population of {names} in all?"
 ONE = "What is the population of {names}?"
@@ -60,10 +72,14 @@ TEXTS = (
 )  # fmt: skip
 """What words are taken from for the vocabulary (see tokens.py)."""
 
+WORDS = sorted({word for text in TEXTS for word in re.findall(r"[A-Za-z]{2,}", text)})
+MOST = 3
+"""Sentences that say nothing, on a page of the training."""
+
 Kind = Literal["arithmetic", "lookup", "chain"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Step:
     """What a teacher does: a thought, a call, and what the tool says; None after `finish`."""
 
@@ -77,7 +93,7 @@ class Step:
         return f"{THOUGHT}{self.thought}{ACTION}{self.tool}[{self.argument}]{said}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Task:
     """A question, its answer, and the teacher's steps; `length` counts its calls of tools."""
 
@@ -143,16 +159,42 @@ def lookup(country: Country) -> Task:
 
 
 def chain(towns: list[Town]) -> Task:
-    """The people of several towns together: a search for each, and a sum unless there is one."""
+    """The people of several towns together: a search for each, and from the second on a sum of what
+    was found so far. So each step needs the last two observations only, however many towns come."""
     names = [town.name for town in towns]
-    steps = [Step(FIND.format(name=t.name), "search", t.name, t.page) for t in towns]
-    expression = "+".join(str(town.population) for town in towns)
-    answer = calculate(expression)
-    if len(towns) > 1:
-        steps.append(Step(ADD, "calculate", expression, answer))
+    steps, total = list[Step](), ""
+    for town in towns:
+        steps.append(Step(FIND.format(name=town.name), "search", town.name, town.page))
+        if total:
+            expression = f"{total}+{town.population}"
+            total = calculate(expression)
+            steps.append(Step(ADD, "calculate", expression, total))
+        else:
+            total = str(town.population)
     listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
     question = (ONE if len(names) == 1 else CHAIN).format(names=listed)
-    return Task("chain", question, answer, (*steps, Step(DONE, "finish", answer)))
+    return Task("chain", question, total, (*steps, Step(DONE, "finish", total)))
+
+
+def noise(rng: np.random.Generator) -> str:
+    """Up to MOST sentences of words, numbers and letters in no order: half of all pages have none.
+
+    A page can say anything. What an agent reads with such pages in its training is the fact, and
+    not what stands at the end.
+    """
+    said = ""
+    for _ in range(min(int(rng.geometric(0.5)) - 1, MOST)):
+        words = []
+        for kind in rng.random(int(rng.integers(3, 7))):
+            if kind < 0.7:
+                words.append(WORDS[int(rng.integers(len(WORDS)))])
+            elif kind < 0.85:
+                words.append(str(int(rng.integers(10 ** int(rng.integers(1, 6))))))
+            else:
+                letters = rng.integers(97, 123, size=int(rng.integers(2, 6)))
+                words.append("".join(map(chr, letters)))
+        said += f" {' '.join(words).capitalize()}."
+    return said
 
 
 def teacher(rng: np.random.Generator, longest: int) -> Iterator[Task]:
@@ -162,10 +204,13 @@ def teacher(rng: np.random.Generator, longest: int) -> Iterator[Task]:
         if kind < 2:
             yield arithmetic(rng, "train")
         elif kind == 2:
-            yield lookup(draw_country(rng, "train"))
+            country = draw_country(rng, "train")
+            capital = replace(country.capital, more=noise(rng))
+            yield lookup(replace(country, capital=capital, more=noise(rng)))
         else:
             count = int(rng.integers(1, longest + 1))
-            yield chain([draw_town(rng, "train") for _ in range(count)])
+            towns = [draw_town(rng, "train") for _ in range(count)]
+            yield chain([replace(town, more=noise(rng)) for town in towns])
 
 
 def several(make: Callable[[], Task], count: int) -> list[Task]:

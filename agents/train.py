@@ -55,7 +55,7 @@ class Config(LabConfig):
     """Decoupled weight decay of both."""
     step_tokens: PositiveInt = 96
     """Tokens that the model may write in one step of a trace."""
-    limit: PositiveInt = 16
+    limit: PositiveInt = 26
     """Steps of a trace."""
     log_every: PositiveInt = 10
     """Steps between two entries of the training curve."""

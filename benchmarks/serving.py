@@ -7,7 +7,8 @@ The same weights, prompts of 8 to 64 tokens, answers of up to 64 with temperatur
 0.95, and an end of line ends an answer. All draw for themselves, so answers differ in length:
 tokens a second are counted, those of the answers alone. They take turns, a first round is not
 counted, and no cache survives a round. Without a folder a random model of week 7's size is used,
-made as benchmarks/generate_vs_hf.py makes it, and no answer ends early.
+made as benchmarks/generate_vs_hf.py makes it; the token that it writes most often ends an answer
+(with --whole none does).
 
 vLLM gets its own process (`.venv-vllm`), float32, eager mode, no prefix cache, and as many threads.
 """
@@ -22,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +132,7 @@ def main() -> int:
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--new", type=int, default=64)
     parser.add_argument("--greedy", action="store_true")
+    parser.add_argument("--whole", action="store_true", help="no answer ends early")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory() as work:
@@ -152,6 +155,12 @@ def main() -> int:
         if vllm is None:
             print("vLLM is not installed and takes no part; type: make vllm")
         prompts = ragged_prompts(tokens, max(args.batches), 64, 0)
+        if args.whole:
+            stop = -1
+        elif random:
+            trial = Race(prompts, args.new, 0.8, 0.95, -1)
+            first = by_engine(Engine(model, EngineSettings()), trial, 0)
+            stop = Counter(token for answer in first for token in answer).most_common(1)[0][0]
         for batch in args.batches:
             race = Race(prompts[:batch], args.new, 0.0 if args.greedy else 0.8, 0.95, stop)
             rates: dict[str, list[float]] = {"engine": [], "Hugging Face": [], "vLLM": []}

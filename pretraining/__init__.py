@@ -9,7 +9,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "evaluate": ["bits_per_byte", "negative_log_likelihood", "word_perplexity"],
         "huggingface": ["export", "from_huggingface", "load", "to_huggingface"],
         "mlm": ["mask_tokens"],
-        "model": ["GPT", "Shape"],
+        "model": ["GPT", "Shape", "rotate"],
         "optimizer": ["newton_schulz"],
         "powerlaw": ["Law", "compute_optimal", "fit", "isoflop_minimum"],
         "sample": ["generate", "keep_top_k", "keep_top_p"],

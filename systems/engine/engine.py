@@ -83,19 +83,23 @@ class Engine:
             for w in work:
                 if w.writes:
                     w.count = 1 + len(w.sequence.draft)
-        results = self.runner.forward(work) if work else []
-        plain = [(w, logits) for w, logits in results if len(logits) == 1]
+        if not work:
+            return []
+        pieces, logits = self.runner.forward(work)
+        plain = [w for w, count in pieces if count == 1]
         new: list[tuple[Sequence, list[int]]] = []
+        each = () if len(plain) == len(logits) else logits.split([count for _, count in pieces])
         if plain:
             drawn = sample(
-                torch.cat([logits for _, logits in plain]),
-                [w.sequence.sampling for w, _ in plain],
-                [len(w.sequence.tokens) - w.sequence.prompt for w, _ in plain],
+                torch.cat([rows for rows in each if len(rows) == 1]) if each else logits,
+                [w.sequence.sampling for w in plain],
+                [len(w.sequence.tokens) - w.sequence.prompt for w in plain],
             )
-            new = [(w.sequence, [token]) for (w, _), token in zip(plain, drawn, strict=True)]
-        for w, logits in results:
-            if len(logits) > 1:
-                new.append((w.sequence, decide(w.sequence, logits, proposals[w.sequence])))
+            new = [(w.sequence, [token]) for w, token in zip(plain, drawn, strict=True)]
+        for (w, count), rows in zip(pieces, each, strict=False):
+            if count > 1:
+                new.append((w.sequence, decide(w.sequence, rows, proposals[w.sequence])))
+        for w, _ in pieces:
             w.sequence.computed = min(w.start + w.count, len(w.sequence.tokens))
         return [(sequence, self._append(sequence, tokens)) for sequence, tokens in new]
 

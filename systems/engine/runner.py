@@ -5,6 +5,11 @@ equally many tokens in this step (one, while they write) and similar lengths for
 keys and values are gathered from the pool by the block tables. A GPU kernel reads them through the
 table in place; with PyTorch's own operations a gather of whole blocks is the fastest way.
 
+A group that writes is mostly the same at the next step. So what was gathered for it is kept, and
+gets the new token's keys and values, as the pool does: a gather is needed only when a sequence
+joins or leaves, or when the room is used up. On a processor the calls of small operations cost more
+than what they compute: the weights are looked up once, and indices are moved on, not made again.
+
 Letters: N tokens in the step, C width, H heads, d = C / H; in a group B sequences, t tokens of
 each, T cached positions, padded to whole blocks.
 """
@@ -12,7 +17,8 @@ each, T cached positions, padded to whole blocks.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,10 +26,23 @@ from torch import Tensor
 
 from pretraining import GPT
 from systems.engine.block_table import slots
-from systems.engine.scheduler import Work
+from systems.engine.scheduler import Sequence, Work
 
 PADDING = 256
 """Padded positions that cost about as much as one more group."""
+AHEAD = 2
+"""Blocks of room that a group gets for what it is going to write."""
+
+
+class Layer(NamedTuple):
+    """The weights of a layer, so that no module is asked for them while tokens are made."""
+
+    norm1: tuple[Tensor, Tensor]
+    qkv: tuple[Tensor, Tensor]
+    out: tuple[Tensor, Tensor]
+    norm2: tuple[Tensor, Tensor]
+    up: tuple[Tensor, Tensor]
+    down: tuple[Tensor, Tensor]
 
 
 @dataclass
@@ -32,10 +51,33 @@ class Group:
 
     shape: tuple[int, int]
     """B, t."""
+    starts: list[int]
+    """The first new position of each sequence."""
     blocks: Tensor
     """Rows of the pool, (2 B H T / size,): for keys and values, sequence, head, block of it."""
     mask: Tensor
     """(B H, t, T), added to the scores: -inf for positions after the query's own."""
+    rows: Tensor
+    """Where the new keys and values go in `layers`, (2 B H,), for t = 1."""
+    seen: Tensor
+    """The places of `mask` for the new positions, (B H,), for t = 1."""
+    layers: list[Tensor] = field(default_factory=list)
+    """What was gathered for each layer, (2, B H, T, d); kept only where t = 1."""
+
+    def follows(self, work: list[Work]) -> bool:
+        """Whether this work, of the same sequences, is what comes next here, and there is room."""
+        return (
+            work[0].count == 1
+            and [w.start - 1 for w in work] == self.starts
+            and work[-1].start < self.mask.shape[2]
+        )
+
+    def advance(self) -> None:
+        """Go on to the next position of every sequence."""
+        self.starts = [start + 1 for start in self.starts]
+        self.rows += 1
+        self.seen += 1
+        self.mask.view(-1).index_fill_(0, self.seen, 0.0)
 
 
 class Runner:
@@ -54,72 +96,113 @@ class Runner:
         both = torch.arange(2 * self.heads, device=like.device)
         self.parts = both.view(2, 1, self.heads, 1)
         """Number of each pair of key or value and head inside a block."""
+        slot = torch.arange(blocks * size, device=like.device)
+        first = slot // size * (2 * self.heads * size) + slot % size
+        self.rows_of = first[:, None] + both * size
+        """The rows of a pool, seen as (blocks 2 H size, d), of each slot: (blocks size, 2 H)."""
+        self.layers = [
+            Layer(*(
+                (module.weight, module.bias)
+                for module in (
+                    block.norm1, block.attention.qkv, block.attention.out, block.norm2,
+                    block.mlp.up, block.mlp.down,
+                )
+            ))  # type: ignore[arg-type]
+            for block in model.layers
+        ]  # fmt: skip
+        self.kept: dict[tuple[Sequence, ...], Group] = {}
+        """Groups of the last step that wrote one token each."""
 
     @torch.inference_mode()
-    def forward(self, work: Iterable[Work]) -> list[tuple[Work, Tensor]]:
+    def forward(self, work: Iterable[Work]) -> tuple[list[tuple[Work, int]], Tensor]:
         """Compute the tokens of a step; their keys and values go into the pool.
 
-        Returns each piece of work with logits (n, V): at the sequence's last known token and the
-        guesses after it, n of them in this piece; n = 0 for a prompt that is not read to its end.
+        Returns each piece of work with a number n, and the logits (sum of n, V) in this order: at
+        the sequence's last known token and the guesses after it, n of them in this piece; n = 0 for
+        a prompt that is not read to its end.
         """
         ordered = sorted(work, key=lambda w: (w.count, w.start))
-        device = self.pool[0].device
+        device, width = self.pool[0].device, self.model.shape.width
         tokens = [token for w in ordered for token in w.tokens()]
         place = [p for w in ordered for p in range(w.start, w.start + w.count)]
         slot = [s for w in ordered for s in slots(w.sequence.table, w.start, w.count, self.size)]
         numbers = torch.tensor([tokens, place, slot], device=device)
-        x = self.model.embedding(numbers[0]) + F.embedding(numbers[1], self._positions())
-        # In (blocks, 2, H, size), the rows that each token's keys and values go to, (N, 2 H).
-        block, inside = numbers[2] // self.size, numbers[2] % self.size
-        rows = (block[:, None] * 2 * self.heads + self.parts.flatten()) * self.size + inside[
-            :, None
-        ]
-        rows = rows.flatten()
-        groups = [self._group(part, device) for part in alike(ordered)]
-        width = x.shape[1]
-        for layer, pool in zip(self.model.layers, self.pool, strict=True):
-            qkv = layer.attention.qkv(layer.norm1(x))
-            head = pool.shape[-1]
-            pool.view(-1, head).index_copy_(0, rows, qkv[:, width:].reshape(-1, head))
-            x = x + layer.attention.out(self._attend(qkv[:, :width], pool, groups))
-            up = layer.mlp.up(layer.norm2(x))
-            x = x + layer.mlp.down(F.gelu(up, approximate="tanh"))
-        wanted, ends, row = list[int](), list[int](), 0
+        x = F.embedding(numbers[0], self.model.embedding.weight)
+        x = x + F.embedding(numbers[1], self._positions())
+        rows = self.rows_of[numbers[2]].flatten()
+        groups = self._groups(ordered)
+        for i, layer in enumerate(self.layers):
+            qkv = F.linear(F.layer_norm(x, (width,), *layer.norm1), *layer.qkv)
+            new = qkv[:, width:].reshape(len(rows), -1)
+            self.pool[i].view(-1, new.shape[1]).index_copy_(0, rows, new)
+            x += F.linear(self._attend(i, qkv[:, :width], new, groups), *layer.out)
+            up = F.linear(F.layer_norm(x, (width,), *layer.norm2), *layer.up)
+            x += F.linear(F.gelu(up, approximate="tanh"), *layer.down)
+        wanted, counts, row = list[int](), list[int](), 0
         for w in ordered:
             last = max(0, len(w.sequence.tokens) - 1 - w.start)  # the first with a use for logits
             wanted += range(row + last, row + w.count)
-            ends.append(max(0, w.count - last))
+            counts.append(max(0, w.count - last))
             row += w.count
         if len(wanted) < len(x):
             x = x[torch.tensor(wanted, dtype=torch.int64, device=device)]
-        logits = self.model.logits(self.model.norm(x))
-        return list(zip(ordered, logits.split(ends), strict=True))
+        return list(zip(ordered, counts, strict=True)), self.model.logits(self.model.norm(x))
 
     def _positions(self) -> Tensor:
         assert self.model.positions is not None
         return self.model.positions.weight
 
-    def _group(self, work: list[Work], device: torch.device) -> Group:
+    def _groups(self, ordered: list[Work]) -> list[Group]:
+        """The groups of this step, of which those that only go on are not gathered again."""
+        found, kept = [], {}
+        for part in alike(ordered):
+            sequences = tuple(w.sequence for w in part)
+            group = self.kept.get(sequences)
+            if group is not None and group.follows(part):
+                group.advance()
+            else:
+                group = self._group(part)
+            if part[0].count == 1:
+                kept[sequences] = group
+            found.append(group)
+        self.kept = kept
+        return found
+
+    def _group(self, work: list[Work]) -> Group:
         """What attention needs to know of sequences with equally many tokens in this step."""
-        count, end = work[0].count, max(w.start + w.count for w in work)
-        blocks = -(-end // self.size)
+        count, device, batch = work[0].count, self.pool[0].device, len(work)
+        blocks = -(-(work[-1].start + count) // self.size)  # the last one is the longest
+        blocks += AHEAD if count == 1 else 0
         tables = [(w.sequence.table[:blocks] + [0] * blocks)[:blocks] for w in work]
         table = torch.tensor(tables, device=device)[:, None]  # (B, 1, T / size)
-        rows = table * 2 * self.heads + self.parts  # (2, B, H, T / size)
-        starts = torch.tensor([w.start for w in work], device=device)
-        query = starts[:, None] + torch.arange(count, device=device)  # (B, t)
-        later = torch.arange(blocks * self.size, device=device) > query[:, :, None]
+        starts = [w.start for w in work]
+        start = torch.tensor(starts, device=device)
+        length = blocks * self.size
+        query = start[:, None] + torch.arange(count, device=device)  # (B, t)
+        later = torch.arange(length, device=device) > query[:, :, None]
         mask = torch.zeros(later.shape, device=device, dtype=self.pool[0].dtype)
         mask = mask.masked_fill_(later, -torch.inf).repeat_interleave(self.heads, dim=0)
-        return Group((len(work), count), rows.flatten(), mask)
+        head = torch.arange(batch * self.heads, device=device).view(batch, self.heads)
+        seen = head * length + start[:, None]  # (B, H)
+        values = seen + batch * self.heads * length
+        return Group(
+            (batch, count), starts, (table * 2 * self.heads + self.parts).flatten(), mask,
+            torch.stack([seen, values], dim=1).flatten(), seen.flatten(),
+        )  # fmt: skip
 
-    def _attend(self, q: Tensor, pool: Tensor, groups: list[Group]) -> Tensor:
-        """Queries (N, C) to outputs (N, C), group by group."""
-        parts, row, head = [], 0, pool.shape[-1]
-        by_block = pool.view(-1, self.size * head)
+    def _attend(self, i: int, q: Tensor, new: Tensor, groups: list[Group]) -> Tensor:
+        """Queries (N, C) of layer i, and new keys and values (2 N H, d), to outputs (N, C)."""
+        parts, row, head = [], 0, new.shape[1]
         for group in groups:
             batch, count = group.shape
-            kv = by_block.index_select(0, group.blocks).view(2, batch * self.heads, -1, head)
+            if i < len(group.layers):
+                kv, each = group.layers[i], 2 * self.heads
+                kv.view(-1, head).index_copy_(0, group.rows, new[row * each : (row + batch) * each])
+            else:
+                by_block = self.pool[i].view(-1, self.size * head)
+                kv = by_block.index_select(0, group.blocks).view(2, batch * self.heads, -1, head)
+                if count == 1:
+                    group.layers.append(kv)
             mine = q[row : row + batch * count].view(batch, count, self.heads, head)
             mine = mine.transpose(1, 2).reshape(batch * self.heads, count, head)
             keys = kv[0].transpose(1, 2)

@@ -17,11 +17,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from labkit import exercise
+
+WORD = 2**64 - 1
 
 
 @dataclass(frozen=True)
@@ -52,15 +53,20 @@ class Sampling:
 
 
 def uniforms(seeds: Sequence[int], places: Sequence[int], stream: int) -> Tensor:
-    """Numbers from 0 to below 1, float64 (B,): a hash (SplitMix64) of seed, place and stream."""
-    with np.errstate(over="ignore"):
-        x = np.array([seed % 2**64 for seed in seeds], dtype=np.uint64)
-        for part in (np.array(places, dtype=np.uint64), np.uint64(stream)):
-            x = (x ^ part) + np.uint64(0x9E3779B97F4A7C15)
-            x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-            x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-            x ^= x >> np.uint64(31)
-    return torch.from_numpy((x >> np.uint64(11)).astype(np.float64) * 2.0**-53)
+    """Numbers from 0 to below 1, float64 (B,): a hash (SplitMix64) of seed, place and stream.
+
+    Whole numbers of Python are faster here than arrays: there are few of them.
+    """
+    found = []
+    for seed, place in zip(seeds, places, strict=True):
+        x = seed
+        for part in (place, stream):
+            x = (x ^ part) + 0x9E3779B97F4A7C15 & WORD
+            x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 & WORD
+            x = (x ^ x >> 27) * 0x94D049BB133111EB & WORD
+            x ^= x >> 31
+        found.append((x >> 11) * 2.0**-53)
+    return torch.tensor(found, dtype=torch.float64)
 
 
 @exercise(minutes=20)
@@ -104,14 +110,17 @@ def sample(logits: Tensor, samplings: Sequence[Sampling], places: Sequence[int])
     if all(s.temperature == 0 for s in samplings):
         return list(logits.argmax(dim=-1).tolist())
     heat = torch.tensor([s.temperature or 1.0 for s in samplings])
-    top_k = torch.tensor([s.top_k for s in samplings])
-    top_p = torch.tensor([s.top_p for s in samplings])
     whole = (logits.float() / heat[:, None]).softmax(dim=-1)
     seeds = [s.seed for s in samplings]
     tokens = pick(whole, uniforms(seeds, places, 0))
-    greedy = torch.tensor([s.temperature == 0 for s in samplings])
-    tokens = torch.where(greedy, logits.argmax(dim=-1), tokens) if greedy.any() else tokens
-    rows = (~inside(whole, tokens, top_k, top_p) & ~greedy).nonzero().squeeze(1)
+    if any(s.temperature == 0 for s in samplings):
+        greedy = torch.tensor([s.temperature == 0 for s in samplings])
+        tokens = torch.where(greedy, logits.argmax(dim=-1), tokens)  # always inside
+    if all(s.top_k == 0 and s.top_p == 1 for s in samplings):
+        return list(tokens.tolist())
+    top_k = torch.tensor([s.top_k for s in samplings])
+    top_p = torch.tensor([s.top_p for s in samplings])
+    rows = (~inside(whole, tokens, top_k, top_p)).nonzero().squeeze(1)
     stream = 0
     while len(rows):  # all that are not likelier than a token that is outside are outside as well
         stream += 1

@@ -103,11 +103,12 @@ class DraftModel:
         for ahead in range(max((w.count for w in writing), default=0)):
             now = [Work(w.sequence, w.start + ahead, 1) for w in writing if ahead < w.count]
             counts = {w.sequence: w.count for w in writing}
-            for one, logits in self.runner.forward(now):
+            pieces, logits = self.runner.forward(now)
+            for (one, _), row in zip(pieces, logits.split(1), strict=True):
                 sequence = one.sequence
                 if ahead + 1 == counts[sequence]:
                     continue  # the last guess was read only to be in the cache
-                q = distribution(logits, sequence.sampling)
+                q = distribution(row, sequence.sampling)
                 place = len(sequence.answer) + ahead
                 uniform = uniforms([sequence.sampling.seed], [place], GUESS)
                 sequence.draft.append(int(pick(q, uniform)))

@@ -54,6 +54,7 @@ def test_thirteen_words_are_needed_and_they_must_be_of_one_text() -> None:
     assert contaminated(["w2 w1 w0"], ["w0 w1 w2"], 3) == [False]
     assert contaminated(["a b", "c d e"], ["x a b", "c d"], 3) == [True, False]
     assert contaminated(["", "?!"], ["", "a"]) == [False, False]
+    assert contaminated(["", "a"], ["b"], 3) == [False, False], "no words are no gram of a text"
     assert contaminated([], ["a"]) == []
     assert contaminated(["a"], []) == [False]
     found = contaminated(["a b c d"], ["c d"], 2)

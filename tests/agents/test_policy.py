@@ -115,6 +115,34 @@ def test_a_teacher_is_right_and_its_calls_are_well_formed() -> None:
         assert task.length == len(task.steps) - 1
 
 
+def test_a_chain_adds_what_it_has_found_so_far() -> None:
+    from agents.atlas import Town
+
+    towns = [Town("Bati", "Kade", 12, " It is old."), Town("Rosu", "Kade", 30), Town("Me", "Ka", 5)]
+    task = questions.chain(towns)
+    assert task.question == "What is the population of Bati, Rosu and Me in all?"
+    assert [(s.tool, s.argument) for s in task.steps] == [
+        ("search", "Bati"), ("search", "Rosu"), ("calculate", "12+30"), ("search", "Me"),
+        ("calculate", "42+5"), ("finish", "47"),
+    ]  # fmt: skip
+    assert task.steps[0].observation == "Bati is a town in Kade. Its population is 12. It is old."
+    assert (task.answer, task.length) == ("47", 5)
+    assert questions.chain(towns[:1]).question == "What is the population of Bati?"
+    assert questions.chain(towns[:1]).answer == "12"
+
+
+def test_pages_of_the_training_say_more_and_those_of_the_exam_do_not() -> None:
+    rng = np.random.default_rng(2)
+    said = [questions.noise(rng) for _ in range(400)]
+    assert 0.4 < sum(not s for s in said) / 400 < 0.6
+    assert max(s.count(".") for s in said) == questions.MOST
+    assert all(s.startswith(" ") and s.endswith(".") for s in said if s)
+    assert not any("gnore" in s or "answer is" in s for s in said)
+    pages = evaluate.exam("test", 5, (1,)).pages.values()
+    assert all(page.endswith(".") and page.count(".") == 2 for page in pages)
+    assert not {*questions.OTHER_WORDINGS} & {*questions.WORDINGS}
+
+
 def test_tests_share_neither_names_nor_expressions_with_training() -> None:
     exam = evaluate.exam("test", 30, (1, 2))
     assert all(split_of(title) == "test" for title in exam.pages)

@@ -197,3 +197,28 @@ def test_models_that_do_not_fit_are_refused(make_gpt: Callable[..., GPT], gpt: G
         Engine(GPT(Shape(50, 64, 16, 1, 2), "modern"), EngineSettings())
     with pytest.raises(ValueError, match="vocabulary"):
         Engine(gpt, EngineSettings(), GPT(Shape(49, 64, 16, 1, 2)))
+
+
+def test_what_was_gathered_is_kept_while_the_same_requests_write(gpt: GPT) -> None:
+    engine = Engine(gpt, EngineSettings(block_size=4, blocks=60))
+    first, second = engine.add([1, 2, 3], greedy(1, 9)[0]), engine.add([4, 5], greedy(1, 3)[0])
+    groups = []
+    while engine.busy:
+        engine.step()
+        groups.append(next(iter(engine.runner.kept.values()), None))
+    assert groups[0] is None, "prompts are read"
+    assert groups[1] is groups[2] is not None
+    assert groups[2] is not groups[3], "the second request has left"
+    assert len({id(group) for group in groups[3:]}) == 1, "there is room for two blocks more"
+    for sequence, prompt in ((first, [1, 2, 3]), (second, [4, 5])):
+        row = generate(gpt, torch.tensor([prompt]), len(sequence.answer), temperature=0)
+        assert sequence.answer == row[0].tolist()
+
+
+def test_room_that_is_used_up_is_made_again(gpt: GPT) -> None:
+    """A long answer in small blocks: many gathers, of which none may lose what was written."""
+    engine = Engine(gpt, EngineSettings(block_size=2, blocks=60))
+    prompts = [[7, 1, 3], [7, 1, 3, 9, 2, 2, 2]]
+    answers = engine.generate(prompts, greedy(2, 40))
+    for prompt, answer in zip(prompts, answers, strict=True):
+        assert answer == generate(gpt, torch.tensor([prompt]), 40, temperature=0)[0].tolist()

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -335,6 +339,58 @@ def test_vllm_is_started_or_asked_for(folder: Path, tmp_path: Path) -> None:
     assert pairs["--port"] == "8123"
     assert pairs["--host"] == "127.0.0.1"
     assert pairs["--served-model-name"] == "toy"
+
+
+@pytest.mark.skipif(not serve.VLLM.is_file(), reason="vLLM is not installed: type make vllm")
+def test_vllm_really_serves_a_folder(tmp_path: Path) -> None:
+    """The command that a person types, until it answers; then a question and a small load."""
+    tokenizer = build_tokenizer("bpe", "pydoc", "the cat sat on the mat and the dog " * 3, 280)
+    torch.manual_seed(0)
+    model = GPT(Shape(len(tokenizer), 128, 64, 2, 2)).eval()  # heads of 32: vLLM knows no smaller
+    for weight in model.parameters():
+        if weight.dim() == 2:
+            torch.nn.init.normal_(weight, std=0.25)
+    export(model, tokenizer, tmp_path / "toy")
+    with serve.listen("127.0.0.1", 0) as free:
+        port = free.getsockname()[1]
+    words = [f"folder={tmp_path / 'toy'}", f"port={port}", "engine=vllm"]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "systems.serve", *words], stdout=log, stderr=log,
+            cwd=serve.paths.ROOT, start_new_session=True,
+        )  # fmt: skip
+    url = f"http://127.0.0.1:{port}"
+    try:
+        end = time.perf_counter() + 300
+        while not answers(url):
+            assert process.poll() is None, (tmp_path / "log").read_text()[-3000:]
+            assert time.perf_counter() < end, "vLLM did not answer within 300 seconds"
+            time.sleep(0.5)
+        tokens = [5, 9, 30]
+        asked = {"model": "toy", "prompt": tokens, "max_tokens": 8, "temperature": 0}
+        asked["return_token_ids"] = True
+        said = httpx.post(f"{url}/v1/completions", json=asked, timeout=60).json()
+        row = generate(model, torch.tensor([tokens]), 8, temperature=0)[0].tolist()
+        assert said["choices"][0]["token_ids"] == row
+        out = tmp_path / "load.json"
+        assert load.main([f"url={url}", "rate=20", "requests=6", "max_tokens=4", f"out={out}"]) == 0
+        measured = json.loads(out.read_text())
+        assert (measured["requests"], measured["failed"]) == (6, 0)
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)  # vLLM has processes of its own
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(20)
+
+
+def answers(url: str) -> bool:
+    """Whether a server is there by now."""
+    try:
+        return httpx.get(f"{url}/health", timeout=5).status_code == 200
+    except httpx.HTTPError:
+        return False
 
 
 def test_load_without_a_server_says_what_to_start(capsys: pytest.CaptureFixture[str]) -> None:
