@@ -15,9 +15,9 @@ import contextlib
 import gc
 import json
 import os
+import queue
 import random
 import runpy
-import select
 import signal
 import subprocess
 import sys
@@ -47,6 +47,15 @@ class ForkServer:
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
         )  # fmt: skip
+        self._lines: queue.Queue[str] = queue.Queue()
+        self._late = 0  # answers that nobody waits for any more
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._lines.put(line)
+        self._lines.put("")  # it died
 
     def run(
         self, command: list[str], folder: Path, env: dict[str, str], seconds: float
@@ -67,15 +76,17 @@ class ForkServer:
         """The answer, a number. Raises TimeoutError when there is none within `seconds`."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(request) + "\n")
-        return self._answer(seconds)
-
-    def _answer(self, seconds: float) -> int:
-        assert self._process.stdout is not None
-        if not select.select([self._process.stdout], [], [], seconds)[0]:
-            raise TimeoutError(f"no answer within {seconds:g} s")
-        line = self._process.stdout.readline()
-        assert line, "the fork server died"
-        return int(line)
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                line = self._lines.get(timeout=max(0.0, end - time.monotonic()))
+            except queue.Empty:
+                self._late += 1
+                raise TimeoutError(f"no answer within {seconds:g} s") from None
+            assert line, "the fork server died"
+            if not self._late:
+                return int(line)
+            self._late -= 1
 
     def close(self) -> None:
         assert self._process.stdin is not None
@@ -101,7 +112,6 @@ class Forked:
             code = self.server.ask({"wait": self.pid}, seconds)
         except TimeoutError:
             os.kill(self.pid, signal.SIGKILL)
-            self.server._answer(SLOW)
             raise
         text = self.output.read_text(errors="replace")
         self.output.unlink()
