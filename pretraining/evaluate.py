@@ -25,6 +25,8 @@ from pretraining.model import GPT
 
 WINDOWS = 32
 """Windows that go through the model at once."""
+LOGITS = 2**28
+"""Logits computed at once, at most: 1 GB. GPT-2 has 50,257 for each of 1,024 tokens."""
 
 
 @exercise(minutes=5)
@@ -49,7 +51,8 @@ def negative_log_likelihood(model: GPT, tokens: Tensor, start: int) -> float:
     row = torch.cat([tokens.new_tensor([start]), tokens])
     length = min(model.shape.context, len(tokens))
     starts = torch.arange(0, len(tokens) - length + 1, length, device=tokens.device)
-    batches = [inputs_and_targets(row, s, length) for s in starts.split(WINDOWS)]
+    at_once = max(1, min(WINDOWS, LOGITS // (length * model.shape.vocabulary)))
+    batches = [inputs_and_targets(row, s, length) for s in starts.split(at_once)]
     if left := len(tokens) % length:
         last = torch.tensor([len(tokens) - left], device=tokens.device)
         batches.append(inputs_and_targets(row, last, left))

@@ -98,11 +98,11 @@ def test_toolformer_keeps_its_decisions_when_it_resumes(lab_run: Lab) -> None:
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("limit=0", "limit must be > 0, got 0; try limit=16"),
+        ("limit=0", "limit must be > 0, got 0; try limit=26"),
         ("width=50 heads=4", "width=50 must be an even multiple of heads=4"),
         ("lengths=[]", "lengths must name at least one length"),
         ("lengths=[0]", "lengths must be > 0, got 0"),
-        ("step_tokens=256", "step_tokens=256 leaves no room for a question"),
+        ("step_tokens=384", "step_tokens=384 leaves no room for a question"),
         ("step_tokens=3", "step_tokens=3 is too short for any step; type step_tokens="),
         ("context=60", "and the context 60; type context="),
         ("examples=8", "batch_size=32"),

@@ -40,6 +40,19 @@ def test_each_token_counts_once_given_its_window_so_far(length: int) -> None:
     assert model.training
 
 
+@pytest.mark.parametrize(("logits", "most"), [(2**28, 6), (2 * 8 * 17, 2), (1, 1)])
+def test_no_more_logits_are_made_at_once_than_fit(
+    monkeypatch: pytest.MonkeyPatch, logits: int, most: int
+) -> None:
+    model, tokens = random_model(), torch.arange(50) % 17
+    expected = negative_log_likelihood(model, tokens, 0)
+    monkeypatch.setattr("pretraining.evaluate.LOGITS", logits)
+    rows: list[int] = []
+    model.register_forward_pre_hook(lambda module, inputs: rows.append(len(inputs[0])))
+    assert negative_log_likelihood(model, tokens, 0) == pytest.approx(expected, rel=1e-6)
+    assert max(rows) == most
+
+
 def test_a_model_that_knows_nothing_needs_ln_v() -> None:
     model = random_model()
     torch.nn.init.zeros_(model.head.weight)
