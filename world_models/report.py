@@ -16,7 +16,7 @@ WARM_UP = 8
 """Frames that M sees as they are, before it is given the actions alone."""
 
 
-CURVES = {
+CURVES: dict[str, dict[str, tuple[str, ...]]] = {
     "world_model": {"model": ("train/nll",), "search": ("search/mean", "search/best")},
     "dreamer": {"model": ("train/model_loss",), "imagined": ("train/imagined", "train/driven")},
     "ppo": {"value": ("train/value_loss",)},
