@@ -97,8 +97,8 @@ def at_full(points: Sequence[Point], parts: int = 1) -> dict[str, Any]:
         first, less = points[0]
         if less["flops"] and seen["flops"] <= less["flops"]:
             raise RunFailed(
-                f"twice the batch took {seen['flops']:.3g} FLOPs and the batch {less['flops']:.3g}: "
-                "there is no line through them to the whole batch; try a smaller --of"
+                f"twice the batch took {seen['flops']:.3g} FLOPs and the batch itself "
+                f"{less['flops']:.3g}: no line through them to the whole batch; try a smaller --of"
             )
 
         def on_line(name: str, at: float) -> float:
