@@ -87,11 +87,19 @@ def measure(program: str, how: How) -> Full:
 
 
 def at_full(points: Sequence[Point], parts: int = 1) -> dict[str, Any]:
-    """What was seen, at the whole batch: on the line through two points, or the only one's."""
+    """What was seen, at the whole batch: on the line through two points, or the only one's.
+
+    Raises RunFailed where twice the batch did not need more: rows of unequal length can do that.
+    """
     share, seen = points[-1]
     found = dict(seen)
     if len(points) == 2:
         first, less = points[0]
+        if less["flops"] and seen["flops"] <= less["flops"]:
+            raise RunFailed(
+                f"twice the batch took {seen['flops']:.3g} FLOPs and the batch itself "
+                f"{less['flops']:.3g}: no line through them to the whole batch; try a smaller --of"
+            )
 
         def on_line(name: str, at: float) -> float:
             slope = (seen[name] - less[name]) / (share - first)

@@ -111,6 +111,12 @@ def test_the_whole_batch_is_on_the_line_through_two_smaller_ones() -> None:
     assert rehearse.at_full([(1.0, seen(1.0))]) == seen(1.0)
 
 
+def test_a_larger_batch_that_took_no_more_is_no_line() -> None:
+    what = {"flops": 9.0, "bytes": 1.0, "forward": 1.0, "memory": 1.0, "kernels": 3}
+    with pytest.raises(RunFailed, match="no line through them to the whole batch"):
+        rehearse.at_full([(0.1, what), (0.2, {**what, "flops": 8.0})])
+
+
 @pytest.fixture
 def rehearsed(made_up: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The made-up week, which can also be imported here."""
