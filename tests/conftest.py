@@ -31,6 +31,16 @@ from tests.forkserver import Forked, ForkServer  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 TOY = str(ROOT / "tests" / "labkit" / "toy" / "week.py")
+ASK_EACH = """
+import runpy, sys
+for name in sys.argv[1:]:
+    sys.argv = [name, "--help"]
+    try:
+        runpy.run_module(name, run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        assert not end.code, name
+"""
+"""A programme that asks the modules named behind it for their help, all in one process."""
 
 
 @dataclass

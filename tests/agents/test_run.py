@@ -10,7 +10,7 @@ import pytest
 from agents import ask, investigate
 from agents.toolformer.train import train as toolformer
 from agents.train import train
-from tests.conftest import Lab
+from tests.conftest import ASK_EACH, Lab
 
 
 @pytest.fixture
@@ -202,15 +202,6 @@ COMMANDS = (
     "agents.train", "agents.ask", "agents.investigate", "agents.serve_tools", "agents.show",
     "agents.toolformer.train",
 )  # fmt: skip
-ASK_EACH = """
-import runpy, sys
-for name in sys.argv[1:]:
-    sys.argv = [name, "--help"]
-    try:
-        runpy.run_module(name, run_name="__main__", alter_sys=True)
-    except SystemExit as end:
-        assert not end.code, name
-"""
 
 
 def test_help_loads_nothing_heavy(lab_run: Lab) -> None:

@@ -10,7 +10,7 @@ import pytest
 from systems.train import ORDER
 from systems.train import train as systems_train
 from systems.zero.train import train as zero_train
-from tests.conftest import Lab
+from tests.conftest import ASK_EACH, Lab
 
 
 @pytest.fixture
@@ -127,15 +127,6 @@ def test_zero_refuses_what_does_not_fit(
 COMMANDS = (
     "systems.train", "systems.zero.train", "systems.serve", "systems.load",
 )  # fmt: skip
-ASK_EACH = """
-import runpy, sys
-for name in sys.argv[1:]:
-    sys.argv = [name, "--help"]
-    try:
-        runpy.run_module(name, run_name="__main__", alter_sys=True)
-    except SystemExit as end:
-        assert not end.code, name
-"""
 
 
 def test_help_loads_nothing_heavy(lab_run: Lab) -> None:
