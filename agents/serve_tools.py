@@ -16,7 +16,7 @@ from typing import Any
 
 from agents.tools import Tool, Toolbox
 from labkit import UsageError
-from labkit.config.words import read_words
+from labkit.config.words import read_words, real_number, whole_number
 
 USAGE = """\
 Serve the calculator and a wiki over the Model Context Protocol.
@@ -97,17 +97,6 @@ async def over_stdio(server: Any) -> None:
         await server.run(read, write, server.create_initialization_options())
 
 
-def number(name: str, text: str, most: float) -> float:
-    """A number above 0. Raises UsageError for anything else."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value <= most:
-        raise UsageError(f"{name}={text}: a number above 0 and up to {most:g} is needed")
-    return value
-
-
 def main(words: list[str]) -> int:
     """Carry out the command; returns the exit code: 0 done, 2 bad usage."""
     if {"-h", "--help"} & set(words):
@@ -115,8 +104,8 @@ def main(words: list[str]) -> int:
         return 0
     try:
         options = read_words(Options, words, "wiki=squad")
-        timeout = number("timeout", options.timeout, 3600)
-        port = int(number("port", options.port, 65535)) if options.port else None
+        timeout = real_number("timeout", options.timeout, 0.001, 3600)
+        port = whole_number("port", options.port, 1, 65535) if options.port else None
         run(make_server(Toolbox(all_tools(options.wiki), timeout)), port)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit import UsageError
-from labkit.config.words import read_words
+from labkit.config.words import read_words, real_number, whole_number
 
 USAGE = """\
 Load a server that speaks OpenAI's protocol, and measure it.
@@ -164,17 +164,17 @@ async def measure(options: Options) -> dict[str, Any]:
     """Run the load. Raises UsageError when there is no server."""
     import httpx
 
-    seed = int(number("seed", options.seed, 0))
+    seed = whole_number("seed", options.seed, 0)
     base = {
-        "max_tokens": int(number("max_tokens", options.max_tokens, 1)), "stream": True,
-        "temperature": number("temperature", options.temperature, 0),
+        "max_tokens": whole_number("max_tokens", options.max_tokens, 1), "stream": True,
+        "temperature": real_number("temperature", options.temperature, 0),
         "stream_options": {"include_usage": True},
     }  # fmt: skip
     if options.stop:
         base["stop"] = options.stop
-    words = int(number("prompt", options.prompt, 1))
+    words = whole_number("prompt", options.prompt, 1)
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-    timeout = number("timeout", options.timeout, 1e-9)
+    timeout = real_number("timeout", options.timeout, 0.001)
     async with httpx.AsyncClient(base_url=options.url, timeout=timeout, limits=limits) as client:
         try:
             listed = (await client.get("/v1/models")).json()
@@ -187,15 +187,13 @@ async def measure(options: Options) -> dict[str, Any]:
             ) from error
         begun = time.perf_counter()
         if options.clients:
-            count, end = (
-                int(number("clients", options.clients, 1)),
-                number("seconds", options.seconds, 0),
-            )
+            count = whole_number("clients", options.clients, 1)
+            end = real_number("seconds", options.seconds, 0)
             outcomes = await closed_loop(client, base, count, begun + end, words, seed)
         else:
-            rate = number("rate", options.rate, 1e-9)
+            rate = real_number("rate", options.rate, 0.001)
             outcomes = await open_loop(
-                client, base, rate, int(number("requests", options.requests, 1)), words, seed
+                client, base, rate, whole_number("requests", options.requests, 1), words, seed
             )
         found = summary(outcomes, time.perf_counter() - begun)
         found |= {"memory_mb_before": before, "memory_mb_after": await memory(client)}
@@ -236,17 +234,6 @@ async def closed_loop(
 
     each = await asyncio.gather(*(one(number) for number in range(clients)))
     return [outcome for found in each for outcome in found]
-
-
-def number(name: str, text: str, least: float) -> float:
-    """`text` as a number. Raises UsageError when it is none, or is below `least`."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value >= least):
-        raise UsageError(f"{name}={text}: a number of at least {least:g} is needed")
-    return value
 
 
 def main(words: list[str]) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 from labkit import UsageError, paths
 from labkit.config.bounds import check
 from labkit.config.fields import settings as fields_of
-from labkit.config.words import read_words
+from labkit.config.words import read_words, real_number, whole_number
 from systems.settings import EngineSettings, ServerSettings
 
 USAGE = """\
@@ -62,14 +62,6 @@ class Options:
     timeout: str = "300"
 
 
-def number(name: str, text: str, kind: type[int] | type[float] = int) -> float:
-    """`text` as a number. Raises UsageError when it is not one."""
-    try:
-        return kind(text)
-    except ValueError:
-        raise UsageError(f"{name}={text}: a number is needed") from None
-
-
 def filled(kind: type[EngineSettings] | type[ServerSettings], options: Options) -> dict[str, float]:
     """Those settings of a dataclass that the command has, checked against their bounds."""
     found: dict[str, float] = {}
@@ -78,7 +70,8 @@ def filled(kind: type[EngineSettings] | type[ServerSettings], options: Options) 
             text = getattr(options, field.name)
             if (kind, field.name) == (ServerSettings, "max_tokens"):
                 continue  # the command's max_tokens is the engine's
-            found[field.name] = number(field.name, text, type(field.default))
+            read = whole_number if isinstance(field.default, int) else real_number
+            found[field.name] = read(field.name, text)
             check(field.name, found[field.name], field.bounds, field.default)
     return found
 
@@ -137,7 +130,7 @@ def serve(options: Options) -> None:
     """Serve until Ctrl-C. Raises UsageError before anything is loaded, where that is possible."""
     if options.engine not in ("own", "vllm"):
         raise UsageError(f"engine={options.engine} is unknown; type engine=own or engine=vllm")
-    port = int(number("port", options.port))
+    port = whole_number("port", options.port)
     engine_settings = EngineSettings(**filled(EngineSettings, options))  # type: ignore[arg-type]
     server_settings = ServerSettings(**filled(ServerSettings, options))  # type: ignore[arg-type]
     with listen(options.host, port) as bound:

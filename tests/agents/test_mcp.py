@@ -60,9 +60,9 @@ def test_it_speaks_over_stdin_and_stdout() -> None:
     ("words", "said"),
     [
         (["wiki=nowhere"], "wiki=nowhere is not known"),
-        (["timeout=0"], "timeout=0: a number above 0"),
-        (["port=99999"], "port=99999: a number above 0 and up to 65535"),
-        (["port=x"], "port=x: a number"),
+        (["timeout=0"], "timeout=0: a number from 0.001 to 3600 is needed"),
+        (["port=99999"], "port=99999: a whole number from 1 to 65535 is needed"),
+        (["port=x"], "port=x: a whole number"),
         (["tools=all"], "unknown setting 'tools'"),
     ],
 )

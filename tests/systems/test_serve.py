@@ -297,7 +297,7 @@ def test_a_failure_of_the_engine_is_said_and_not_waited_for(folder: Path) -> Non
     ("words", "said"),
     [
         (["folder=/nowhere"], "folder=/nowhere holds no model"),
-        (["port=high"], "port=high: a number is needed"),
+        (["port=high"], "port=high: a whole number is needed"),
         (["port=70000"], "must be from 0 (any free one) to 65535"),
         (["blocks=0"], "blocks must be > 0, got 0"),
         (["speculate=17"], "speculate must be from 0 to 16"),
