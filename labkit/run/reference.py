@@ -11,7 +11,7 @@ from typing import Any
 from labkit import course, paths
 from labkit.records import curves, store
 from labkit.records.alike import same_settings
-from labkit.records.curves import BINS, Corridor
+from labkit.records.curves import Corridor
 from labkit.run.forecast import NOT_IN_SPEED
 from labkit.show.console import say
 
@@ -67,7 +67,7 @@ class Reference:
         about = f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
         say(
             f"not as recorded: {key} is about {mean:.4g} up to step "
-            f"{(place + 1) * corridor.last / BINS:.0f}, where {corridor.runs} recorded runs of "
+            f"{corridor.end(place):.0f}, where {corridor.runs} recorded runs of "
             f"this size had {about}"
         )
 

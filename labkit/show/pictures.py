@@ -119,10 +119,12 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
 
 
 class Corridor(Protocol):
-    """Where recorded runs had a metric, in equal stretches of the steps up to `last`."""
+    """Where recorded runs had a metric, in equal stretches of the steps from `first` to `last`."""
 
     @property
     def runs(self) -> int: ...
+    @property
+    def first(self) -> float: ...
     @property
     def last(self) -> float: ...
     @property
@@ -165,9 +167,9 @@ def curve(
 
 def _draw_corridor(axes: Any, key: str, corridor: Corridor) -> None:
     """The corridor as a grey area, a line where it is one run's."""
-    width = corridor.last / len(corridor.low)
+    width = (corridor.last - corridor.first) / len(corridor.low)
     points = [
-        ((place + 0.5) * width, low, high)
+        (corridor.first + (place + 0.5) * width, low, high)
         for place, (low, high) in enumerate(zip(corridor.low, corridor.high, strict=True))
         if low is not None and high is not None
     ]

@@ -78,6 +78,24 @@ def test_what_a_corridor_holds() -> None:
     assert one.bin(399.9) == BINS - 1
     assert one.bin(400) == BINS - 1
     assert one.bin(401) == BINS
+    late = Corridor(3, 400, low, high, first=360)
+    assert [late.bin(step) for step in (0, 359.9, 360, 361, 400)] == [-1, -1, 0, 1, BINS - 1]
+    assert late.holds(-1, 1e9), "before its first step nothing is known"
+    assert (late.end(0), late.end(BINS - 1), one.end(0)) == (361, 400, 10)
+
+
+def test_a_metric_that_begins_late_has_its_own_stretches() -> None:
+    logged = [{"step": step, "early": 1.0} for step in range(3500)]
+    logged += [{"step": step, "search/mean": step - 3500.0} for step in range(3500, 3541)]
+    found = thinned(logged)
+    assert "first" not in found["early"]
+    late = found["search/mean"]
+    assert (late["first"], late["last"]) == (3500, 3540)
+    assert late["means"] == [*map(float, range(39)), 39.5]
+    joined = corridor([late, late | {"first": 0}, late])
+    assert joined is not None
+    assert (joined.runs, joined.first) == (2, 3500)
+    assert thinned([{"step": 9, "a": 1.0}])["a"] == {"last": 9, "means": [None] * 39 + [1.0]}
 
 
 def train(scale: float) -> Any:
