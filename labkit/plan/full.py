@@ -49,7 +49,8 @@ class How:
     parts: int = 1
     """Micro-batches of a step, one after the other: memory grows with one of them only."""
     words: tuple[str, ...] = ()
-    """Other overrides, for what a step's work does not depend on."""
+    """Other overrides, for what a step's work does not depend on, and for how much there is of what
+    the full size takes whole."""
 
 
 @dataclass(frozen=True)

@@ -51,18 +51,20 @@ def measure(program: str, how: How) -> Full:
         raise UsageError("the full size is what is rehearsed: leave size= out")
     entrypoint = entry.entrypoint(program)
     asked = fields.flat(entrypoint.compose([]).config)
-    unknown = [name for name in how.scale if not isinstance(asked.get(name), int)]
+    whole = fields.flat(entrypoint.compose(list(how.words)).config)
+    unknown = [name for name in how.scale if not isinstance(whole.get(name), int)]
     if unknown:
         raise UsageError(
-            f"--scale {unknown[0]}: {program} has no such whole number to make smaller"
+            f"--scale {unknown[0]}: {program} has no such whole number to make smaller; "
+            f"where the full size takes all there is, say how much: {unknown[0]}=100000"
         )
     fixed = ["device=cpu", *how.words]
     if asked["precision"] == "auto":
         fixed.append("precision=bf16")  # as on a card that has it
     points: list[Point] = []
     for numerator in (1, 2) if how.scale else (how.of,):
-        smaller = {n: max(1, round(asked[n] * numerator / how.of)) for n in how.scale}
-        share = smaller[how.scale[0]] / asked[how.scale[0]] if how.scale else 1.0
+        smaller = {n: max(1, round(whole[n] * numerator / how.of)) for n in how.scale}
+        share = smaller[how.scale[0]] / whole[how.scale[0]] if how.scale else 1.0
         words = [*fixed, *(f"{name}={value}" for name, value in smaller.items())]
         say(f"rehearsing {' '.join([program, *words])} ...")
         points.append((share, _process(program, 2 if how.scale else 4, words)))

@@ -155,6 +155,25 @@ def test_a_rehearsal_of_a_whole_batch_and_of_parts_of_it(
     assert [path for path in left if path.is_file()] == []
 
 
+def test_parts_are_parts_of_what_the_command_says(
+    rehearsed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the full size takes all there is, a rehearsal has to say how much that is."""
+    seen = {"steps": 1, "parameters": 1, "kernels": 1, "checkpoint": 1, "memory": 1, "data": []}
+    ran: list[list[str]] = []
+
+    def process(program: str, looks: int, words: list[str]) -> dict[str, Any]:
+        ran.append(words)
+        size = int(words[-1].removeprefix("batch_size="))
+        return seen | dict.fromkeys(("flops", "bytes", "forward"), 5.0 + size)
+
+    monkeypatch.setattr(rehearse, "_process", process)
+    found = rehearse.measure("made_up", How(("batch_size",), 4, words=("batch_size=400",)))
+    assert [words[-1] for words in ran] == ["batch_size=100", "batch_size=200"]
+    assert found.flops == 405
+    assert found.config["batch_size"] == BATCH, "the estimate is of the full size as it stands"
+
+
 def test_a_full_size_that_does_not_run_is_told(
     rehearsed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
