@@ -24,7 +24,7 @@ def check(model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> None:
     That is: images outside [0, 1], a negative epsilon, any part of the model in training mode, or
     labels that are not classes of the model.
     """
-    if not x.is_floating_point() or (x.numel() and not (0 <= x.min() and x.max() <= 1)):
+    if not x.is_floating_point() or (x.numel() and not (x.min() >= 0 and x.max() <= 1)):
         raise UsageError("images must be float in [0, 1]; divide bytes by 255")
     if not epsilon >= 0:
         raise UsageError(f"epsilon must be 0 or more, in pixel units, got {epsilon}")
@@ -44,7 +44,9 @@ def gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         # The sum, not the mean: a picture's gradient must not depend on the size of the batch.
-        loss = F.cross_entropy(model(x).float(), y, reduction="sum")
+        logits = model(x)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # bf16 is too coarse
+        loss = F.cross_entropy(logits, y, reduction="sum")
         return torch.autograd.grad(loss, x)[0]
 
 

@@ -11,7 +11,9 @@ def lower_bound(successes: int, trials: int, alpha: float) -> float:
     from scipy.stats import beta
 
     if not 0 <= successes <= trials or trials < 1:
-        raise UsageError(f"{successes} of {trials} is no share: 0 <= successes <= trials, 1 or more")
+        raise UsageError(
+            f"{successes} of {trials} is no share: 0 <= successes <= trials, 1 or more"
+        )
     return float(beta.ppf(alpha, successes, trials - successes + 1)) if successes else 0.0
 
 

@@ -47,8 +47,12 @@ def square_attack(
             if not len(active):
                 break
             side = side_of(step, queries, height, width)
-            top = torch.randint(height - side + 1, (len(active), 1), generator=generator).to(x.device)
-            left = torch.randint(width - side + 1, (len(active), 1), generator=generator).to(x.device)
+            top = torch.randint(height - side + 1, (len(active), 1), generator=generator).to(
+                x.device
+            )
+            left = torch.randint(width - side + 1, (len(active), 1), generator=generator).to(
+                x.device
+            )
             rows = torch.arange(height, device=x.device)
             columns = torch.arange(width, device=x.device)
             inside = ((rows >= top) & (rows < top + side))[:, None, :, None] & (
