@@ -186,13 +186,17 @@ def test_random_starts_fill_the_ball() -> None:
     assert (ball < 0.15).float().mean().item() == pytest.approx(0.25, abs=0.03)  # share of area
 
 
-def test_more_restarts_never_help_the_defender() -> None:
-    model, x = small(), torch.rand(30, 1, 8, 12, generator=torch.Generator().manual_seed(3))
+def test_accuracy_under_restarts_is_the_share_too_far_from_the_boundary(w: Tensor) -> None:
+    x = 0.3 + 0.4 * torch.rand(30, 2, 3, 5, generator=torch.Generator().manual_seed(3))
+    score = (x * w).flatten(1).sum(1)
+    model = Linear(w, b=-score.median().item()).eval()
     y = model(x).argmax(1)
-    rows = attacks.pgd_correct(model, x, y, 0.3, 3, 3, seed=0, batch_size=7)
+    rows = attacks.pgd_correct(model, x, y, 0.02, 3, 3, seed=0, batch_size=7)
+    far = (score - score.median()).abs() > 0.02 * w.abs().sum()
     assert rows.shape == (3, 30)
+    assert 0 < far.sum() < 30
     assert (rows[1:] <= rows[:-1]).all()
-    assert attacks.worst_case(rows) < 100
+    assert torch.equal(rows[-1], far)
 
 
 def test_square_stays_in_the_ball_and_matches_the_best_attack() -> None:
