@@ -131,5 +131,5 @@ def ablations(model: AttentionOnly, tokens: Tensor, period: Tensor) -> Tensor:
         losses = next_token_losses(run_with_hooks(model, tokens, hooks), tokens)
         return float(first_and_repeat(losses, period)[1])
 
-    heads = model.layers[0].out.shape[0]
+    heads = model.layers[0].count
     return torch.tensor([[loss(i, h) for h in range(heads)] for i in range(len(model.blocks))])

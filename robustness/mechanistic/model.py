@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attention import causal_mask
+from attention import causal_mask, merge_heads, split_heads
 
 EPS = 1e-5
 """Added to the mean square inside the norm."""
@@ -35,35 +35,44 @@ class Heads(nn.Module):
         super().__init__()
         if heads < 1 or width % heads:
             raise ValueError(f"width must be a multiple of heads, got {width} and {heads}")
-        dim = width // heads
-        self.q, self.k, self.v = (
-            nn.Parameter(torch.randn(heads, width, dim) * width**-0.5) for _ in range(3)
+        self.count = heads
+        self.q, self.k, self.v, self.out = (
+            nn.Parameter(torch.randn(width, width) * width**-0.5) for _ in range(4)
         )
-        self.out = nn.Parameter(torch.randn(heads, dim, width) * width**-0.5)
         self.pattern, self.mixed = nn.Identity(), nn.Identity()  # places to read and to change
 
     def forward(self, x: Tensor, positions: Tensor) -> Tensor:
         """`positions` (T, C) are seen by queries and keys, not by values."""
         normed = rms_norm(x)
         placed = normed + positions
-        q, k = (torch.einsum("btc,hcd->bhtd", placed, each) for each in (self.q, self.k))
-        v = torch.einsum("btc,hcd->bhtd", normed, self.v)
+        q, k, v = (
+            split_heads(each, self.count)  # (B, H, T, d)
+            for each in (placed @ self.q, placed @ self.k, normed @ self.v)
+        )
         scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
         seen = causal_mask(x.shape[1], x.shape[1], x.device)
         pattern = self.pattern(scores.masked_fill(~seen, -torch.inf).softmax(-1))
-        return x + torch.einsum("bhtd,hdc->btc", self.mixed(pattern @ v), self.out)
+        return x + merge_heads(self.mixed(pattern @ v)) @ self.out
 
     def written(self, mixed: Tensor) -> Tensor:
         """What each head adds to the stream: (B, H, T, d) -> (B, H, T, C)."""
-        return torch.einsum("bhtd,hdc->bhtc", mixed, self.out)
+        return torch.einsum("bhtd,hdc->bhtc", mixed, self.writing())
+
+    def reading(self, weight: Tensor) -> Tensor:
+        """The columns of W_Q, W_K or W_V that belong to each head: (C, C) -> (H, C, d)."""
+        return weight.unflatten(1, (self.count, -1)).transpose(0, 1)
+
+    def writing(self) -> Tensor:
+        """The rows of W_O that belong to each head: (H, d, C)."""
+        return self.out.unflatten(0, (self.count, -1))
 
     def ov(self) -> Tensor:
         """W_V W_O of each head (H, C, C): what a head writes about the token it attends to."""
-        return self.v @ self.out
+        return self.reading(self.v) @ self.writing()
 
     def qk(self) -> Tensor:
         """W_Q W_Kᵀ of each head (H, C, C): a query x and a key y have the score x QK yᵀ / √d."""
-        return self.q @ self.k.transpose(-2, -1)
+        return self.reading(self.q) @ self.reading(self.k).transpose(-2, -1)
 
 
 class AttentionOnly(nn.Module):

@@ -14,26 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from labkit import UsageError
+from robustness.mechanistic.rows import check_patterns
 
-
-def check_patterns(vocabulary: int, length: int, shortest: int, longest: int) -> None:
-    """Raises UsageError when such rows cannot be made, or hold no repetition."""
-    if not 2 <= shortest <= longest:
-        raise UsageError(
-            f"periods from {shortest} to {longest}: the shortest must be 2 or more and not above "
-            "the longest; try induction.shortest=4"
-        )
-    if longest > vocabulary:
-        raise UsageError(
-            f"a pattern of {longest} different tokens needs more than vocabulary={vocabulary}; "
-            f"try induction.longest={vocabulary}"
-        )
-    if 2 * longest > length:
-        raise UsageError(
-            f"a row of {length} tokens is shorter than two patterns of {longest}, so nothing in "
-            f"it is repeated; try induction.longest={length // 2}"
-        )
+VALID, TEST = 1_000_003, 1_000_033
+"""First numbers of the seeds of validation and test data; those of training are (seed, step)."""
 
 
 def repeated(
@@ -65,3 +49,9 @@ def is_repeat(period: Tensor, length: int) -> Tensor:
     what follows it was not seen yet.
     """
     return torch.arange(length - 1, device=period.device) >= period[:, None]
+
+
+def generator_at(*seed: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator that is a function of these numbers alone, so that resume needs no state."""
+    word = np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]
+    return torch.Generator(device).manual_seed(int(word >> np.uint64(1)))

@@ -69,7 +69,6 @@ def count_idle(idle: Tensor, features: Tensor) -> Tensor:
     return torch.where((features > 0).any(0), 0, idle + len(features))
 
 
-@exercise(minutes=15)
 def mean_max_cosine(truth: Tensor, dictionary: Tensor) -> Tensor:
     """How well a dictionary has found the true features: from -1 to 1 (Sharkey et al. 2022).
 
@@ -83,8 +82,13 @@ def mean_max_cosine(truth: Tensor, dictionary: Tensor) -> Tensor:
     Returns:
         a scalar.
     """
+    return largest_cosines(truth, dictionary).mean()
+
+
+def largest_cosines(truth: Tensor, dictionary: Tensor) -> Tensor:
+    """The largest cosine similarity of each true feature: (F, C), (L, C) -> (F,)."""
     unit = [each / each.norm(dim=1, keepdim=True) for each in (truth, dictionary)]
-    return (unit[0] @ unit[1].T).amax(1).mean()
+    return (unit[0] @ unit[1].T).amax(1)
 
 
 class SparseAutoencoder(nn.Module):
