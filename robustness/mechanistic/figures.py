@@ -31,9 +31,7 @@ def restoration(values: np.ndarray, source: int) -> Any:
     layers, heads, length = values.shape
     figure = new_figure(7.2, 0.8 + 0.28 * layers * heads)
     axes = figure.add_subplot()
-    image = axes.imshow(
-        values.reshape(-1, length), cmap="RdBu", vmin=-1, vmax=1, aspect="auto"
-    )
+    image = axes.imshow(values.reshape(-1, length), cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
     names = [f"head {i}.{h}" for i in range(layers) for h in range(heads)]
     axes.set_yticks(range(len(names)), names, fontsize=7)
     axes.set_xlabel(f"position patched (differs at {source - 1}, answer at {source})")

@@ -97,9 +97,7 @@ class AttentionOnly(nn.Module):
         """Raises ValueError when the tokens are more than the context."""
         length = tokens.shape[1]
         if length > len(self.positions):
-            raise ValueError(
-                f"{length} tokens do not fit into a context of {len(self.positions)}"
-            )
+            raise ValueError(f"{length} tokens do not fit into a context of {len(self.positions)}")
         x = self.embedding(tokens)
         for block in self.blocks:
             x = block(x, self.positions[:length])

@@ -141,7 +141,5 @@ def restoration_map(model: AttentionOnly, asked: Question) -> Tensor:
             for position in range(length):
                 place = torch.tensor([position], device=corrupt.device)
                 logits = patched_logits(model, asked, cache, name, place, head)
-                found[layer, head, position] = restored(
-                    logits, clean[:, -1], corrupt, asked.answer
-                )
+                found[layer, head, position] = restored(logits, clean[:, -1], corrupt, asked.answer)
     return found

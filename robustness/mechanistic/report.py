@@ -143,7 +143,9 @@ def report_sparse(job: Sparse, run: Run) -> dict[str, float]:
         random = sae.largest_cosines(source.truth, job.first)
         run.figure("cosines", figures.cosines(found.cpu().numpy(), random.cpu().numpy()))
         run.plot("recovery", "valid/mean_max_cosine")
-        metrics["mean_max_cosine"] = float(sae.mean_max_cosine(source.truth, model.decoder.detach()))
+        metrics["mean_max_cosine"] = float(
+            sae.mean_max_cosine(source.truth, model.decoder.detach())
+        )
         metrics["random_cosine"] = float(sae.mean_max_cosine(source.truth, job.first))
     if isinstance(source, TextSource):
         metrics |= spliced(job, source, run)

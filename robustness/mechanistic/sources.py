@@ -158,8 +158,7 @@ def reader_of(settings: SAESettings, run: Run) -> Reader:
     length = model.shape.context
     length = model.shape.context
     train, held_out = (
-        windows_of(encode(tokenizer, text), length)
-        for text in (data.train, data.valid)
+        windows_of(encode(tokenizer, text), length) for text in (data.train, data.valid)
     )
     half = len(held_out) // 2
     if not half:

@@ -78,7 +78,9 @@ def test_keys_that_read_what_is_written_compose_and_others_do_not() -> None:
         return matrix
 
     writes_at_2 = one(0, 2)  # x W_OV is in dimension 2
-    assert induction.k_composition(writes_at_2, one(4, 2)).item() == pytest.approx(1)  # a key reads it
+    assert induction.k_composition(writes_at_2, one(4, 2)).item() == pytest.approx(
+        1
+    )  # a key reads it
     assert induction.k_composition(writes_at_2, one(2, 4)).item() == 0  # a query reads it
     assert induction.k_composition(writes_at_2, one(4, 0)).item() == 0
     nothing = induction.k_composition(torch.zeros(1, 6, 6), one(0, 2))
@@ -136,7 +138,11 @@ def test_the_model_is_the_sum_that_it_says(layers: int) -> None:
         for ov, qk in zip(block.ov(), block.qk(), strict=True):
             for t in range(5):
                 scores = torch.stack(
-                    [torch.einsum("bc,cd,bd->b", placed[:, t], qk, placed[:, s]) for s in range(t + 1)], 1
+                    [
+                        torch.einsum("bc,cd,bd->b", placed[:, t], qk, placed[:, s])
+                        for s in range(t + 1)
+                    ],
+                    1,
                 )
                 weights = (scores / 4**0.5).softmax(1)
                 new[:, t] += torch.einsum("bs,bsc,cd->bd", weights, normed[:, : t + 1], ov)
@@ -161,7 +167,9 @@ def test_hooks_read_and_change_and_are_gone_afterwards() -> None:
     assert torch.equal(out, plain)
     assert cache["blocks.1.pattern"].shape == (1, 2, 4, 4)
     torch.testing.assert_close(cache["blocks.1.pattern"].sum(-1), torch.ones(1, 2, 4))
-    resumed = run_with_hooks(model, torch.zeros_like(tokens), {"blocks.0": lambda _: cache["blocks.0"]})
+    resumed = run_with_hooks(
+        model, torch.zeros_like(tokens), {"blocks.0": lambda _: cache["blocks.0"]}
+    )
     assert torch.equal(resumed, plain)
     assert not torch.equal(run_with_hooks(model, tokens, {"blocks.0": torch.zeros_like}), plain)
     assert torch.equal(model(tokens), plain)

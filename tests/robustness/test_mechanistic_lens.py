@@ -64,9 +64,7 @@ def test_streams_are_hugging_faces_hidden_states(architecture: str) -> None:
     assert len(out.hidden_states) == len(streams) == 4
     for ours, his in zip(streams[:-1], out.hidden_states[:-1], strict=True):
         torch.testing.assert_close(ours, his, rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(
-        lens.logit_lens(gpt, streams)[-1], out.logits, rtol=1e-3, atol=1e-4
-    )
+    torch.testing.assert_close(lens.logit_lens(gpt, streams)[-1], out.logits, rtol=1e-3, atol=1e-4)
     names, written = lens.components_of(gpt, tokens)
     assert names[:3] == ["embedding", "0 attention", "0 mlp"]
     torch.testing.assert_close(written.sum(0), streams[-1], rtol=1e-4, atol=1e-5)

@@ -81,9 +81,10 @@ def test_the_autoencoder_by_loops(kind: sae.Kind) -> None:
     for row in range(5):
         values = []
         for j in range(7):
-            before = sum(
-                (x[row, c] - model.decoder_bias[c]) * model.encoder[c, j] for c in range(3)
-            ) + model.encoder_bias[j]
+            before = (
+                sum((x[row, c] - model.decoder_bias[c]) * model.encoder[c, j] for c in range(3))
+                + model.encoder_bias[j]
+            )
             values.append(max(0.0, float(before)))
         if kind == "topk":
             least = sorted(values)[-2]
