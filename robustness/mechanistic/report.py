@@ -32,7 +32,7 @@ from torch import Tensor
 from labkit import Run
 from labkit.learning.modes import evaluating
 from robustness.mechanistic import figures, induction, lens, patching, sae, superposition
-from robustness.mechanistic.hooks import run_with_cache, run_with_hooks
+from robustness.mechanistic.hooks import run_with_hooks
 from robustness.mechanistic.jobs import Induction, Sparse, Superposition
 from robustness.mechanistic.patterns import TEST
 from robustness.mechanistic.sources import TextSource

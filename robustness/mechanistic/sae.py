@@ -19,6 +19,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labkit import exercise
@@ -106,9 +107,10 @@ class SparseAutoencoder(nn.Module):
         if kind == "topk" and not 1 <= k <= latents:
             raise ValueError(f"k={k} must be from 1 to the {latents} latents")
         self.kind, self.k = kind, k
-        directions = normalise_decoder(torch.randn(latents, width))
+        directions = F.normalize(torch.randn(latents, width), dim=1)
         self.decoder = nn.Parameter(directions)
-        self.encoder = nn.Parameter(directions.T.clone())
+        # Σ_j ReLU(x · d_j) d_j is about L / 2C x over random directions: begin with x̂ ≈ x.
+        self.encoder = nn.Parameter(2 * width / latents * directions.T)
         self.encoder_bias = nn.Parameter(torch.zeros(latents))
         self.decoder_bias = nn.Parameter(torch.zeros(width))
         self.register_buffer("idle", torch.zeros(latents, dtype=torch.int64))
@@ -171,7 +173,7 @@ def resample(
     if not len(dead) or not bool((loss > 0).any()):
         return 0
     drawn = torch.multinomial(loss.square(), len(dead), replacement=True, generator=generator)
-    direction = normalise_decoder(x[drawn] - sae.decoder_bias)
+    direction = F.normalize(x[drawn] - sae.decoder_bias, dim=1)
     alive = sae.idle < window
     size = sae.encoder[:, alive].norm(dim=0).mean() if bool(alive.any()) else torch.ones(())
     sae.decoder[dead] = direction

@@ -23,6 +23,10 @@ TOY_RATE, TOY_BATCH = 1e-2, 256
 """Learning rate of the toy model, and its examples a step."""
 REPRESENTED = 0.5
 """A feature of the toy model is represented when its direction is longer than this."""
+SAMPLE = 100_000
+"""Characters from which the tokenizer of a random model is made, at size smoke."""
+CHARACTERS = 8
+"""Characters of text that are encoded for each token asked for: more than tokens have."""
 READ = 64
 """Windows of text that the language model reads at once."""
 
@@ -36,8 +40,9 @@ class Source(Protocol):
     """The true features (F, C), where they are known."""
 
     def batch(self, count: int, *seed: int) -> Tensor:
-        """Activations (count, C), a function of the seed: of held-out data where the seed begins with
-        VALID or TEST."""
+        """Activations (count, C), a function of the seed; held-out ones where it begins with VALID
+        or TEST.
+        """
         ...
 
 
@@ -143,7 +148,7 @@ def reader_of(settings: SAESettings, run: Run) -> Reader:
     if settings.source == "lab":
         folder = run.artifact("pretraining", "tinyshakespeare", "pydoc", "modern")
     if folder is None:
-        tokenizer: Any = build_tokenizer("auto", data.name, data.train, 300)
+        tokenizer: Any = build_tokenizer("auto", data.name, data.train[:SAMPLE], 300)
         model = GPT(Shape(len(tokenizer), 64, 32, 2, 2), "modern").eval()
     else:
         if not (folder / "config.json").is_file():
@@ -156,9 +161,9 @@ def reader_of(settings: SAESettings, run: Run) -> Reader:
         except ValueError as error:
             raise UsageError(f"sae.source={settings.source}: {error}") from error
     length = model.shape.context
-    length = model.shape.context
     train, held_out = (
-        windows_of(encode(tokenizer, text), length) for text in (data.train, data.valid)
+        windows_of(encode(tokenizer, text[: CHARACTERS * (tokens + length)]), length)
+        for text, tokens in ((data.train, settings.tokens), (data.valid, 2 * settings.tests))
     )
     half = len(held_out) // 2
     if not half:
