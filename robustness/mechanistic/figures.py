@@ -60,11 +60,11 @@ def phases(
 
     figure = new_figure(8.4, 4.4)
     colours = ("0.85", *COLOURS)  # -1: neither feature
-    kinds = {"cmap": ListedColormap(colours), "norm": BoundaryNorm([-1.5, -0.5, 0.5, 1.5, 2.5], 4)}
+    cmap, norm = ListedColormap(colours), BoundaryNorm([-1.5, -0.5, 0.5, 1.5, 2.5], 4)
     marks = np.linspace(0, len(density) - 1, min(5, len(density))).round().astype(int)
     for place, (title, values) in enumerate((("trained", trained), ("theory", theory))):
         axes = figure.add_subplot(1, 2, place + 1)
-        axes.imshow(values, **kinds)
+        axes.imshow(values, cmap=cmap, norm=norm)
         axes.set_xticks(marks, [f"{importance[i]:.2g}" for i in marks])
         axes.set_yticks(marks, [f"{density[i]:.2g}" for i in marks])
         axes.set(title=title, xlabel="importance of the second feature", ylabel="density")
@@ -96,7 +96,7 @@ def cosines(trained: np.ndarray, untrained: np.ndarray) -> Any:
     """Histograms of each true feature's largest cosine, of a trained and a random dictionary."""
     figure = new_figure(5.2, 3.4)
     axes = figure.add_subplot()
-    bins = np.linspace(0, 1, 41)
+    bins = np.linspace(0, 1, 41).tolist()
     axes.hist(untrained, bins=bins, color="0.7", label="random dictionary")
     axes.hist(trained, bins=bins, color=COLOURS[0], alpha=0.8, label="trained")
     axes.set(xlabel="largest cosine similarity with a direction", ylabel="true features")

@@ -22,7 +22,10 @@ from robustness.mechanistic.sources import Source
 class Job(Protocol):
     """What the loop of train.py needs."""
 
-    model: nn.Module
+    @property
+    def model(self) -> nn.Module:
+        """What is trained."""
+        ...
 
     def loss(self, step: int) -> Tensor:
         """The loss of this step's batch."""

@@ -33,12 +33,22 @@ from labkit import Run
 from labkit.learning.modes import evaluating
 from robustness.mechanistic import figures, induction, lens, patching, sae, superposition
 from robustness.mechanistic.hooks import run_with_hooks
-from robustness.mechanistic.jobs import Induction, Sparse, Superposition
+from robustness.mechanistic.jobs import Induction, Job, Sparse, Superposition
 from robustness.mechanistic.patterns import TEST
 from robustness.mechanistic.sources import TextSource
 
 PATCHED = 64
 """Rows of the patching experiment."""
+
+
+def report(job: Job, run: Run) -> dict[str, float]:
+    """The metrics of whichever job it is; draws its pictures."""
+    if isinstance(job, Induction):
+        return report_induction(job, run)
+    if isinstance(job, Superposition):
+        return report_superposition(job, run)
+    assert isinstance(job, Sparse)
+    return report_sparse(job, run)
 
 
 def report_induction(job: Induction, run: Run) -> dict[str, float]:
@@ -102,8 +112,9 @@ def report_superposition(job: Superposition, run: Run) -> dict[str, float]:
     shares = superposition.dimensionality(picked)
     density = job.density.view(cells, cells)[:, 0].tolist()
     importance = job.importance.view(cells, cells)[0].tolist()
-    grids = (each.view(cells, cells).cpu().numpy() for each in (trained, theory))
-    run.figure("phases", figures.phases(*grids, density, importance, superposition.PHASES))
+    ours, exact = (each.view(cells, cells).cpu().numpy() for each in (trained, theory))
+    names = superposition.PHASES
+    run.figure("phases", figures.phases(ours, exact, density, importance, names))
     if job.settings.hidden == 2:
         some = torch.linspace(0, cells - 1, min(cells, 10)).round().long()
         run.figure("geometry", figures.geometry(

@@ -47,12 +47,9 @@ class Config(LabConfig):
     @property
     def settings(self) -> InductionSettings | SuperpositionSettings | SAESettings:
         """Those of the method."""
-        every = {
-            "induction": self.induction,
-            "superposition": self.superposition,
-            "sae": self.sae,
-        }
-        return every[self.method]
+        if self.method == "induction":
+            return self.induction
+        return self.superposition if self.method == "superposition" else self.sae
 
 
 @lab("robustness.mechanistic", Config)
@@ -62,8 +59,9 @@ def train(cfg: Config, run: Run) -> None:
 
     from pretraining import warmup_stable_decay
     from robustness.mechanistic import start
+    from robustness.mechanistic.report import report
 
-    job, report = start.begin(cfg.method, cfg.settings, run)
+    job = start.begin(cfg.settings, run)
     steps, lr = cfg.settings.steps, cfg.settings.lr
     decay = 0.01 if cfg.method == "induction" else 0.0
     optimizer = torch.optim.AdamW(
@@ -90,7 +88,7 @@ def train(cfg: Config, run: Run) -> None:
     run.save()
 
     run.plot("training", "train/loss", logy=cfg.method != "induction")
-    run.result(report())
+    run.result(report(job, run))
 
 
 if __name__ == "__main__":
