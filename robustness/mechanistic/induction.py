@@ -51,7 +51,6 @@ def previous_token_score(pattern: Tensor) -> Tensor:
     return pattern.diagonal(-1, dim1=-2, dim2=-1).mean(dim=(0, -1))
 
 
-@exercise(minutes=20)
 def copying_score(ov: Tensor, embedding: Tensor, unembedding: Tensor) -> Tensor:
     """Whether attending to a token raises the logit of the same token (Elhage et al. 2021).
 

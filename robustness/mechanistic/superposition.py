@@ -75,7 +75,7 @@ def toy_loss(out: Tensor, x: Tensor, importance: Tensor) -> Tensor:
         x: (B, K, n).
         importance: I, (K, n) or (n,).
     Returns:
-        (K,), a sum over features and a mean over the batch.
+        (K,), a sum over features and a mean over the batch; differentiable in `out`.
     """
     return (importance * (x - out).square()).sum(-1).mean(0)
 
