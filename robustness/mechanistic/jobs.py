@@ -6,7 +6,7 @@ optimiser's.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,9 @@ from robustness.mechanistic import induction, sae, superposition
 from robustness.mechanistic.model import AttentionOnly
 from robustness.mechanistic.patterns import VALID, generator_at, repeated
 from robustness.mechanistic.settings import InductionSettings, SAESettings, SuperpositionSettings
-from robustness.mechanistic.sources import Source
+
+if TYPE_CHECKING:  # it opens tokenizers and language models, which takes seconds
+    from robustness.mechanistic.sources import Source
 
 
 class Job(Protocol):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from pretraining import GPT, Shape, to_huggingface
+from pretraining import GPT, Shape
 from robustness.mechanistic import lens, patching
 from robustness.mechanistic.hooks import run_with_cache, run_with_hooks
 from robustness.mechanistic.model import AttentionOnly
@@ -52,6 +52,8 @@ def test_after_the_last_layer_the_lens_is_the_model(model: AttentionOnly) -> Non
 
 @pytest.mark.parametrize("architecture", ["gpt2", "modern"])
 def test_streams_are_hugging_faces_hidden_states(architecture: str) -> None:
+    from pretraining import to_huggingface  # slow to import
+
     torch.manual_seed(0)
     gpt = GPT(Shape(17, 10, 16, 3, 2), architecture).eval()  # type: ignore[arg-type]
     for parameter in gpt.parameters():
