@@ -1,0 +1,90 @@
+"""The part as a person runs it, at size smoke: what is trained shows, resumes, and is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from robustness.mechanistic.train import train
+from tests.conftest import Lab
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Runs of this process go there."""
+    monkeypatch.setenv("LAB_HOME", str(tmp_path))
+    monkeypatch.setenv("LAB_OFFLINE", "1")
+    monkeypatch.setattr("sys.argv", ["test"])
+    return tmp_path
+
+
+def test_induction_heads_form_and_are_found(lab_run: Lab) -> None:
+    done = lab_run.once("robustness.mechanistic", "+size=smoke")
+    assert done.returncode == 0, done.output
+    assert done.record is not None
+    assert done.dir is not None
+    metrics = done.record["metrics"]
+    assert metrics["induction_score"] > 0.5
+    assert metrics["repeat_loss"] < 1.5
+    assert metrics["restored"] > 0.5
+    assert metrics["copying"] > 0.5
+    looks = [row for row in done.metrics if "valid/induction_score" in row]
+    assert looks[0]["valid/induction_score"] < 0.2 < looks[-1]["valid/induction_score"]
+    names = {p.stem for p in (done.dir / "samples").iterdir()}
+    assert {"phase_change", "induction_head", "restoration", "ablation", "attribution"} <= names
+
+
+def test_a_dictionary_finds_the_features_of_a_toy_model(lab_run: Lab) -> None:
+    done = lab_run.once("robustness.mechanistic", "+size=smoke", "method=sae")
+    assert done.returncode == 0, done.output
+    assert done.record is not None
+    metrics = done.record["metrics"]
+    assert metrics["random_cosine"] + 0.2 < metrics["mean_max_cosine"] <= 1
+    assert metrics["decoder_norm"] == pytest.approx(1, abs=1e-4)
+    assert metrics["l0"] < 10
+
+
+def test_the_phase_diagram_is_drawn(here: Path) -> None:
+    words = ["method=superposition", "superposition.steps=60", "superposition.lr=5e-2"]
+    assert train.main(["+size=smoke", *words]) == 0
+    (result,) = here.glob("runs/*/*/*/result.json")
+    metrics = json.loads(result.read_text())["metrics"]
+    assert metrics["phase_agreement"] > 50
+    drawn = {picture.name for picture in (result.parent / "samples").iterdir()}
+    assert {"phases.png", "geometry.png"} <= drawn
+
+
+def test_resumes_to_the_same_bits(resume_check) -> None:
+    resume_check(
+        "robustness.mechanistic", "+size=smoke", "method=sae", "sae.source=lab", "sae.steps=6",
+        "sae.resamplings=4", "sae.window=64", "sae.batch_size=32", "sae.tests=400",
+        "sae.tokens=1000", "sae.text=pydoc",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("induction.longest=13", "try induction.context=26"),
+        ("induction.shortest=1", "the shortest must be 2 or more"),
+        ("induction.vocabulary=11", "try induction.vocabulary=12"),
+        ("induction.heads=3", "induction.width=64 must be a multiple of induction.heads=3"),
+        ("induction.layers=0", "induction.layers must be > 0, got 0"),
+        ("method=superposition superposition.sparsest=1", "try superposition.sparsest=0.01"),
+        ("method=superposition superposition.densest=1.5", "must be above 0 and up to 1, got 1.5"),
+        ("method=sae sae.sparsity=1", "sae.sparsity must be from 0 to below 1, got 1"),
+        ("method=sae sae.kind=topk sae.k=129", "try sae.k=128"),
+        ("method=sae sae.source=no/such", "sae.source=no/such is neither toy nor lab nor a folder"),
+        ("method=sae sae.source=lab sae.layer=2 sae.text=pydoc", "the model has layers 0 to 1"),
+        ("method=lens", "method"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(
+    here: Path, words: str, said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert train.main(["+size=smoke", "sae.toy_steps=1", *words.split()]) == 2
+    shown = capfd.readouterr()
+    assert said in " ".join(shown.err.split())
+    assert "Traceback" not in shown.err + shown.out
