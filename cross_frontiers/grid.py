@@ -47,9 +47,7 @@ class VoxelGrid(Resizable):
 
     def look_up(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Rows of the tables (P, 8) around points (P, 3), and their weights (P, 8)."""
-        corners, weights = cell_corners(
-            points * (0.5 / self.bound) + 0.5, self.occupancy.side
-        )
+        corners, weights = cell_corners(points * (0.5 / self.bound) + 0.5, self.occupancy.side)
         return self.rows[flatten(corners, self.occupancy.side + 1)], weights
 
     def density(self, points: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:

@@ -48,7 +48,7 @@ def isosurface(values: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray
     for case in range(1, 15):
         turned = case not in CASES
         for triangle in CASES[15 - case if turned else case]:
-            edges = EDGES[list(triangle[::-1] if turned else triangle)]  # (3, 2)
+            edges = EDGES[list(triangle if turned else triangle[::-1])]  # (3, 2)
             ends.append(tetrahedra[bits == case][:, edges])
     pairs = np.sort(np.concatenate(ends), axis=-1).reshape(-1, 2)  # an edge, whoever meets it
     edges, faces = np.unique(pairs, axis=0, return_inverse=True)

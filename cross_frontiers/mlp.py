@@ -14,7 +14,9 @@ from cross_frontiers.occupancy import Occupancy
 class RadianceMLP(nn.Module):
     """Density and view-dependent colour from a network of `layers` layers with one skip."""
 
-    def __init__(self, bound: float, width: int = 128, layers: int = 4, frequencies: int = 8) -> None:
+    def __init__(
+        self, bound: float, width: int = 128, layers: int = 4, frequencies: int = 8
+    ) -> None:
         """
         Args:
             frequencies: of the positional encoding; 0 leaves the bare coordinates, and the network

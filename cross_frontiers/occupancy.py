@@ -16,9 +16,7 @@ from torch import Tensor, nn
 class Resizable(nn.Module):
     """A module whose own tensors take the shapes of the state that is loaded."""
 
-    def _load_from_state_dict(
-        self, state_dict: Mapping[str, Any], prefix: str, *rest: Any
-    ) -> None:
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
         own = (*self.named_parameters(recurse=False), *self.named_buffers(recurse=False))
         for name, tensor in own:
             if (saved := state_dict.get(prefix + name)) is not None:

@@ -40,9 +40,7 @@ class Rays:
         return len(self.near)
 
     def __getitem__(self, index: Tensor | slice) -> Rays:
-        return Rays(
-            self.origins[index], self.directions[index], self.near[index], self.far[index]
-        )
+        return Rays(self.origins[index], self.directions[index], self.near[index], self.far[index])
 
 
 @dataclass(frozen=True)
@@ -86,6 +84,9 @@ def tighten(rays: Rays, occupancy: Occupancy, looks: int = 96) -> tuple[Rays, Te
     A ray is looked at in `looks` places, and its ends are moved to the last empty place before the
     first occupied one, and to the first empty place after the last one.
     """
+    if occupancy.cells.all():
+        met = (rays.far > rays.near).nonzero()[:, 0]
+        return rays[met], met
     parts, kept = [], []
     for start in range(0, len(rays), 1 << 14):
         part = rays[slice(start, start + (1 << 14))]

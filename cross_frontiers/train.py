@@ -89,9 +89,7 @@ def train(cfg: Config, run: Run) -> None:
     from cross_frontiers.report import report
     from labkit.data import ViewData
 
-    views = scene.prepare(
-        run.data(cfg.data, ViewData), cfg.side, cfg.background, run.device
-    )
+    views = scene.prepare(run.data(cfg.data, ViewData), cfg.side, cfg.background, run.device)
     settings: GridSettings | HashSettings | MLPSettings = getattr(cfg, cfg.field)
     model = fields.make(settings, views.bound).to(run.device)
     optimizer = torch.optim.Adam(

@@ -89,6 +89,8 @@ def test_a_turntable_looks_at_the_origin() -> None:
     for pose in poses:
         assert rigid(pose.double().numpy())
         origins, directions = cameras.camera_rays(pose, 50.0, 9, 9)
-        torch.testing.assert_close(origins[4, 4] + 4 * directions[4, 4], torch.zeros(3), atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            origins[4, 4] + 4 * directions[4, 4], torch.zeros(3), atol=1e-5, rtol=0
+        )
         assert pose[2, 3] == pytest.approx(4 * math.sin(0.5))
         assert directions[0, 4, 2] > directions[8, 4, 2]  # the first row looks higher

@@ -126,7 +126,8 @@ def test_levels_of_a_hash_grid() -> None:
     at_corner = grid.encode(torch.tensor([[-1.0, -1.0, -0.5]]))  # corner (0, 0, 1) of level 0
     torch.testing.assert_close(at_corner[0, :2], grid.tables[0][1].detach())
     torch.testing.assert_close(
-        at_corner[0, 2:4], grid.tables[1][int(encoding.hash_index(torch.tensor([0, 0, 2]), 256))].detach()
+        at_corner[0, 2:4],
+        grid.tables[1][int(encoding.hash_index(torch.tensor([0, 0, 2]), 256))].detach(),
     )
     sigma, features = grid.density(torch.rand(5, 3) * 2 - 1)
     colour = grid.colour(features, torch.nn.functional.normalize(torch.randn(5, 3), dim=1))

@@ -13,7 +13,9 @@ from torch import Tensor
 from cross_frontiers import metrics
 
 
-def pair(count: int = 2, channels: int = 3, height: int = 13, width: int = 17) -> tuple[Tensor, Tensor]:
+def pair(
+    count: int = 2, channels: int = 3, height: int = 13, width: int = 17
+) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(5)
     truth = torch.rand(count, channels, height, width, generator=generator).double()
     noise = torch.rand(truth.shape, generator=generator).double() - 0.3

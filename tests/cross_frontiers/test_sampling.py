@@ -32,7 +32,9 @@ def test_the_middle_of_one_part_and_both_ends() -> None:
     ends = sampling.stratified(one, 3 * one, torch.zeros(1, 4).double())
     assert ends.tolist() == [[1.0, 1.5, 2.0, 2.5]]
     assert ends.dtype == torch.float64
-    meta = sampling.stratified(*(torch.ones(2, device="meta"),) * 2, torch.ones(2, 3, device="meta"))
+    meta = sampling.stratified(
+        *(torch.ones(2, device="meta"),) * 2, torch.ones(2, 3, device="meta")
+    )
     assert meta.device.type == "meta"
 
 
