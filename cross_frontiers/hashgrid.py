@@ -9,7 +9,6 @@ Letters: P points, L levels, F features of a level.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cross_frontiers.encoding import hash_index, spherical_harmonics

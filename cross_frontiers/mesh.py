@@ -1,5 +1,5 @@
 """A surface from a density: marching tetrahedra (Doi & Koide 1991), which is marching cubes with
-fewer cases. Each cube is cut into six tetrahedra; in a tetrahedron the surface is a triangle or two.
+fewer cases. Each cube is cut into six tetrahedra, in which the surface is a triangle or two.
 
 Letters: G grid points along an axis, N corners, M triangles.
 """
@@ -20,8 +20,8 @@ CASES: dict[int, list[tuple[int, int, int]]] = {
     1: [(0, 1, 2)], 2: [(0, 4, 3)], 4: [(1, 3, 5)], 8: [(2, 5, 4)],
     3: [(1, 2, 4), (1, 4, 3)], 5: [(0, 3, 5), (0, 5, 2)], 9: [(0, 1, 5), (0, 5, 4)],
 }  # fmt: skip
-"""For the corners of a tetrahedron that lie inside, as bits: triangles between edges. The other half
-are the complements, turned round."""
+"""For the corners of a tetrahedron that lie inside, as bits: triangles between edges. The other
+half are the complements, turned round."""
 
 
 def isosurface(values: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:

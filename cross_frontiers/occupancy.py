@@ -40,7 +40,7 @@ class Occupancy(Resizable):
         return len(self.cells)
 
     def at(self, points: Tensor) -> Tensor:
-        """Whether points (..., 3) lie in occupied cells: bool (...). Outside the cube nothing is."""
+        """Whether points (..., 3) lie in occupied cells: bool (...). None outside the cube do."""
         place = (points * (0.5 / self.bound) + 0.5) * self.side
         cell = place.to(torch.int32)  # towards 0, so the test for below 0 is on the place
         inside = (place.amin(dim=-1) >= 0) & (cell.amax(dim=-1) < self.side)

@@ -1,4 +1,4 @@
-"""Where on a ray the scene is looked up: stratified, and again where the first look found something.
+"""Where on a ray the scene is looked up: stratified, then where something was found.
 
 Letters: R rays, S samples, B bins of a histogram, N new samples.
 """

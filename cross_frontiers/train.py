@@ -18,7 +18,6 @@ from labkit.config.bounds import (
     Bounds,
     Fraction,
     NonNegativeInt,
-    PositiveFloat,
     PositiveInt,
 )
 

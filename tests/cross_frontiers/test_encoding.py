@@ -1,4 +1,4 @@
-"""Encodings against their formulas, interpolation against scipy, the hash against plain integers."""
+"""Encodings against their formulas, interpolation by scipy, the hash by plain integers."""
 
 from __future__ import annotations
 

@@ -101,8 +101,8 @@ def write_scene(folder: Path, **wrong: object) -> None:
             Image.new(str(wrong.get("mode", "RGBA")), (side, side)).save(
                 folder / split / f"r_{i}.png"
             )
-            frames.append({"file_path": f"./{split}/r_{i}",
-                           "transform_matrix": (pose * wrong.get("scale", 1)).tolist()})  # fmt: skip
+            matrix = (pose * wrong.get("scale", 1)).tolist()
+            frames.append({"file_path": f"./{split}/r_{i}", "transform_matrix": matrix})
         content = {"camera_angle_x": wrong.get("angle", 0.7), "frames": frames}
         if wrong.get("empty"):
             content["frames"] = []
