@@ -62,8 +62,9 @@ class RenderSettings:
     """Further samples, drawn where the first ones found something (hierarchical sampling)."""
     background: float = 1.0
     """Grey level behind the scene: 1 is white, 0 black."""
-    faint: float = 1e-3
-    """Samples that contribute less than this get no colour: nobody would see it."""
+    faint: float = 1e-4
+    """Samples that contribute less get no colour: nobody would see it. An untrained grid must be
+    above it, or nothing would have a gradient."""
 
 
 def rays_of(

@@ -55,8 +55,8 @@ def inverse_cdf(edges: Tensor, weights: Tensor, u: Tensor) -> Tensor:
     padded = weights.detach() + 1e-5
     share = padded / padded.sum(dim=-1, keepdim=True)
     cdf = torch.cat((torch.zeros_like(share[:, :1]), share.cumsum(dim=-1)), dim=-1)  # (R, B + 1)
-    bins = torch.searchsorted(cdf, u.contiguous(), right=True) - 1
-    bins = bins.clamp(0, weights.shape[1] - 1)
+    bins = torch.searchsorted(cdf, u, right=True) - 1
+    bins = bins.clamp(max=weights.shape[1] - 1)
     inside = (u - cdf.gather(1, bins)) / share.gather(1, bins)
     low, high = edges.gather(1, bins), edges.gather(1, bins + 1)
-    return low + inside.clamp(0, 1) * (high - low)
+    return low + inside * (high - low)

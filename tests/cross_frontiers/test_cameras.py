@@ -54,6 +54,12 @@ def test_rays_take_type_and_device_of_the_pose() -> None:
     assert {each.device.type for each in meta} == {"meta"}
 
 
+@pytest.mark.exercise("cameras.camera_rays")
+def test_rays_have_the_gradient_of_the_pose() -> None:
+    pose = some_pose().requires_grad_()
+    assert torch.autograd.gradcheck(lambda p: cameras.camera_rays(p, 5.0, 2, 3), (pose,))
+
+
 def test_projection_inverts_the_rays() -> None:
     pose = some_pose()
     origins, directions = cameras.camera_rays(pose, 8.0, 5, 9)

@@ -35,6 +35,8 @@ def test_no_frequencies_leave_the_coordinates() -> None:
     assert torch.equal(encoding.positional_encoding(x, 0), x)
     assert encoding.positional_encoding(x[:1], 1).shape == (1, 9)
     assert encoding.positional_encoding(x.to("meta"), 2).device.type == "meta"
+    y = torch.rand(2, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda each: encoding.positional_encoding(each, 2), (y,))
 
 
 def test_harmonics_are_orthonormal_over_the_sphere() -> None:
@@ -101,6 +103,15 @@ def test_points_outside_are_taken_for_the_nearest_inside() -> None:
     assert torch.equal(found[0], wanted[0])
     torch.testing.assert_close(found[1], wanted[1])
     assert found[0][0, 0].tolist() == [0, 2, 3]  # the last cell of z, not one beyond it
+
+
+@pytest.mark.exercise("interpolation.cell_corners")
+def test_weights_have_a_gradient_type_and_device() -> None:
+    points = torch.tensor([[0.1, 0.45, 0.9]], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda p: interpolation.cell_corners(p, 3)[1], (points,))
+    assert interpolation.cell_corners(points.detach().float(), 3)[1].dtype == torch.float32
+    meta = interpolation.cell_corners(torch.rand(4, 3, device="meta"), 3)
+    assert {each.device.type for each in meta} == {"meta"}
 
 
 def test_weighted_rows_and_their_gradient() -> None:

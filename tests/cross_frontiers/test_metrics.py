@@ -43,6 +43,19 @@ def test_psnr_is_computed_in_float64() -> None:
 
 
 @pytest.mark.exercise("metrics.psnr")
+def test_psnr_has_a_gradient() -> None:
+    one, other = (torch.rand(1, 1, 2, 3).double().requires_grad_() for _ in range(2))
+    assert torch.autograd.gradcheck(metrics.psnr, (one, other))
+
+
+@pytest.mark.exercise("metrics.ssim")
+def test_ssim_has_a_gradient_and_a_device() -> None:
+    one, other = (torch.rand(1, 1, 11, 11).double().requires_grad_() for _ in range(2))
+    assert torch.autograd.gradcheck(metrics.ssim, (one, other), fast_mode=True)
+    assert metrics.ssim(*(torch.rand(1, 1, 11, 12, device="meta"),) * 2).device.type == "meta"
+
+
+@pytest.mark.exercise("metrics.psnr")
 def test_psnr_refuses_other_shapes() -> None:
     with pytest.raises(ValueError, match=r".+"):
         metrics.psnr(torch.rand(2, 3, 4, 4), torch.rand(1, 3, 4, 4))

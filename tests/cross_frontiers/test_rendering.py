@@ -35,6 +35,13 @@ def test_widths_reach_to_the_far_end() -> None:
     assert one.tolist() == [[0.5]]
 
 
+@pytest.mark.exercise("rendering.sample_widths")
+def test_widths_have_a_gradient() -> None:
+    t = torch.tensor([[1.0, 2.0]], dtype=torch.float64, requires_grad=True)
+    far = torch.tensor([4.0], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(rendering.sample_widths, (t, far))
+
+
 @pytest.mark.exercise("rendering.ray_weights")
 def test_weights_are_those_of_the_product() -> None:
     generator = torch.Generator().manual_seed(0)
@@ -99,6 +106,14 @@ def test_colours_over_the_background() -> None:
     grey = rendering.composite(weights, colours, 0.2)
     torch.testing.assert_close(grey[1], torch.full((3,), 0.2))
     torch.testing.assert_close(grey[0], torch.tensor([0.3, 0.55, 0.425]))
+
+
+@pytest.mark.exercise("rendering.composite")
+def test_colours_have_a_gradient() -> None:
+    weights = torch.rand(2, 3, dtype=torch.float64, requires_grad=True)
+    colours = torch.rand(2, 3, 3, dtype=torch.float64, requires_grad=True)
+    mix = lambda w, c: rendering.composite(w, c, 0.7)  # noqa: E731
+    assert torch.autograd.gradcheck(mix, (weights, colours))
 
 
 def test_depth_and_pictures_on_a_background() -> None:

@@ -38,6 +38,13 @@ def test_the_middle_of_one_part_and_both_ends() -> None:
     assert meta.device.type == "meta"
 
 
+@pytest.mark.exercise("sampling.stratified")
+def test_the_ends_have_a_gradient() -> None:
+    near, far = (torch.tensor([each], dtype=torch.float64, requires_grad=True) for each in (1, 3))
+    jitter = torch.tensor([[0.2, 0.6]], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(sampling.stratified, (near, far, jitter))
+
+
 @pytest.mark.exercise("sampling.inverse_cdf")
 def test_draws_follow_the_histogram() -> None:
     edges = torch.tensor([[0.0, 1.0, 1.5, 4.0, 5.0], [2.0, 2.1, 2.2, 2.9, 4.0]]).double()
@@ -76,7 +83,7 @@ def test_a_ray_with_nothing_on_it_draws_evenly_from_the_bins() -> None:
 def test_no_gradient_and_one_bin() -> None:
     weights = torch.ones(2, 1, requires_grad=True)
     edges = torch.tensor([[0.0, 2.0], [1.0, 5.0]])
-    u = torch.tensor([[0.5, 1.0, 0.0]]).expand(2, 3)
+    u = torch.tensor([[0.5, 1.0, 0.0]]).repeat(2, 1)
     draws = sampling.inverse_cdf(edges, weights, u)
     assert not draws.requires_grad
     torch.testing.assert_close(draws, torch.tensor([[1.0, 2.0, 0.0], [3.0, 5.0, 1.0]]))
