@@ -54,7 +54,7 @@ def train_field(
     """This week's field at size tiny, until `judge` has seen enough."""
     cfg: Any = entrypoint("cross_frontiers").compose(["+size=tiny", f"field={kind}"]).config
     settings = getattr(cfg, kind)
-    model = fields.make(settings, views.bound)
+    model = fields.make(kind, views.bound, cfg.grid, cfg.hash, cfg.mlp)
     optimizer = torch.optim.Adam(
         model.parameters(), settings.lr, (0.9, 0.99), eps=1e-15, fused=True
     )

@@ -9,14 +9,14 @@ from cross_frontiers.settings import GridSettings, HashSettings, MLPSettings
 
 
 def make(
-    settings: GridSettings | HashSettings | MLPSettings, bound: float
+    kind: str, bound: float, grid: GridSettings, hashed: HashSettings, mlp: MLPSettings
 ) -> VoxelGrid | HashGrid | RadianceMLP:
-    """The untrained field of these settings, in the cube from -bound to bound."""
-    if isinstance(settings, GridSettings):
-        return VoxelGrid(settings.resolutions[0], bound, settings.degree)
-    if isinstance(settings, HashSettings):
+    """The untrained field of that kind, in the cube from -bound to bound; only the settings of
+    that kind are read."""
+    if kind == "grid":
+        return VoxelGrid(grid.resolutions[0], bound, grid.degree)
+    if kind == "hash":
         return HashGrid(
-            bound, settings.levels, settings.coarsest, settings.finest, settings.log2_rows,
-            settings.width,
-        )  # fmt: skip
-    return RadianceMLP(bound, settings.width, settings.layers, settings.frequencies)
+            bound, hashed.levels, hashed.coarsest, hashed.finest, hashed.log2_rows, hashed.width
+        )
+    return RadianceMLP(bound, mlp.width, mlp.layers, mlp.frequencies)

@@ -65,12 +65,12 @@ class HashGrid(nn.Module):
     def density(self, points: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Densities (P,) at points (P, 3), and what `colour` needs of the points."""
         out = self.density_net(self.encode(points))
-        return torch.exp(out[:, 0].clamp(max=10)), (out[:, 1:],)
+        return torch.exp(out[:, 0].float().clamp(max=10)), (out[:, 1:],)
 
     def colour(self, features: tuple[Tensor, ...], directions: Tensor) -> Tensor:
         """Colours (P, 3) in [0, 1], seen along unit directions (P, 3)."""
         seen = torch.cat((features[0], spherical_harmonics(directions)), dim=1)
-        return torch.sigmoid(self.colour_net(seen))
+        return torch.sigmoid(self.colour_net(seen).float())
 
     @torch.no_grad()
     def prune(self, threshold: float) -> None:

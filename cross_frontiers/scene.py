@@ -28,7 +28,7 @@ class Split:
     def centre(self) -> Tensor:
         """Numbers of the rays in the middle half of each picture, both ways."""
         count, _, height, width = self.pictures.shape
-        inside = torch.zeros(count, height, width, dtype=torch.bool)
+        inside = torch.zeros(count, height, width, dtype=torch.bool, device=self.pictures.device)
         inside[:, height // 4 : height - height // 4, width // 4 : width - width // 4] = True
         return inside.view(-1).nonzero()[:, 0]
 

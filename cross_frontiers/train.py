@@ -89,8 +89,8 @@ def train(cfg: Config, run: Run) -> None:
     from labkit.data import ViewData
 
     views = scene.prepare(run.data(cfg.data, ViewData), cfg.side, cfg.background, run.device)
+    model = fields.make(cfg.field, views.bound, cfg.grid, cfg.hash, cfg.mlp).to(run.device)
     settings: GridSettings | HashSettings | MLPSettings = getattr(cfg, cfg.field)
-    model = fields.make(settings, views.bound).to(run.device)
     optimizer = torch.optim.Adam(
         model.parameters(), settings.lr, betas=(0.9, 0.99), eps=1e-15, fused=True
     )
@@ -98,7 +98,7 @@ def train(cfg: Config, run: Run) -> None:
     rendering = RenderSettings(cfg.samples, cfg.fine, cfg.background)
     prunings = [max(1, round(share * cfg.steps)) for share in cfg.prune_at]
     crop = round(cfg.mlp.crop * cfg.steps) if cfg.field == "mlp" else 0
-    centre, colours, rays = views.train.centre(), views.train.colours, None
+    colours, rays = views.train.colours, None
     every = max(1, cfg.steps // cfg.evaluations)
 
     for step in run.steps(cfg.steps):
@@ -114,11 +114,12 @@ def train(cfg: Config, run: Run) -> None:
             # meet: this is where the time goes in a scene that is mostly empty.
             rays, numbers = tighten(views.train.rays, model.occupancy)
             targets = colours[numbers]
+            middle = torch.isin(numbers, views.train.centre()).nonzero()[:, 0]
         for group in optimizer.param_groups:
             group["lr"] = settings.lr * cfg.decay ** (step / cfg.steps)
         index = torch.randint(len(rays), (cfg.batch_size,), device=run.device)
         if step < crop:
-            index = centre[index % len(centre)]
+            index = middle[index % len(middle)]
         with run.autocast():
             out = render_rays(model, rays[index], rendering, training=True)
         loss = (out.colour - targets[index]).square().mean()
