@@ -158,7 +158,7 @@ def render_views(
     """Pictures (N, 3, H, W) and depths (N, H, W) of the rays of whole views; far where a ray ends
     in the background."""
     colour = rays.origins.new_full((len(rays), 3), settings.background)
-    depth = rays.far.clone()
+    depth = rays.far.amax().expand(len(rays)).clone()  # a ray that misses the cube has no far
     met, numbers = tighten(rays, field.occupancy)
     for start in range(0, len(met), 8192):
         rows = slice(start, start + 8192)
