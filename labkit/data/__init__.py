@@ -23,6 +23,7 @@ from labkit.data.kinds import (
 )
 from labkit.data.questions import Passage, Question, QuestionData
 from labkit.data.registry import available, damaged, here, load, names
+from labkit.data.views import ViewData, Views
 
 __all__ = [
     "CaptionedImages",
@@ -42,6 +43,8 @@ __all__ = [
     "Split",
     "TableData",
     "TextData",
+    "ViewData",
+    "Views",
     "available",
     "batch_indices",
     "check_batch_size",

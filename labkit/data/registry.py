@@ -29,9 +29,12 @@ from labkit.data.sets import (
     preferences,
     questions,
     replies,
+    scene,
     tables,
     text,
+    views,
 )
+from labkit.data.views import ViewData
 from labkit.errors import UsageError
 from labkit.show.console import warn
 from labkit.text import closest
@@ -62,6 +65,7 @@ EMBEDDED: dict[str, Callable[[], Dataset]] = {
     "commands": instructions.commands,
     "replies": replies.replies,
     "pydoc_cloze": questions.pydoc_cloze,
+    "balls": scene.balls,
     "diabetes": tables.diabetes,
     "breast_cancer": tables.breast_cancer,
 }
@@ -110,6 +114,7 @@ REAL: dict[str, Entry] = {
         captions.read_coco, captions.COCO_URL, captions.not_published(captions.COCO), "coco_mini"
     ),
     "squad": Entry(questions.read_squad, questions.SQUAD_URL, questions.fetch_squad, "squad"),
+    "lego": Entry(views.read_lego, views.LEGO_URL, captions.not_published(views.LEGO), views.LEGO),
     "wine_quality": Entry(
         tables.read_wine_quality, tables.WINE_URL, tables.fetch_wine_quality, "wine_quality"
     ),
@@ -122,6 +127,7 @@ KINDS: dict[str, type[Dataset]] = {
     **dict.fromkeys(("hh_harmless", "dpo_demo", "polite", "replies"), PreferenceData),
     **dict.fromkeys(("noto_emoji", "coco_captions_mini"), ImageTextData),
     **dict.fromkeys(("squad", "pydoc_cloze"), QuestionData),
+    **dict.fromkeys(("lego", "balls"), ViewData),
     **dict.fromkeys(("wine_quality", "diabetes", "breast_cancer"), TableData),
 }
 WORDS = {
@@ -133,6 +139,7 @@ WORDS = {
     PreferenceData: "a set of preferences",
     ImageTextData: "a set of pictures with captions",
     QuestionData: "a set of questions",
+    ViewData: "a set of views of a scene",
 }
 
 
