@@ -49,7 +49,9 @@ def limits(claim: Claim) -> tuple[float | None, float | None]:
     metric; none when the week has no such band."""
     if claim.at_least is not None or claim.at_most is not None or not claim.week:
         return claim.at_least, claim.at_most
-    bands = [b for b in course.week(claim.week).bands if b.metric == claim.metric and b.size == "tiny"]
+    bands = [
+        b for b in course.week(claim.week).bands if b.metric == claim.metric and b.size == "tiny"
+    ]
     return (bands[0].at_least, bands[0].at_most) if bands else (None, None)
 
 

@@ -60,9 +60,7 @@ def with_tools(
     return right([trace.answer or "" for trace in traces], asked), traces
 
 
-def refusals(
-    answers: Sequence[str], asked: Sequence[safety.Request]
-) -> dict[str, judge.Share]:
+def refusals(answers: Sequence[str], asked: Sequence[safety.Request]) -> dict[str, judge.Share]:
     """Shares with intervals: harmful requests refused, harmless ones answered, and of those with a
     harmful word alone."""
     rows = [(r, safety.is_refusal(a)) for r, a in zip(asked, answers, strict=True)]
@@ -76,12 +74,10 @@ def refusals(
     return {name: judge.wilson(sum(group), len(group)) for name, group in groups.items()}
 
 
-def write_samples(
-    file: Path, rows: Sequence[tuple[str, str]], title: str = "", most: int = 8
-) -> None:
+def write_samples(file: Path, rows: Sequence[tuple[str, str]]) -> None:
     """Questions and answers, as text to read."""
-    parts = [f"{asked}\n    {answer}" for asked, answer in rows[:most]]
-    file.write_text("\n\n".join([*([title] if title else []), *parts]) + "\n", encoding="utf-8")
+    parts = (f"{asked}\n    {answer}" for asked, answer in rows)
+    file.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
 def write_traces(file: Path, traces: Sequence[Trace], most: int = 4) -> None:

@@ -1,7 +1,7 @@
 """Chats as tokens: which of them are learned, and batches of equal cost.
 
-    tokens   ### Instruction: ... ### Response: | Thought ... <eos> | ### Instruction: ... | 4 2 <eos>
-    mask     0   0            0   0   0           1       1    1      0                      1 1  1
+    tokens   ### Instruction: ... Response: | Thought ... <eos> | ### Instruction: ... | 4 2 <eos>
+    mask     0   0            0   0           1       1   1       0   0            0     1 1 1
 
 In a mixture a mask made by hand for one kind of chat is wrong for the next: a tool's chat has
 several answers. So the mask follows from the template's pieces alone.

@@ -69,6 +69,11 @@ def prompt_tokens(tokenizer: Any, messages: Sequence[template.Message]) -> list[
     return list(tokenizer.encode(text, add_special_tokens=False))
 
 
+def check_port(port: int) -> None:
+    """Raises UsageError when the port is in use now: better before the training than after it."""
+    listen(HOST, port).close()
+
+
 class Server:
     """Week 20's engine and server in a thread, until the `with` block ends."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from labkit.config.bounds import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -70,8 +71,8 @@ class ServeSettings:
     """Requests of the load; 0 measures no speed."""
     rate: PositiveFloat = 8.0
     """Requests a second, at random times."""
-    scheme: str = "int8"
-    """How the weights are rounded: a scheme of week 20."""
+    scheme: Literal["int8_tensor", "int8", "int8_zero", "llm_int8", "int4"] = "int8"
+    """How the weights are rounded: a scheme of week 20 that needs no calibration."""
 
 
 @dataclass(frozen=True)

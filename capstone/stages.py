@@ -1,6 +1,6 @@
 """A track as stages: what comes next, and what a run remembers of those that are finished.
 
-    pretrain -> tune -> align -> quantise -> serve -> tools -> judge        each needs the ones before
+    pretrain -> tune -> align -> quantise -> serve -> tools -> judge
 
 A stage is a number of steps and what comes out of them: a folder, and metrics. All steps of all
 stages are the steps of one run, so one checkpoint is enough for the whole track: it holds the

@@ -6,8 +6,8 @@
     python -m capstone.train resume=latest                   goes on in the stage that was cut short
     python -m capstone.chat                                  talks to what the last run made
 
-A track is a list of stages (tracks/), and a stage uses a week through its face. The loop below knows
-nothing of them: a step is a step of the stage that is next (stages.py).
+A track is a list of stages (tracks/), and a stage uses a week through its face. The loop below
+knows nothing of them: a step is a step of the stage that is next (stages.py).
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from capstone.settings import (
 from labkit import LabConfig, Run, RunFailed, UsageError, lab
 from labkit.config.bounds import PositiveInt
 from labkit.text import closest
-
 
 SAVED = 10.0
 """Processor seconds from which on a stage is saved when it is finished; shorter ones are saved with

@@ -28,12 +28,23 @@ from systems import SCHEMES, QuantizeSettings, packed, quantize_model
 
 ANSWER_TOKENS = 48
 """Longest answer of the exam."""
+REQUESTS = 2
+"""Requests of the exam for each of its commands, at most: intervals are to be narrow."""
+ANCHORS = 32
+"""Chats beside each step of DPO, at most."""
+
+
+def spread(rows: Sequence[safety.Request], most: int) -> list[safety.Request]:
+    """At most `most` of the rows, evenly spread over them."""
+    return [rows[i * len(rows) // most] for i in range(most)] if len(rows) > most else list(rows)
 
 
 class Alignment:
     """The stages, and what several of them use."""
 
     def __init__(self, settings: AlignmentSettings, run: Run) -> None:
+        """Raises UsageError when the port is in use."""
+        serving.check_port(settings.serve.port)
         self.settings, self.run, self.context = settings, run, settings.context
         self.home = run.dir / "stages"
         self.rows = run.data(settings.data, InstructionData)
@@ -60,7 +71,8 @@ class Alignment:
             ),
             Stage(
                 "serve", ("quantise",), lambda: Once(self.serve),
-                does="OpenAI's protocol on 127.0.0.1, under load", claims=(Claim("drift", "", at_most=0),),
+                does="OpenAI's protocol on 127.0.0.1, under load",
+                claims=(Claim("drift", "", at_most=0),),
             ),
             Stage(
                 "tools", ("quantise",), lambda: Once(self.tools),
@@ -88,34 +100,41 @@ class Alignment:
         model = packed.load(folder) if packed.is_packed(folder) else load(folder)
         return model.to(self.run.device), AutoTokenizer.from_pretrained(folder)
 
-    def fitting(self, chosen: Sequence[chats.Chat], tokenizer: Any) -> list[mixture.Parts]:
-        """Chats as tokens, without those that are longer than the context."""
-        parts = mixture.tokenize([chat.messages for chat in chosen], tokenizer)
-        return [chat for chat in parts if mixture.length_of(chat) <= self.context]
-
     @cached_property
-    def sources(self) -> dict[str, list[list[chats.Chat]]]:
-        """The chats of each split, by kind, and the pages of the tools' questions."""
-        m = self.settings.mixture
-        found = {}
-        for split in ("train", "valid", "test"):
-            rows = list(getattr(self.rows, split))[: None if split == "train" else m.tests]
-            count = round(m.chats * m.tool / (m.command + m.tool + m.safety))
-            tools, _ = chats.tool_chats(split, count if split == "train" else m.tests, self.run.seed)
-            kept = chats.safety_chats(split, both=split == "train")  # type: ignore[arg-type]
-            found[split] = [chats.command_chats(rows), tools, kept]
-        return found
+    def tokenizer(self) -> Any:
+        """That of the first stage, which no later one changes."""
+        return self.opened("pretrain")[1]
 
-    def lessons(self, tokenizer: Any) -> tuple[list[mixture.Parts], list[mixture.Parts]]:
-        """The mixture of the training, and the validation chats."""
+    def fitting(self, chosen: Sequence[chats.Chat]) -> list[mixture.Parts]:
+        """Chats as tokens, without those that are longer than the context.
+
+        Raises UsageError when none is left.
+        """
+        parts = mixture.tokenize([chat.messages for chat in chosen], self.tokenizer)
+        kept = [chat for chat in parts if mixture.length_of(chat) <= self.context]
+        if not kept:
+            raise UsageError(f"no chat fits into context={self.context}; try context=192")
+        return kept
+
+    def kinds(self, split: safety.Split, both: bool = False) -> list[list[chats.Chat]]:
+        """The chats of a split, by kind; `both` adds bad answers to the requests."""
+        m = self.settings.mixture
+        training = split == "train"
+        count = round(m.chats * m.tool / (m.command + m.tool + m.safety)) if training else m.tests
+        rows = list(getattr(self.rows, split))[: None if training else m.tests]
+        tools, _ = chats.tool_chats(split, max(2, count), self.run.seed)
+        return [chats.command_chats(rows), tools, chats.safety_chats(split, both)]
+
+    def lessons(self, both: bool, count: int) -> list[mixture.Parts]:
+        """The mixture of the training: `count` chats."""
         m = self.settings.mixture
         shares = (m.command, m.tool, m.safety)
-        train = chats.mixed(self.sources["train"], shares, m.chats)
-        valid = [chat for part in self.sources["valid"] for chat in part]
-        fits = self.fitting(train, tokenizer)
-        if not fits:
-            raise UsageError(f"no chat fits into context={self.context}; try context=160")
-        return fits, self.fitting(valid, tokenizer)
+        return self.fitting(chats.mixed(self.kinds("train", both), shares, count))
+
+    @cached_property
+    def valid(self) -> list[mixture.Parts]:
+        """The chats of the validation, with good answers."""
+        return self.fitting([chat for part in self.kinds("valid") for chat in part])
 
     # --- the stages ---
 
@@ -129,46 +148,48 @@ class Alignment:
         except ValueError as error:
             raise UsageError(f"base={self.settings.base}: {error}; type base=gpt2") from error
         export(model, tokenizer, folder)
-        valid = self.lessons(tokenizer)[1]
+        self.tokenizer = tokenizer
         longer = learn.extended(model, self.context).to(self.run.device)
-        return {"val_loss": learn.held_out_loss(longer, valid, self.place)}
+        return {"val_loss": learn.held_out_loss(longer, self.valid, self.place)}
 
     def tune(self) -> Session:
         model, tokenizer = self.opened("pretrain")
-        train, valid = self.lessons(tokenizer)
+        train = self.lessons(both=True, count=self.settings.mixture.chats)
         longer = learn.extended(model, self.context)
-        return learn.Tune(longer, tokenizer, train, valid, self.settings.tune, self.place)
+        return learn.Tune(longer, tokenizer, train, self.valid, self.settings.tune, self.place)
 
     def align(self) -> Session:
         model, tokenizer = self.opened("tune")
-        train, valid = self.lessons(tokenizer)
-        kept = safety.requests("train")
+        s = self.settings.align
+        asked = spread(safety.requests("train"), s.steps * s.pairs)
 
         def said(answers: Sequence[str]) -> list[mixture.Parts]:
-            return mixture.tokenize(
-                [
-                    (template.user(row.text), template.assistant(answer))
-                    for row, answer in zip(kept, answers, strict=True)
-                ],
-                tokenizer,
-            )
+            both = zip(asked, answers, strict=True)
+            turns = [(template.user(row.text), template.assistant(text)) for row, text in both]
+            return mixture.tokenize(turns, tokenizer)
 
-        pairs = learn.pair_rows(
-            said([row.good for row in kept]), said([row.bad for row in kept]), self.run.device
+        good, bad = said([row.good for row in asked]), said([row.bad for row in asked])
+        pairs = learn.pair_rows(good, bad, self.run.device)
+        count = min(self.settings.mixture.chats, ANCHORS * s.steps)
+        kept = self.lessons(both=False, count=max(len(chats.KINDS), count))
+        return learn.Align(
+            model, tokenizer, kept, self.valid, pairs, self.settings.align, self.place
         )
-        good = [c for c, chat in zip(train, range(len(train)), strict=True) if chat % 4 == 0]
-        return learn.Align(model, tokenizer, good, valid, pairs, self.settings.align, self.place)
 
     def quantise(self, folder: Path) -> dict[str, float]:
         model, tokenizer = self.opened("align")
         scheme = SCHEMES[self.settings.serve.scheme]
         limits = QuantizeSettings()
         packed.save(
-            folder, model, quantize_model(model, scheme, limits), scheme, limits.threshold, tokenizer
+            folder,
+            model,
+            quantize_model(model, scheme, limits),
+            scheme,
+            limits.threshold,
+            tokenizer,
         )
-        valid = self.lessons(tokenizer)[1]
-        before = learn.held_out_loss(model, valid, self.place)
-        after = learn.held_out_loss(packed.load(folder).to(self.run.device), valid, self.place)
+        before = learn.held_out_loss(model, self.valid, self.place)
+        after = learn.held_out_loss(packed.load(folder).to(self.run.device), self.valid, self.place)
         size = packed.size_on_disk(folder) / packed.size_on_disk(self.home / "align")
         return {
             "val_loss": after,
@@ -179,7 +200,7 @@ class Alignment:
     def serve(self, folder: Path) -> dict[str, float]:
         s = self.settings.serve
         _, tokenizer = self.opened("quantise")
-        tests = [chat for part in self.sources["test"] for chat in part]
+        tests = [chat for part in self.kinds("test") for chat in part]
         found = {"drift": exam.drift(tokenizer, tests)}
         if s.requests:
             with serving.Server(self.home / "quantise", s.port) as server:
@@ -198,7 +219,8 @@ class Alignment:
         return {"tool_match": match}
 
     def judge(self, folder: Path) -> dict[str, float]:
-        commands, kept = self.sources["test"][0], safety.requests("test")
+        commands = self.kinds("test")[0]
+        kept = spread(safety.requests("test"), REQUESTS * self.settings.mixture.tests)
         asked = [
             *exam.first_messages(commands), *([template.user(row.text)] for row in kept)
         ]  # fmt: skip
@@ -214,12 +236,9 @@ class Alignment:
         wins = judge.win_rate(judge.compare(references, said["quantise"], said["tune"]))
         again = [answer._replace(source="quantise again") for answer in said["quantise"]]
         itself = judge.win_rate(judge.compare(references, said["quantise"], again))
-        exam.write_samples(
-            folder / "samples.txt",
-            [(chat[0]["content"], text) for chat, text in zip(asked, ours, strict=True)][:6]
-            + [(row.text, text) for row, text in zip(kept, answers, strict=True)][:: len(kept) // 8],
-            most=16,
-        )  # fmt: skip
+        rows = [(chat[0]["content"], text) for chat, text in zip(asked, ours, strict=True)]
+        every = max(1, len(kept) // 8)
+        exam.write_samples(folder / "samples.txt", [*rows[:8], *rows[len(commands) :: every]])
         intervals = {name: list(share) for name, share in (*shares.items(), ("win_rate", wins))}
         (folder / "intervals.json").write_text(json.dumps(intervals), encoding="utf-8")
         return {
