@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from capstone import runs
 from labkit import UsageError
 from labkit.config.words import read_words
-from labkit.run import folders
 
 if TYPE_CHECKING:
     from agents import Toolbox
@@ -86,16 +86,7 @@ def model_folder(where: str, stage: str) -> Path:
     """The folder of a stage's model. Raises UsageError when the run has none (yet)."""
     if stage not in STAGES:
         raise UsageError(f"stage={stage} is none of {', '.join(STAGES)}")
-    run = (
-        folders.latest("capstone") if where == "latest" else folders.saved_folder("capstone", where)
-    )
-    found = run / "stages" / stage
-    if not (found / "stage.json").is_file():
-        raise UsageError(
-            f"{run} has no finished stage {stage}; go on with it:\n"
-            f"    python -m capstone.train resume={run}"
-        )
-    return found
+    return runs.find(where, f"stages/{stage}/stage.json") / "stages" / stage
 
 
 def talk(text: str, options: Options) -> None:

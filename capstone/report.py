@@ -13,12 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from capstone import card, figures, page
-from capstone.stages import FACTS, Chain, Claim, facts, order
+from capstone import card, figures, page, runs
+from capstone.stages import Chain, Claim, facts, order
 from labkit import Run, UsageError, files
 from labkit.config.words import read_words
-from labkit.run import folders
-from labkit.run.ending import resume_command
 from labkit.show import pictures
 from labkit.show.console import say
 
@@ -74,11 +72,11 @@ def about(run: Run) -> dict[str, Any]:
 
 
 def write(folder: Path) -> Path:
-    """Write report.html from what is in a finished run's folder. Raises UsageError for another."""
-    file = folder / PLAN
-    if not file.is_file():
-        raise unfinished(folder)
-    plan = json.loads(file.read_text(encoding="utf-8"))
+    """Write report.html from what is in a finished run's folder.
+
+    Raises UsageError when a stage's folder is missing there.
+    """
+    plan = json.loads((folder / PLAN).read_text(encoding="utf-8"))
     found = facts(folder / "stages")
     needs = {name: stage["needs"] for name, stage in plan["stages"].items()}
     if left := order(needs, [name for name in found if name in needs]):
@@ -125,22 +123,6 @@ def sections(folder: Path, does: Mapping[str, str]) -> list[page.Section]:
     return found
 
 
-def unfinished(folder: Path) -> UsageError:
-    """What to say of a run that has no report yet."""
-    done = ", ".join(facts(folder / "stages")) or "none"
-    return UsageError(
-        f"{folder} has not finished, so there is nothing to report yet. Finished stages: {done}.\n"
-        f"Go on with it: {resume_command('capstone', folder)}"
-    )
-
-
-def run_folder(where: str) -> Path:
-    """The run that `latest` or a path means: the newest one, finished or not. Raises UsageError."""
-    if where != "latest":
-        return folders.saved_folder("capstone", where)
-    return folders.latest("capstone", None)
-
-
 @dataclass
 class Options:
     """The settings of the command, as text."""
@@ -154,14 +136,13 @@ def main(words: Sequence[str]) -> int:
         print(USAGE, end="")
         return 0
     try:
-        print(f"wrote {write(run_folder(read_words(Options, list(words), 'run=latest').run))}")
+        options = read_words(Options, list(words), "run=latest")
+        print(f"wrote {write(runs.find(options.run, PLAN))}")
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
-
-__all__ = ["FACTS", "main", "report", "write"]
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -24,6 +24,7 @@ from capstone.settings import (
 )
 from labkit import LabConfig, Run, RunFailed, UsageError, lab
 from labkit.config.bounds import PositiveInt
+from labkit.errors import Interrupted
 from labkit.text import closest
 
 SAVED = 10.0
@@ -85,8 +86,8 @@ def train(cfg: Config, run: Run) -> None:
             run.save()  # a kill in the next stage loses nothing of the last one
         try:
             log = chain.step(run.writes)
-        except (UsageError, RunFailed):
-            run.save()  # so that resume= goes on with the stage that failed
+        except (UsageError, RunFailed, Interrupted):
+            run.save()  # so that resume= goes on with the stage that did not finish
             raise
         if log:
             run.log(log, step)

@@ -103,7 +103,9 @@ class Alignment:
     @cached_property
     def tokenizer(self) -> Any:
         """That of the first stage, which no later one changes."""
-        return self.opened("pretrain")[1]
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(self.home / "pretrain")
 
     def fitting(self, chosen: Sequence[chats.Chat]) -> list[mixture.Parts]:
         """Chats as tokens, without those that are longer than the context.

@@ -36,7 +36,7 @@ class Nerf:
 
     def fit(self, folder: Path) -> dict[str, float]:
         done = weeks.week_run(self.run, WEEK)
-        weeks.keep_pictures(done, folder, ("views.png",))
+        weeks.keep_pictures(done, folder, ("views.png", "training.png"))
         return weeks.metrics_of(done, ("psnr", "ssim"))
 
     def turn(self, folder: Path) -> dict[str, float]:

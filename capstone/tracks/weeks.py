@@ -30,7 +30,8 @@ def week_run(run: Run, week: str, *words: str) -> Path:
     home.mkdir(exist_ok=True)
     link_artifacts(home)
     asked = [f"resume={unfinished[-1]}"] if unfinished else [
-        *([] if run.size == "full" else [f"+size={run.size}"]), f"seed={run.seed}", *words
+        *([] if run.size == "full" else [f"+size={run.size}"]), f"seed={run.seed}",
+        f"device={run.cfg.device}", *words,
     ]  # fmt: skip
     command = [sys.executable, "-m", f"{week}.train", *asked]
     say(f"  python {' '.join(command[1:])}")

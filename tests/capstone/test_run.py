@@ -118,7 +118,7 @@ def test_what_is_not_finished_has_no_report_and_no_chat(
     assert "Finished stages: pretrain" in said
     assert "resume=" in said
     assert chat.main([f"run={folder}"]) == 2
-    assert "no finished stage quantise" in capsys.readouterr().err
+    assert "no stages/quantise/stage.json yet" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
