@@ -15,7 +15,7 @@ from typing import Any
 
 from capstone import card, figures, page, runs
 from capstone.stages import Chain, Claim, facts, order
-from labkit import Run, UsageError, files
+from labkit import Run, UsageError, course, files
 from labkit.config.words import read_words
 from labkit.show import pictures
 from labkit.show.console import say
@@ -36,17 +36,14 @@ def report(run: Run, chain: Chain) -> dict[str, float]:
     seconds = {name: row["seconds"] for name, row in facts(chain.home).items()}
     run.note(seconds=seconds)
     if run.writes:
-        plan = {
-            "stages": {
-                stage.name: {
-                    "does": stage.does,
-                    "needs": stage.needs,
-                    "claims": [vars(claim) for claim in stage.claims],
-                }
-                for stage in chain.stages
-            },
-            "card": about(run),
-        }
+        stages = [
+            {
+                "name": stage.name, "does": stage.does, "needs": stage.needs,
+                "claims": [vars(claim) for claim in stage.claims],
+            }
+            for stage in chain.stages
+        ]  # fmt: skip
+        plan = {"stages": stages, "card": about(run)}
         files.write_json(run.dir / PLAN, plan)
         say(f"report: {write(run.dir)}")
     return headline(chain.results)
@@ -77,25 +74,30 @@ def write(folder: Path) -> Path:
     Raises UsageError when a stage's folder is missing there.
     """
     plan = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+    stages, about = plan["stages"], plan["card"]
     found = facts(folder / "stages")
-    needs = {name: stage["needs"] for name, stage in plan["stages"].items()}
+    needs = {stage["name"]: stage["needs"] for stage in stages}
     if left := order(needs, [name for name in found if name in needs]):
         raise UsageError(f"{folder} lacks the stages {', '.join(left)}; run it again")
-    measured = {name: row["metrics"] for name, row in found.items()}
-    claims = {
-        name: [Claim(**claim) for claim in stage["claims"]]
-        for name, stage in plan["stages"].items()
-    }
     draw(folder)
-    does = {name: stage["does"] for name, stage in plan["stages"].items()}
+    claims = {stage["name"]: [Claim(**claim) for claim in stage["claims"]] for stage in stages}
+    rows = card.rows(claims, {name: row["metrics"] for name, row in found.items()})
+    does = {stage["name"]: stage["does"] for stage in stages}
     text = page.page(
-        f"Capstone: {plan['card']['track'].replace('_', ' ')}",
-        f"size {plan['card']['size']}, seed {plan['card']['seed']}, {folder.name}",
+        f"Capstone: {about['track'].replace('_', ' ')}",
+        f"size {about['size']}, seed {about['seed']}, {folder.name}",
         does, {name: row["seconds"] for name, row in found.items()},
-        card.rows(claims, measured), sections(folder, does), plan["card"],
+        [titled(row) for row in rows], sections(folder, does), about,
     )  # fmt: skip
     files.write_text(folder / FILE, text)
     return folder / FILE
+
+
+def titled(row: card.Row) -> card.Row:
+    """The row with its metric's title and unit, where the week's claims have them."""
+    metric = course.week("capstone").metric(row.metric)
+    unit = f", {metric.unit}" if metric.unit else ""
+    return row._replace(metric=f"{metric.title}{unit}")
 
 
 def draw(folder: Path) -> None:

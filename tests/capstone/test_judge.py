@@ -55,7 +55,7 @@ def test_what_is_no_share_is_refused(successes: float, count: int) -> None:
 def test_the_better_text_is_preferred(
     reference: str, first: str, second: str, expected: int
 ) -> None:
-    for sources in itertools.product(("ours", "theirs"), repeat=2):
+    for sources in itertools.product(("tune", "quantise"), repeat=2):
         found = judge.prefer(reference, Answer(first, sources[0]), Answer(second, sources[1]))
         assert found == expected
 

@@ -43,8 +43,15 @@ def test_smoke_goes_through_all_stages_and_writes_its_page(
     text = (done.dir / "report.html").read_text()
     assert not re.findall(r'(?:src|href)="(?!data:)', text), "the page needs no other file"
     assert text.count("data:image/png;base64,") == 2
-    for name in (*STAGES, "aa_win_rate", "not for", "commands, pydoc_cloze"):
+    for name in (
+        *STAGES,
+        "win rate of the model over itself, %",
+        "not for",
+        "commands, pydoc_cloze",
+    ):
         assert name in text
+    places = [text.index(f"<b>{name}</b>") for name in STAGES]
+    assert places == sorted(places), "in the order in which they were done"
     samples = (done.dir / "stages" / "judge" / "samples.txt").read_text()
     assert "How do I" in samples or "Tell me" in samples
 
@@ -124,7 +131,7 @@ def test_what_is_not_finished_has_no_report_and_no_chat(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "capstone"),
+        ([], "no run of capstone"),
         (["stage=serve"], "stage=serve is none of tune, align, quantise"),
         (["port=70000"], "port=70000: a whole number from 0 to 65535"),
         (["tokens=many"], "tokens=many: a whole number"),
