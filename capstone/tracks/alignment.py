@@ -28,6 +28,8 @@ from systems import SCHEMES, QuantizeSettings, packed, quantize_model
 
 ANSWER_TOKENS = 48
 """Longest answer of the exam."""
+EXAM = 0
+"""Seed of the exam: the same questions whatever the run's own seed."""
 REQUESTS = 2
 """Requests of the exam for each of its commands, at most: intervals are to be narrow."""
 ANCHORS = 32
@@ -124,7 +126,7 @@ class Alignment:
         training = split == "train"
         count = round(m.chats * m.tool / (m.command + m.tool + m.safety)) if training else m.tests
         rows = list(getattr(self.rows, split))[: None if training else m.tests]
-        tools, _ = chats.tool_chats(split, max(2, count), self.run.seed)
+        tools, _ = chats.tool_chats(split, max(2, count), self.run.seed if training else EXAM)
         return [chats.command_chats(rows), tools, chats.safety_chats(split, both)]
 
     def lessons(self, both: bool, count: int) -> list[mixture.Parts]:
@@ -213,7 +215,7 @@ class Alignment:
 
     def tools(self, folder: Path) -> dict[str, float]:
         m = self.settings.mixture
-        asked, pages = chats.tool_chats("test", m.tests, self.run.seed)
+        asked, pages = chats.tool_chats("test", m.tests, EXAM)
         box = exam.toolbox(pages, [passage.text for passage in self.corpus.passages])
         with serving.Server(self.home / "quantise", self.settings.serve.port) as server:
             match, traces = exam.with_tools(serving.Served(server.url, ANSWER_TOKENS), asked, box)
