@@ -79,10 +79,15 @@ class Once:
     tracked: Mapping[str, Any] = {}
 
     def __init__(self, work: Callable[[Path], dict[str, float]]) -> None:
-        self.finish = work
+        self.work = work
 
     def step(self, number: int) -> dict[str, Any]:
+        """Nothing: all is done at the end."""
         return {}
+
+    def finish(self, folder: Path) -> dict[str, float]:
+        """What the function returns."""
+        return self.work(folder)
 
 
 @dataclass(frozen=True)
