@@ -14,7 +14,7 @@ import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -73,7 +73,7 @@ def tool_chats(split: str, count: int, seed: int) -> tuple[list[Chat], dict[str,
 
     rng = np.random.default_rng((seed, 24, TOWNS_SEED[split]))
     names = "train" if split == "train" else "test"
-    towns = {}
+    towns: dict[str, Any] = {}
     while len(towns) < count // 2:
         town = draw_town(rng, names)
         half = ("valid", "test")[zlib.crc32(town.name[::-1].encode()) % 2]

@@ -30,10 +30,11 @@ def intervals(shares: Mapping[str, Sequence[float]]) -> Figure:
     """Shares (value, low, high), each from 0 to 1, as points with their intervals, in %."""
     figure = new_figure(6.4, 0.6 + 0.5 * len(shares))
     axes = figure.add_subplot()
-    for place, (value, low, high) in enumerate(reversed(list(shares.values()))):
+    upwards = list(shares.items())[::-1]  # the first one is to be at the top
+    for place, (_, (value, low, high)) in enumerate(upwards):
         axes.plot([100 * low, 100 * high], [place, place], color="0.6", linewidth=3)
         axes.plot([100 * value], [place], "o", color="C0")
-    axes.set_yticks(range(len(shares)), [name.replace("_", " ") for name in reversed(shares)])
+    axes.set_yticks(range(len(shares)), [name.replace("_", " ") for name, _ in upwards])
     axes.set_xlim(-3, 103)
     axes.set_ylim(-0.6, len(shares) - 0.4)
     axes.set_xlabel("% (95 % interval)")

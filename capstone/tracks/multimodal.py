@@ -77,7 +77,7 @@ class Multimodal:
         scores = pipeline.embed_texts(said) @ pipeline.embed_pictures(pictures).T
         best = scores.topk(SHOWN, dim=1).indices
         asked = torch.arange(QUERIES) * (GALLERY // QUERIES)
-        save_grid(folder / "search.png", pictures[best[asked].flatten()], SHOWN)
+        save_grid(folder / "search.png", list(pictures[best[asked].flatten()]), SHOWN)
         lines = [f"row {row + 1}: {said[i]}" for row, i in enumerate(asked.tolist())]
         (folder / "queries.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
         fits = [said[int(best[i, 0])] == said[i] for i in range(GALLERY)]
