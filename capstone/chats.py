@@ -10,7 +10,6 @@ A chat is a list of messages. `chat_of` turns a trace into one, for training as 
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,16 +40,17 @@ class Chat:
 def chat_of(transcript: str) -> list[dict[str, str]]:
     """A ReAct transcript as messages: the question and each observation are the user's.
 
-    `Question: ...`, then by turns the model's thought and action, and what the tool said.
+    `Question: ...`, then by turns what the model wrote, in lines of whatever form, and in one line
+    what the tool said.
     """
-    question, *rest = re.split(r"\n(?=Thought: )", transcript)
+    first, *rest = transcript.split(OBSERVATION)
+    question, _, written = first.partition("\n")
     messages = [template.user(question)]
-    for part in rest:
-        written, found, said = part.partition(OBSERVATION)
+    for said in rest:
         messages.append(template.assistant(written))
-        if found:
-            messages.append(template.user(f"{OBSERVATION.strip()} {said}"))
-    return messages
+        observed, _, written = said.partition("\n")  # a tool says one line
+        messages.append(template.user(f"{OBSERVATION.strip()} {observed}"))
+    return [*messages, template.assistant(written)] if written else messages
 
 
 def command_chats(rows: Sequence[Instruction]) -> list[Chat]:

@@ -156,6 +156,11 @@ def test_a_trace_becomes_a_chat_with_the_tool_as_user() -> None:
         user("Observation: 5"), assistant("Thought: D.\nAction: finish[5]"),
     ]  # fmt: skip
     assert chats.chat_of("Question: why?") == [user("Question: why?")]
+    mangled = "Question: why?\nAction. x\nObservation: error: no\nThat is\nall"
+    assert chats.chat_of(mangled) == [
+        user("Question: why?"), assistant("Action. x"), user("Observation: error: no"),
+        assistant("That is\nall"),
+    ]  # fmt: skip
 
 
 def test_splits_share_no_request_and_no_question() -> None:
