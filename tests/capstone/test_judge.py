@@ -24,6 +24,13 @@ def test_wilson_is_scipys(successes: int, count: int) -> None:
 
 
 @pytest.mark.exercise("judge.wilson")
+def test_rounding_does_not_leave_the_interval_from_0_to_1() -> None:
+    for count in range(1, 300):
+        assert judge.wilson(0, count).low >= 0
+        assert judge.wilson(count, count).high <= 1
+
+
+@pytest.mark.exercise("judge.wilson")
 def test_half_successes_lie_between_whole_ones() -> None:
     low, middle, high = (judge.wilson(s, 9) for s in (4, 4.5, 5))
     assert middle == pytest.approx((0.5, 1 - middle.high, middle.high))
@@ -32,7 +39,9 @@ def test_half_successes_lie_between_whole_ones() -> None:
 
 
 @pytest.mark.exercise("judge.wilson")
-@pytest.mark.parametrize(("successes", "count"), [(0, 0), (-1, 5), (6, 5), (5.5, 5), (1, -1)])
+@pytest.mark.parametrize(
+    ("successes", "count"), [(0, 0), (-1, 5), (-0.5, 5), (6, 5), (5.5, 5), (1, -1)]
+)
 def test_what_is_no_share_is_refused(successes: float, count: int) -> None:
     with pytest.raises(ValueError, match=r"."):
         judge.wilson(successes, count)
