@@ -21,6 +21,7 @@ from labkit.data.kinds import (
     TableData,
     TextData,
 )
+from labkit.data.proteins import ProteinData
 from labkit.data.questions import Passage, Question, QuestionData
 from labkit.data.registry import available, damaged, here, load, names
 from labkit.data.views import ViewData, Views
@@ -38,6 +39,7 @@ __all__ = [
     "Passage",
     "Preference",
     "PreferenceData",
+    "ProteinData",
     "Question",
     "QuestionData",
     "Split",
