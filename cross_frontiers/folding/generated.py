@@ -22,8 +22,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cross_frontiers.folding.pdb import GAP, LETTERS
-from labkit import exercise
-from labkit.config.bounds import NonNegativeFloat, PositiveFloat, PositiveInt, Share
+from cross_frontiers.folding.settings import FamilySettings
+from labkit import UsageError, exercise
 
 STEP, NEAREST, TOUCH = 3.8, 4.5, 7.0
 """Å: between neighbours in the chain, between others at least, and between residues that touch."""
@@ -41,30 +41,6 @@ VOLUME = dict(zip("ARNDCQEGHILKMFPSTWYV", (
     112.7, 89.0, 116.1, 227.8, 193.6, 140.0), strict=True))  # fmt: skip
 """Å³, Zamyatnin 1972."""
 CHARGE = {"R": 1.0, "K": 1.0, "D": -1.0, "E": -1.0, "H": 0.5}
-
-
-@dataclass
-class FamilySettings:
-    """The families that are made."""
-
-    folds: PositiveInt = 4000
-    """Folds; each is in one split."""
-    per_fold: PositiveInt = 2
-    """Families of each fold, with other preferences and couplings."""
-    length: PositiveInt = 48
-    """Columns."""
-    rows: PositiveInt = 64
-    """Rows of each alignment."""
-    coupling: PositiveFloat = 1.0
-    """Strength of the couplings."""
-    preference: NonNegativeFloat = 0.7
-    """Standard deviation of the preferences h."""
-    clades: PositiveInt = 8
-    """Ancestors of each family's rows."""
-    sweeps: PositiveInt = 6
-    """Gibbs sweeps for the ancestors; half as many from an ancestor to its rows."""
-    gaps: Share = 0.03
-    """Share of letters that are replaced by a gap."""
 
 
 @dataclass(frozen=True)
@@ -205,12 +181,20 @@ def _neighbour_lists(contacts: np.ndarray, kind: np.ndarray) -> tuple[np.ndarray
 
 
 def make(settings: FamilySettings, seed: int) -> dict[str, Families]:
-    """Families of all splits. Of one fold they are all in one split; see `split_of`."""
+    """Families of all splits. Of one fold they are all in one split; see `split_of`. Raises
+    UsageError for so few folds that a split has none.
+    """
     rng = np.random.default_rng(seed)
     folds = contacts_of(chains(settings.folds, settings.length, rng))
     contacts = folds.repeat(settings.per_fold, axis=0)
     split = split_of(contacts)
     msa = sample(contacts, settings, settings.rows, rng)
+    for number, name in enumerate(SPLITS):
+        if not (split == number).any():
+            raise UsageError(
+                f"families.folds={settings.folds} leaves no fold for the {name} split; try "
+                f"families.folds={max(60, 2 * settings.folds)}"
+            )
     return {
         name: Families(msa[split == number], contacts[split == number])
         for number, name in enumerate(SPLITS)

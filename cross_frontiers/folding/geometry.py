@@ -85,24 +85,32 @@ def tm_terms(distance: np.ndarray) -> np.ndarray:
 def tm_score(predicted: np.ndarray, truth: np.ndarray) -> float:
     """The TM-score of two structures with the same residues, (L, 3), above 0 and up to 1.
 
-    It is the largest sum of `tm_terms` over superpositions, which are searched as in the paper:
-    from the superposition of each stretch of L, L/2, L/4 ... residues on, the residues that came
-    close are superposed again, until they stay the same.
+    It is the largest sum of `tm_terms` over all superpositions. They are searched as in the paper:
+    superpose each stretch of L, L/2, L/4 ... residues, then again those that came close, until they
+    stay the same.
     """
-    best, length = 0.0, len(truth)
-    near = max(4.5, min(8.0, 1.24 * max(length - 15, 1) ** (1 / 3) - 1.8))
-    size = length
+    length = len(truth)
+    size, best = length, 0.0
     while size >= min(SHORTEST_SEED, length):
-        for start in range(0, length - size + 1, max(1, size // 2)):
-            chosen = np.arange(start, start + size)
-            for _ in range(REFINEMENTS):
-                rotation, translation = kabsch(predicted[chosen], truth[chosen])
-                moved = predicted @ rotation.T + translation
-                distance = np.linalg.norm(moved - truth, axis=1)
-                best = max(best, float(tm_terms(distance).sum()))
-                found = np.flatnonzero(distance < near)
-                if len(found) < 3 or np.array_equal(found, chosen):
-                    break
-                chosen = found
+        for start in range(0, length - size + 1, max(1, size // 4)):
+            best = max(best, _refined(predicted, truth, np.arange(start, start + size)))
         size //= 2
+    return best
+
+
+def _refined(predicted: np.ndarray, truth: np.ndarray, chosen: np.ndarray) -> float:
+    """The best sum of `tm_terms` on the way from the superposition of these residues."""
+    scale = 1.24 * max(len(truth) - 15, 1) ** (1 / 3) - 1.8
+    near, best = min(8.0, max(4.5, scale)) - 1, 0.0
+    for _ in range(REFINEMENTS):
+        rotation, translation = kabsch(predicted[chosen], truth[chosen])
+        distance = np.linalg.norm(predicted @ rotation.T + translation - truth, axis=1)
+        best = max(best, float(tm_terms(distance).sum()))
+        found = np.flatnonzero(distance < near)
+        if len(found) < 3:
+            found = np.argsort(distance, kind="stable")[:3]
+        if np.array_equal(found, chosen):
+            break
+        chosen = found
+        near = min(8.0, max(4.5, scale)) + 1
     return best

@@ -6,45 +6,15 @@ of the alignment, Z of the pairs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
 from cross_frontiers.folding.frames import Frames
 from cross_frontiers.folding.msa import ColumnAttention, OuterProductMean, RowAttention, Transition
 from cross_frontiers.folding.pdb import TOKENS
+from cross_frontiers.folding.settings import EvoformerSettings
 from cross_frontiers.folding.structure import StructureModule
 from cross_frontiers.folding.triangle import TriangleAttention, TriangleMultiplication
-from labkit import UsageError
-from labkit.config.bounds import PositiveInt
-
-
-@dataclass
-class EvoformerSettings:
-    """The network."""
-
-    blocks: PositiveInt = 4
-    """Blocks of the Evoformer."""
-    width: PositiveInt = 64
-    """Channels of the alignment."""
-    pair_width: PositiveInt = 64
-    """Channels of the pairs."""
-    heads: PositiveInt = 4
-    """Attention heads everywhere."""
-    hidden: PositiveInt = 16
-    """Channels of each side of the outer product."""
-    reach: PositiveInt = 32
-    """Residues up to which the distance in the chain is told exactly."""
-
-    def check(self) -> None:
-        """Raises UsageError if the heads do not divide the channels."""
-        for name in ("width", "pair_width"):
-            if getattr(self, name) % self.heads:
-                raise UsageError(
-                    f"net.{name}={getattr(self, name)} is no multiple of net.heads={self.heads}; "
-                    f"try net.{name}={self.heads * max(1, round(getattr(self, name) / self.heads))}"
-                )
 
 
 class Block(nn.Module):
