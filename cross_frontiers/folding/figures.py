@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from cross_frontiers.folding.evaluate import top_pairs
 from labkit.show.pictures import new_figure
 
 
@@ -14,8 +15,6 @@ def contact_maps(maps: Mapping[str, np.ndarray], contacts: np.ndarray | None) ->
     """One map (L, L) a panel: below the diagonal the scores, above it the L best pairs, and in grey
     the true contacts, where they are known.
     """
-    from cross_frontiers.folding.evaluate import top_pairs
-
     figure = new_figure(3.1 * len(maps), 3.4)
     for panel, (title, scores) in enumerate(maps.items(), 1):
         axes = figure.add_subplot(1, len(maps), panel)

@@ -88,7 +88,7 @@ def chains(count: int, length: int, rng: np.random.Generator) -> np.ndarray:
     """Compact chains of CA atoms, (count, length, 3), Å.
 
     Each next residue is chosen among CANDIDATES: not closer than NEAREST to an earlier one, and
-    rather near the middle of the chain so far. A chain that has no way out goes to the freest place.
+    rather near the middle of the chain so far. Without such a place, the freest one is taken.
     """
     points = np.zeros((count, length, 3))
     heading = _directions(rng, (count,))

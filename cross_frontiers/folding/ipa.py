@@ -19,7 +19,7 @@ from labkit import exercise
 
 @exercise(minutes=20)
 def point_scores(query: Tensor, key: Tensor, weight: Tensor) -> Tensor:
-    """What distances in space add to the attention's logits, before the factor that all terms share.
+    """What distances in space add to the logits, before the factor that all terms share.
 
     query, key (..., L, H, P, 3) in global coordinates, weight (H,) -> (..., H, L, L), for query i
     and key j: - weight_h w_C / 2 Σ_p |query_ihp - key_jhp|², where w_C = √(2 / (9 P)) makes the
@@ -52,7 +52,9 @@ class InvariantPointAttention(nn.Module):
         """single (..., L, C), pair (..., L, L, Z), frames (..., L) -> what is added to single."""
         q, k, v = self.qkv(single).unflatten(-1, (3, self.heads, -1)).unbind(-3)
         points = self.to_points(single).unflatten(-1, (self.heads, -1, 3))
-        wide = Frames(frames.rotation[..., None, None, :, :], frames.translation[..., None, None, :])
+        wide = Frames(
+            frames.rotation[..., None, None, :, :], frames.translation[..., None, None, :]
+        )
         query, key, value = rigid.apply(wide, points).split(
             (self.points, self.points, self.value_points), dim=-2
         )

@@ -35,7 +35,7 @@ class GatedAttention(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """x (B, R, N, C) -> (B, R, N, C); the R rows do not see each other. bias (B, 1, H, N, N)."""
+        """x (B, R, N, C) -> (B, R, N, C); rows do not see each other. bias (B, 1, H, N, N)."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(3, 0, 1, 4, 2, 5)
         mask = None if bias is None else bias.expand(*q.shape[:3], -1, -1)
         found = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)

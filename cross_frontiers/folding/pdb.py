@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from labkit import UsageError
+from labkit.data.sets.proteins import NAMES
 
 LETTERS = "ARNDCQEGHILKMFPSTWYV"
 """Amino acids in the order of AlphaFold; their numbers are 0 to 19."""
@@ -19,13 +20,7 @@ GAP = 20
 TOKENS = 21
 """Amino acids and the gap."""
 ATOMS = ("N", "CA", "C")
-RESIDUES = dict(
-    zip(
-        "ALA ARG ASN ASP CYS GLN GLU GLY HIS ILE LEU LYS MET PHE PRO SER THR TRP TYR VAL MSE".split(),
-        "ARNDCQEGHILKMFPSTWYVM",
-        strict=True,
-    )
-)
+RESIDUES = {name: letter for letter, name in NAMES.items()} | {"MSE": "M"}
 """One-letter codes; selenomethionine counts as methionine."""
 NUMBER = {letter: number for number, letter in enumerate(LETTERS)}
 
@@ -137,8 +132,8 @@ def read_a3m(text: str, name: str) -> np.ndarray:
     for number, row in enumerate(kept, 1):
         if len(row) != len(kept[0]):
             raise UsageError(
-                f"{name}: row {number} has {len(row)} columns and the first {len(kept[0])}; rows of "
-                "an alignment have the same length without their small letters"
+                f"{name}: row {number} has {len(row)} columns, the first {len(kept[0])}; without "
+                "their small letters, rows of an alignment have the same length"
             )
         if strange := set(row) - set(LETTERS) - set("-XBZJUO"):
             raise UsageError(

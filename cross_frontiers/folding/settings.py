@@ -35,7 +35,7 @@ class FamilySettings:
         """Raises UsageError for alignments in which no contact can be found."""
         if self.length < 8:
             raise UsageError(
-                f"families.length={self.length} is too short for pairs 4 apart; try families.length=32"
+                f"families.length={self.length} is too short for contacts; try families.length=32"
             )
         if self.rows < 2:
             raise UsageError(

@@ -6,11 +6,21 @@ import torch
 from torch import nn
 
 from cross_frontiers.folding.pdb import Chain, read_chain
-from labkit import UsageError
+from labkit import Run, UsageError
 from labkit.data import ProteinData
 from labkit.learning.muon import Muon, others
 from labkit.show.console import warn
 from labkit.text import closest
+
+
+def structures(run: Run, name: str) -> ProteinData:
+    """The set of structures. Raises UsageError and DataError as run.data() does, in which the
+    setting has its name here.
+    """
+    try:
+        return run.data(name, ProteinData)
+    except UsageError as error:
+        raise type(error)(str(error).replace("data=", "proteins=")) from error
 
 
 def chains_of(data: ProteinData, names: list[str]) -> list[Chain]:

@@ -96,9 +96,7 @@ class Target:
 
 def target_of(chain: Chain, device: torch.device) -> Target:
     """Tokens, numbers and true frames of a chain."""
-    n, ca, c = (
-        torch.from_numpy(chain.atoms[None, :, k]).float().to(device) for k in range(3)
-    )
+    n, ca, c = (torch.from_numpy(chain.atoms[None, :, k]).float().to(device) for k in range(3))
     tokens = torch.from_numpy(chain.tokens)[None, None].to(device)
     return Target(
         chain, tokens, torch.from_numpy(chain.index).to(device), rigid.from_points(n, ca, c)

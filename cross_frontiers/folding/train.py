@@ -73,7 +73,7 @@ def train(cfg: Config, run: Run) -> None:
     from cross_frontiers.folding import generated, start
     from cross_frontiers.folding.report import report_contacts, report_structures
     from cross_frontiers.folding.tasks import Contacts, Structures, Task, split_sizes
-    from labkit.data import ProteinData, check_batch_size
+    from labkit.data import check_batch_size
     from pytorch_mastery import one_cycle
 
     torch.manual_seed(cfg.seed)
@@ -84,12 +84,10 @@ def train(cfg: Config, run: Run) -> None:
         check_batch_size(len(made["train"]), cfg.batch_size)
         task = Contacts(cfg.net, made, cfg.batch_size, cfg.seed, run.device)
     else:
-        chains = start.chains_of(run.data(cfg.proteins, ProteinData), cfg.chains)
+        chains = start.chains_of(start.structures(run, cfg.proteins), cfg.chains)
         task = Structures(cfg.net, chains, cfg.layers, cfg.unclamped, run.device)
     model = task.model
-    optimizers = start.optimizers_of(
-        model, cfg.lr, cfg.muon_lr, cfg.weight_decay, run.precision
-    )
+    optimizers = start.optimizers_of(model, cfg.lr, cfg.muon_lr, cfg.weight_decay, run.precision)
     first = {"loss": 0.0}
     run.track(
         model=model, first=first,

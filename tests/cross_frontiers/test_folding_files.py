@@ -18,7 +18,9 @@ needs_data = pytest.mark.skipif(not REAL.is_dir(), reason="no proteins in LAB_DA
 
 
 def line(atom: str, number: int, x: float = 0.0, **other: str) -> str:
-    kind, chain, alternative = (other.get(k, d) for k, d in (("kind", "ALA"), ("chain", "A"), ("alt", " ")))
+    kind, chain, alternative = (
+        other.get(k, d) for k, d in (("kind", "ALA"), ("chain", "A"), ("alt", " "))
+    )
     occupancy, insertion = other.get("occupancy", "  1.00"), other.get("insertion", " ")
     record = other.get("record", "ATOM  ")
     return (
@@ -39,7 +41,9 @@ PLAIN = [residue(n, kind=kind) for n, kind in ((1, "ALA"), (2, "TRP"), (3, "GLY"
 
 
 def test_a_chain_is_read() -> None:
-    found = pdb.read_chain(text(*PLAIN, ["TER", line("CA", 9, record="HETATM", kind="HOH")]), "1XYZ")
+    found = pdb.read_chain(
+        text(*PLAIN, ["TER", line("CA", 9, record="HETATM", kind="HOH")]), "1XYZ"
+    )
     assert found.name == "1XYZ:A"
     assert "".join(pdb.LETTERS[t] for t in found.tokens) == "AWG"
     assert found.index.tolist() == [1, 2, 3]
@@ -52,7 +56,7 @@ def test_chains_by_their_letter() -> None:
     both = text(*PLAIN, *(residue(n, chain="B", kind="SER") for n in range(5, 9)))
     assert len(pdb.read_chain(both, "1XYZ").tokens) == 3
     assert pdb.read_chain(both, "1XYZ", "B").index.tolist() == [5, 6, 7, 8]
-    with pytest.raises(UsageError, match="has no chain C; it has A, B. Type 1XYZ:A"):
+    with pytest.raises(UsageError, match=r"has no chain C; it has A, B\. Type 1XYZ:A"):
         pdb.read_chain(both, "1XYZ", "C")
 
 
@@ -65,8 +69,14 @@ def test_residues_with_missing_atoms_are_left_out_and_told() -> None:
 
 
 def test_of_alternative_places_the_most_occupied_counts() -> None:
-    both = [line("CA", 2, 5.0, alt="A", occupancy="  0.40"), line("CA", 2, 6.0, alt="B", occupancy="  0.60")]
-    equal = [line("N", 2, 7.0, alt="A", occupancy="  0.50"), line("N", 2, 8.0, alt="B", occupancy="  0.50")]
+    both = [
+        line("CA", 2, 5.0, alt="A", occupancy="  0.40"),
+        line("CA", 2, 6.0, alt="B", occupancy="  0.60"),
+    ]
+    equal = [
+        line("N", 2, 7.0, alt="A", occupancy="  0.50"),
+        line("N", 2, 8.0, alt="B", occupancy="  0.50"),
+    ]
     found = pdb.read_chain(text(PLAIN[0], both, equal, residue(2)[2:], PLAIN[2]), "1XYZ")
     assert found.atoms[1, :, 0].tolist() == [7, 6, 1]
 
@@ -91,7 +101,10 @@ def test_insertion_codes_and_selenomethionine() -> None:
         (text(*PLAIN[:2]), "has 2 residues with N, CA and C; 3 are needed"),
         (text(*PLAIN, residue(4, kind="UNK")), "residue 4 is 'UNK', which is none of the 20"),
         (text(*PLAIN)[:-30] + "   1.0x0", "line 9 is no ATOM line in PDB format"),
-        (text(*PLAIN).replace("   0.000", "     nan"), "line 1 has a coordinate that is not finite"),
+        (
+            text(*PLAIN).replace("   0.000", "     nan"),
+            "line 1 has a coordinate that is not finite",
+        ),
     ],
 )
 def test_files_that_cannot_be_read(content: str, said: str) -> None:
@@ -145,7 +158,9 @@ def test_torsion_of_a_placed_atom() -> None:
         assert np.degrees(np.arccos(cos)) == pytest.approx(100)
         n1, n2 = np.cross(b - a, c - b), np.cross(c - b, d - c)
         sign = np.sign(np.dot(np.cross(n1, n2), c - b)) or 1
-        found = sign * np.degrees(np.arccos(np.clip(n1 @ n2 / np.linalg.norm(n1) / np.linalg.norm(n2), -1, 1)))
+        found = sign * np.degrees(
+            np.arccos(np.clip(n1 @ n2 / np.linalg.norm(n1) / np.linalg.norm(n2), -1, 1))
+        )
         assert abs(found) == pytest.approx(abs(torsion), abs=1e-4)
         assert abs(torsion) in (0, 180) or np.sign(found) == np.sign(torsion)
 

