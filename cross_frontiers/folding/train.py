@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from cross_frontiers.folding.settings import EvoformerSettings, FamilySettings
-from labkit import LabConfig, Run, UsageError, lab
+from labkit import LabConfig, Run, lab
 from labkit.config.bounds import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
 
 
@@ -29,7 +29,9 @@ class Config(LabConfig):
     proteins: str = "proteins"
     """Set of structures (method=structure): proteins, or helices, which are made here."""
     chains: list[str] = field(default_factory=list)
-    """Chains of that set, such as [1AKI,1K6P:B]; none means the first of every entry."""
+    """Chains of that set, such as [1AKI,1K6P:B]; none means the first of every entry, as with a
+    fallback.
+    """
     families: FamilySettings = field(default_factory=FamilySettings)
     """The families."""
     net: EvoformerSettings = field(default_factory=EvoformerSettings)
@@ -61,8 +63,6 @@ class Config(LabConfig):
         super().__post_init__()
         self.net.check()
         self.families.check()
-        if self.method == "contacts" and self.chains:
-            raise UsageError("chains are for structures; type +experiment=structure, or leave out")
 
 
 @lab("cross_frontiers.folding", Config)
@@ -84,7 +84,8 @@ def train(cfg: Config, run: Run) -> None:
         check_batch_size(len(made["train"]), cfg.batch_size)
         task = Contacts(cfg.net, made, cfg.batch_size, cfg.seed, run.device)
     else:
-        chains = start.chains_of(start.structures(run, cfg.proteins), cfg.chains)
+        data = start.structures(run, cfg.proteins)
+        chains = start.chains_of(data, cfg.chains if data.name == cfg.proteins else [])
         task = Structures(cfg.net, chains, cfg.layers, cfg.unclamped, run.device)
     model = task.model
     optimizers = start.optimizers_of(model, cfg.lr, cfg.muon_lr, cfg.weight_decay, run.precision)

@@ -123,7 +123,6 @@ def test_figures_of_odd_inputs() -> None:
         ("families.gaps=1", "families.gaps must be from 0 to below 1"),
         ("net.width=15", "net.width=15 is no multiple of net.heads=2"),
         ("batch_size=5000", "batch_size=5000 must be from 1 to the"),
-        ("chains=[1AKI]", "chains are for structures; type +experiment=structure"),
         ("method=structure chains=[H009]", "helices has no entry H009"),
         ("method=structure chains=[H001:B]", "H001 has no chain B; it has A. Type H001:A"),
         ("method=structure proteins=proteins", "or type proteins=<one of helices>"),
