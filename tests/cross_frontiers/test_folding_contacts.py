@@ -109,6 +109,8 @@ def test_apc_removes_what_is_a_product_of_columns() -> None:
     ones = np.ones((5, 5))
     np.testing.assert_allclose(dca.apc(ones), 0, atol=1e-12)
     assert not dca.apc(np.zeros((4, 4))).any()
+    alone = np.array([[0.0, 0, 0], [0, 0, 3], [0, 3, 0]])  # a column that goes with no other
+    np.testing.assert_allclose(dca.apc(alone), [[0, 0, 0], [0, 0, 0.75], [0, 0.75, 0]])
 
 
 def potts(

@@ -123,7 +123,7 @@ def test_alignments_without_their_insertions() -> None:
         (">one\nARND\n", "mine has 1 row: contacts show in how columns vary together"),
         ("", "mine has 0 row"),
         ("ARND\n", "first line must begin with >"),
-        (">a\nARND\n>b\nAR\n", "row 2 has 2 columns and the first 4"),
+        (">a\nARND\n>b\nAR\n", "row 2 has 2 columns, the first 4"),
         (">a\nARND\n>b\nAR1D\n", "row 2 has '1', which is no amino acid"),
     ],
 )

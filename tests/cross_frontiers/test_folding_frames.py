@@ -186,6 +186,18 @@ def test_superposition_finds_a_motion_and_refuses_a_mirror() -> None:
     np.testing.assert_allclose(rotation, expected.as_matrix(), atol=1e-7)
 
 
+@pytest.mark.exercise("folding.geometry.kabsch")
+def test_superposition_never_reflects() -> None:
+    """Of many pairs, mirrored or not: the sign belongs to both factors of H together."""
+    for seed in range(12):
+        x = RNG(seed).normal(size=(6, 3))
+        y = x * (1, 1, (-1) ** seed) + 0.1 * RNG(seed + 90).normal(size=(6, 3))
+        rotation, _ = geometry.kabsch(x, y)
+        assert np.linalg.det(rotation) == pytest.approx(1)
+        expected, _ = Rotation.align_vectors(y - y.mean(0), x - x.mean(0))
+        np.testing.assert_allclose(rotation, expected.as_matrix(), atol=1e-7)
+
+
 @pytest.mark.parametrize("length", [4, 17])
 def test_rmsd_is_biopythons(length: int) -> None:
     superimposer = pytest.importorskip("Bio.SVDSuperimposer").SVDSuperimposer()

@@ -181,6 +181,12 @@ def test_triangle_products_differ_unless_edges_have_no_direction() -> None:
     assert b.grad is not None
     torch.testing.assert_close(a.grad[0, 0, :, 0], b[0, 1, :, 0].detach())
     torch.testing.assert_close(b.grad[0, 1, :, 0], a[0, 0, :, 0].detach())
+    a.grad = b.grad = None
+    triangle.triangle_product(a, b, False)[0, 0, 1, 0].backward()
+    assert a.grad is not None
+    assert b.grad is not None
+    torch.testing.assert_close(a.grad[0, :, 0, 0], b[0, :, 1, 0].detach())
+    torch.testing.assert_close(b.grad[0, :, 1, 0], a[0, :, 0, 0].detach())
 
 
 def test_triangle_attention_by_hand() -> None:

@@ -14,7 +14,7 @@ from cross_frontiers.folding.report import rotation_gap
 from cross_frontiers.folding.settings import EvoformerSettings
 from cross_frontiers.folding.train import train
 from labkit import UsageError
-from labkit.data import ProteinData
+from labkit.data import ProteinData, registry
 from labkit.data.sets.proteins import helices
 from tests.conftest import Lab
 
@@ -27,6 +27,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("LAB_HOME", str(tmp_path))
     monkeypatch.setenv("LAB_OFFLINE", "1")
     monkeypatch.delenv("LAB_DATA", raising=False)
+    registry._load.cache_clear()  # what another test read from LAB_DATA
     monkeypatch.setattr("sys.argv", ["test"])
     return tmp_path
 
