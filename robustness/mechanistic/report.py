@@ -32,13 +32,15 @@ from torch import Tensor
 from labkit import Run
 from labkit.learning.modes import evaluating
 from robustness.mechanistic import figures, induction, lens, patching, sae, superposition
-from robustness.mechanistic.hooks import run_with_hooks
+from robustness.mechanistic.hooks import Hook, run_with_hooks
 from robustness.mechanistic.jobs import Induction, Job, Sparse, Superposition
 from robustness.mechanistic.patterns import TEST
 from robustness.mechanistic.sources import TextSource
 
 PATCHED = 64
 """Rows of the patching experiment."""
+AT_ONCE = 32
+"""Windows of text whose logits are in memory together."""
 
 
 def report(job: Job, run: Run) -> dict[str, float]:
@@ -166,9 +168,8 @@ def report_sparse(job: Sparse, run: Run) -> dict[str, float]:
 def spliced(job: Sparse, source: TextSource, run: Run) -> dict[str, float]:
     """How well the language model goes on from the reconstructions, and its logit lens."""
     model, windows = source.reader.model, source.reader.test.to(run.device)
-
-    def loss(logits: Tensor) -> float:
-        return float(induction.next_token_losses(logits.float(), windows).mean())
+    layers = range(model.shape.layers + 1)
+    losses = torch.zeros(3 + len(layers), dtype=torch.float64)
 
     def from_dictionary(stream: Tensor) -> Tensor:
         return job.model(stream.flatten(0, 1) * source.scale).view_as(stream) / source.scale
@@ -176,12 +177,16 @@ def spliced(job: Sparse, source: TextSource, run: Run) -> dict[str, float]:
     def from_mean(stream: Tensor) -> Tensor:
         return (source.mean / source.scale).expand_as(stream)
 
+    changed: list[dict[str, Hook]] = [
+        {}, {source.name: from_dictionary}, {source.name: from_mean},
+    ]  # fmt: skip
     with evaluating(model, job.model):
-        clean = loss(run_with_hooks(model, windows, {}))
-        ours = loss(run_with_hooks(model, windows, {source.name: from_dictionary}))
-        ablated = loss(run_with_hooks(model, windows, {source.name: from_mean}))
-        streams = lens.streams_of(model, windows)
-        by_layer = [loss(lens.logit_lens(model, stream)) for stream in streams]
+        for part in windows.split(AT_ONCE):
+            read = [run_with_hooks(model, part, hooks) for hooks in changed]
+            streams = lens.streams_of(model, part)
+            for i, logits in enumerate([*read, *(lens.logit_lens(model, s) for s in streams)]):
+                losses[i] += induction.next_token_losses(logits.float(), part).sum().cpu()
+    clean, ours, ablated, *by_layer = (losses / windows[:, 1:].numel()).tolist()
     run.figure("lens", figures.lens(by_layer))
     run.note(lens_losses=by_layer, loss=clean, spliced_loss=ours, mean_loss=ablated)
     return {"loss_recovered": 100 * (ablated - ours) / (ablated - clean)}

@@ -8,6 +8,9 @@ from typing import Annotated, Literal
 from labkit import UsageError
 from labkit.config.bounds import Bounds, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
 
+LAB = "lab://pretraining/tiny"
+"""The name of week 7's model, as in other weeks."""
+
 
 @dataclass
 class InductionSettings:
@@ -86,11 +89,11 @@ class SuperpositionSettings:
 class SAESettings:
     """A sparse autoencoder, of a toy model or of a language model."""
 
-    source: str = "lab"
-    """What it explains: `toy`, a toy model whose features are known; `lab`, week 7's model; or the
-    folder of a GPT-2 or NanoChat."""
-    text: str = "tinyshakespeare"
-    """Text that the language model reads."""
+    source: str = LAB
+    """What it explains: `toy`, a toy model whose features are known; `lab://pretraining/tiny`, week
+    7's GPT-2; or the folder of a GPT-2 or NanoChat."""
+    text: str = "wikitext2"
+    """Text that the language model reads; `fallback=` where it is not available."""
     layer: Annotated[int, Bounds(least=0)] = 2
     """The stream after this layer of the language model, counted from 0, is explained."""
     tokens: PositiveInt = 2_000_000

@@ -16,7 +16,7 @@ from pretraining import GPT, Shape, build_tokenizer, encode, load
 from pytorch_mastery import one_cycle
 from robustness.mechanistic.hooks import run_with_cache
 from robustness.mechanistic.patterns import TEST, VALID, generator_at
-from robustness.mechanistic.settings import SAESettings
+from robustness.mechanistic.settings import LAB, SAESettings
 from robustness.mechanistic.superposition import ToyModels, draw_features, toy_loss
 
 TOY_RATE, TOY_BATCH = 1e-2, 256
@@ -138,23 +138,23 @@ class TextSource:
 def reader_of(settings: SAESettings, run: Run) -> Reader:
     """The language model that `sae.source` names, and the text for it.
 
-    At size smoke `lab` is a small random model. Raises UsageError for a folder without a model and
-    tokenizer that can be used.
+    At size smoke week 7's is a small random model. Raises UsageError for a folder without a model
+    and tokenizer that can be used.
     """
     from transformers import AutoTokenizer
 
     data = run.data(settings.text, TextData)
     folder: Path | None = Path(settings.source)
-    if settings.source == "lab":
-        folder = run.artifact("pretraining", "tinyshakespeare", "pydoc", "modern")
+    if settings.source == LAB:
+        folder = run.artifact("pretraining", "wikitext2", "pydoc", "muon")
     if folder is None:
         tokenizer: Any = build_tokenizer("auto", data.name, data.train[:SAMPLE], 300)
         model = GPT(Shape(len(tokenizer), 64, 32, 2, 2), "modern").eval()
     else:
         if not (folder / "config.json").is_file():
             raise UsageError(
-                f"sae.source={settings.source} is neither toy nor lab nor a folder with a model; "
-                "type sae.source=lab for week 7's"
+                f"sae.source={settings.source} is neither toy nor {LAB} nor a folder with a "
+                f"model; type sae.source={LAB} for week 7's"
             )
         try:
             model, tokenizer = load(folder), AutoTokenizer.from_pretrained(folder)

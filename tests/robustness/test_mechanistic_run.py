@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from robustness.mechanistic.settings import LAB
 from robustness.mechanistic.train import train
 from tests.conftest import Lab
 
@@ -58,7 +59,7 @@ def test_the_phase_diagram_is_drawn(here: Path) -> None:
 
 def test_resumes_to_the_same_bits(resume_check) -> None:
     resume_check(
-        "robustness.mechanistic", "+size=smoke", "method=sae", "sae.source=lab", "sae.steps=6",
+        "robustness.mechanistic", "+size=smoke", "method=sae", f"sae.source={LAB}", "sae.steps=6",
         "sae.resamplings=4", "sae.window=64", "sae.batch_size=32", "sae.tests=400",
         "sae.tokens=1000", "sae.text=pydoc",
     )  # fmt: skip
@@ -76,8 +77,8 @@ def test_resumes_to_the_same_bits(resume_check) -> None:
         ("method=superposition superposition.densest=1.5", "must be above 0 and up to 1, got 1.5"),
         ("method=sae sae.sparsity=1", "sae.sparsity must be from 0 to below 1, got 1"),
         ("method=sae sae.kind=topk sae.k=129", "try sae.k=128"),
-        ("method=sae sae.source=no/such", "sae.source=no/such is neither toy nor lab nor a folder"),
-        ("method=sae sae.source=lab sae.layer=2 sae.text=pydoc", "the model has layers 0 to 1"),
+        ("method=sae sae.source=no/such", "type sae.source=lab://pretraining/tiny for week 7's"),
+        (f"method=sae sae.source={LAB} sae.layer=2 sae.text=pydoc", "the model has layers 0 to 1"),
         ("method=lens", "method"),
     ],
 )
