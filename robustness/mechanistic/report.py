@@ -14,6 +14,8 @@ induction
 superposition
     phase_agreement       cells of the phase diagram that are in the phase of lowest exact loss (%)
     commonest_phase       cells that theory puts in its commonest phase (%): what guessing reaches
+    loss_excess           the trained models' exact loss above the lowest of the three that theory
+                          knows, mean over the cells (%); below 0 where training found a better one
     sparsest_share        mean dimensionality of the features at the lowest density
 
 sae
@@ -110,7 +112,10 @@ def report_superposition(job: Superposition, run: Run) -> dict[str, float]:
     """Draws the phase diagram and the geometry."""
     trained, theory = job.phases()
     cells = job.settings.cells
-    picked = job.geometry.weight[job.best()[1]].detach()
+    best, best_drawn = job.best()
+    picked = job.geometry.weight[best_drawn].detach()
+    lowest = superposition.two_feature_losses(job.density, job.importance).amin(0)
+    loss = superposition.expected_loss(job.phase.chosen(best), job.density, job.importance)
     shares = superposition.dimensionality(picked)
     density = job.density.view(cells, cells)[:, 0].tolist()
     importance = job.importance.view(cells, cells)[0].tolist()
@@ -124,9 +129,11 @@ def report_superposition(job: Superposition, run: Run) -> dict[str, float]:
         ))  # fmt: skip
     run.plot("agreement", "valid/phase_agreement")
     commonest = theory.bincount().max() / len(theory)
+    run.note(better_than_theory=float((loss < 0.99 * lowest).float().mean()))
     return {
         "phase_agreement": 100 * float((trained == theory).float().mean()),
         "commonest_phase": 100 * float(commonest),
+        "loss_excess": 100 * float((loss / lowest - 1).mean()),
         "sparsest_share": float(shares[-1].mean()),
     }
 

@@ -40,6 +40,15 @@ class ToyModels(nn.Module):
         h = self.hidden(x)
         return torch.relu(torch.einsum("bkm,kmn->bkn", h, self.weight) + self.bias)
 
+    @torch.no_grad()
+    def chosen(self, places: Tensor) -> ToyModels:
+        """A copy with the instances at `places`, int64 (k,), alone."""
+        instances, hidden, features = self.weight[places].shape
+        copy = ToyModels(instances, features, hidden).to(self.weight)
+        copy.weight.copy_(self.weight[places])
+        copy.bias.copy_(self.bias[places])
+        return copy
+
 
 def check_sparsity(sparsity: Tensor) -> None:
     """Raises ValueError unless every sparsity is from 0 to below 1: at 1 no feature is present."""
@@ -103,6 +112,32 @@ def two_feature_losses(density: Tensor, importance: Tensor) -> Tensor:
     variance = density / 3 - density.square() / 4
     pair = density.square() * (1 + importance) / 6
     return torch.stack(torch.broadcast_tensors(importance * variance, variance, pair))
+
+
+@torch.no_grad()
+def expected_loss(
+    models: ToyModels, density: Tensor, importance: Tensor, points: int = 48
+) -> Tensor:
+    """The loss of trained models of two features over all examples, not over a sample: (K,).
+
+    The mean over the four cases of which features are present, and over the midpoints of a grid of
+    their values: 0.1 % from the integral.
+
+    Args:
+        models: K instances with two features.
+        density: p, (K,).
+        importance: of the second feature, r, (K,).
+    """
+    middles = (torch.arange(points).to(density) + 0.5) / points
+    x = torch.cartesian_prod(middles, middles)[:, None].expand(-1, len(density), -1)
+    weights = torch.stack([torch.ones_like(importance), importance], dim=-1)
+    total = torch.zeros_like(density)
+    for first in (0, 1):
+        for second in (0, 1):
+            chance = (density if first else 1 - density) * (density if second else 1 - density)
+            present = x * x.new_tensor([first, second])
+            total += chance * toy_loss(models(present), present, weights)
+    return total
 
 
 def phase_of(weight: Tensor) -> Tensor:

@@ -131,6 +131,26 @@ def test_models_side_by_side_are_those_alone() -> None:
         torch.testing.assert_close(out[:, k], torch.relu(x[:, k] @ w.T @ w + b))
 
 
+def test_the_expected_loss_is_the_closed_form_of_the_three_models() -> None:
+    density, importance = torch.tensor([0.05, 0.6, 1.0]), torch.tensor([3.0, 0.2, 1.0])
+    closed = superposition.two_feature_losses(density, importance)
+    models = superposition.ToyModels(3, features=2, hidden=1)
+    half = density / 2
+    for phase, (weight, bias) in enumerate((
+        ([1.0, 0.0], torch.stack([0 * half, half], 1)),
+        ([0.0, 1.0], torch.stack([half, 0 * half], 1)),
+        ([1.0, -1.0], torch.zeros(3, 2)),
+    )):  # fmt: skip
+        models.weight.data.copy_(torch.tensor(weight).expand(3, 1, 2))
+        models.bias.data.copy_(bias)
+        got = superposition.expected_loss(models, density, importance)
+        torch.testing.assert_close(got, closed[phase], rtol=2e-3, atol=1e-6)
+    alone = superposition.expected_loss(
+        models.chosen(torch.tensor([2, 0])), density[[2, 0]], importance[[2, 0]]
+    )
+    torch.testing.assert_close(alone, got[[2, 0]])
+
+
 def test_phases_are_read_off_the_weights() -> None:
     weight = torch.tensor([[[1.0, 0.1]], [[-0.2, -0.9]], [[0.8, -0.9]], [[0.1, 0.0]]])
     assert superposition.phase_of(weight).tolist() == [0, 1, 2, -1]
