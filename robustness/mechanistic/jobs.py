@@ -6,7 +6,7 @@ optimiser's.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +16,7 @@ from robustness.mechanistic import induction, sae, superposition
 from robustness.mechanistic.model import AttentionOnly
 from robustness.mechanistic.patterns import VALID, generator_at, repeated
 from robustness.mechanistic.settings import InductionSettings, SAESettings, SuperpositionSettings
-
-if TYPE_CHECKING:  # it opens tokenizers and language models, which takes seconds
-    from robustness.mechanistic.sources import Source
+from robustness.mechanistic.sources import Source
 
 
 class Job(Protocol):

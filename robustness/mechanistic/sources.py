@@ -12,7 +12,7 @@ from labkit import Run, UsageError
 from labkit.data import TextData
 from labkit.learning.modes import evaluating
 from labkit.show.console import say
-from pretraining import GPT, Shape, build_tokenizer, encode, load
+from pretraining import GPT, Shape
 from pytorch_mastery import one_cycle
 from robustness.mechanistic.hooks import run_with_cache
 from robustness.mechanistic.patterns import TEST, VALID, generator_at
@@ -141,7 +141,9 @@ def reader_of(settings: SAESettings, run: Run) -> Reader:
     At size smoke week 7's is a small random model. Raises UsageError for a folder without a model
     and tokenizer that can be used.
     """
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer  # it and the next take seconds to import
+
+    from pretraining import build_tokenizer, encode, load
 
     data = run.data(settings.text, TextData)
     folder: Path | None = Path(settings.source)

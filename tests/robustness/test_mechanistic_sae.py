@@ -8,6 +8,7 @@ import torch
 from robustness.mechanistic import sae
 from robustness.mechanistic.jobs import Sparse
 from robustness.mechanistic.settings import SAESettings
+from robustness.mechanistic.sources import ToySource
 
 
 def made(kind: sae.Kind = "l1", k: int = 2) -> sae.SparseAutoencoder:
@@ -153,8 +154,6 @@ def test_explained_variance_is_1_for_all_and_0_for_the_mean() -> None:
 
 
 def test_steps_hold_the_norms_and_the_penalty_rises() -> None:
-    from robustness.mechanistic.sources import ToySource  # slow to import
-
     settings = SAESettings(
         source="toy", features=8, hidden=3, sparsity=0.8, toy_steps=60, latents=10, kind="l1",
         l1=5.0, rise=0.5, steps=8, batch_size=16, tests=40,
