@@ -12,6 +12,8 @@ Letters: B batch, H heads, T tokens, C width, V vocabulary, P period of a repeat
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -96,13 +98,16 @@ def next_token_losses(logits: Tensor, tokens: Tensor) -> Tensor:
     return F.cross_entropy(logits[:, :-1].transpose(1, 2), tokens[:, 1:], reduction="none")
 
 
-def first_and_repeat(losses: Tensor, period: Tensor) -> tuple[Tensor, Tensor]:
+def first_and_repeat(losses: Tensor, period: Tensor | int) -> tuple[Tensor, Tensor]:
     """Mean loss where the next token is new, and where it is certain: scalars.
+
+    losses (B, T - 1); the period of each row, (B,), or of all.
 
     Their difference is an in-context learning score (Olsson et al. 2022 take a late token minus an
     early one, of text).
     """
-    again = is_repeat(period, losses.shape[1] + 1)
+    periods = torch.as_tensor(period, device=losses.device).expand(len(losses))
+    again = is_repeat(periods, losses.shape[1] + 1)
     return losses[~again].mean(), losses[again].mean()
 
 
@@ -111,6 +116,18 @@ def patterns_of(model: AttentionOnly, tokens: Tensor) -> list[Tensor]:
     names = [f"blocks.{layer}.pattern" for layer in range(len(model.blocks))]
     cache = run_with_cache(model, tokens, names)[1]
     return [cache[name] for name in names]
+
+
+def scores_of(model: AttentionOnly, rows: Sequence[tuple[Tensor, int]]) -> Tensor:
+    """`prefix_matching_score` of each head, the mean over rows of several periods: (layers, H).
+
+    Args:
+        rows: tokens (B, T) and their period.
+    """
+    return torch.stack([
+        torch.stack([prefix_matching_score(p, period) for p in patterns_of(model, tokens)])
+        for tokens, period in rows
+    ]).mean(0)  # fmt: skip
 
 
 def without_head(mixed: Tensor, head: int) -> Tensor:
@@ -122,7 +139,7 @@ def without_head(mixed: Tensor, head: int) -> Tensor:
     return ablated
 
 
-def ablations(model: AttentionOnly, tokens: Tensor, period: Tensor) -> Tensor:
+def ablations(model: AttentionOnly, tokens: Tensor, period: Tensor | int) -> Tensor:
     """Loss on repeats, in nats, when one head at a time is mean-ablated: (layers, H)."""
 
     def loss(layer: int, head: int) -> float:

@@ -53,12 +53,21 @@ class Induction:
         self.model = AttentionOnly(s.vocabulary, s.context, s.width, s.layers, s.heads).to(device)
         self.valid = self.rows(max(1, s.tests // 4), VALID, seed)
 
-    def rows(self, count: int, *seed: int) -> tuple[Tensor, Tensor]:
-        """Tokens (count, T) of two whole patterns each, as long as can be, and their periods."""
-        period = self.settings.longest
+    @property
+    def periods(self) -> list[int]:
+        """Those that are measured. One alone would not do: a head that looks back a fixed distance
+        has a high score for that period.
+        """
         s = self.settings
-        made = repeated(count, 2 * period, s.vocabulary, (period, period), seed)
-        return made[0].to(self.device), made[1].to(self.device)
+        middle = (s.shortest + s.longest) // 2
+        return sorted({middle, (middle + s.longest) // 2, s.longest})
+
+    def rows(self, count: int, *seed: int) -> list[tuple[Tensor, int]]:
+        """For each of the periods, tokens (count, 2 P) of two whole patterns, and the period."""
+        return [
+            (repeated(count, 2 * p, self.settings.vocabulary, (p, p), seed)[0].to(self.device), p)
+            for p in self.periods
+        ]
 
     def loss(self, step: int) -> Tensor:
         s = self.settings
@@ -75,15 +84,15 @@ class Induction:
         pass
 
     def look(self) -> dict[str, float]:
+        tokens, period = self.valid[-1]
         with evaluating(self.model):
-            tokens, period = self.valid
+            scores = induction.scores_of(self.model, self.valid)
             patterns = induction.patterns_of(self.model, tokens)
             losses = induction.next_token_losses(self.model(tokens), tokens)
         first, repeat = induction.first_and_repeat(losses, period)
-        score = max(induction.prefix_matching_score(p, int(period[0])).max() for p in patterns)
         previous = induction.previous_token_score(patterns[0]).max()
         return {
-            "valid/induction_score": float(score),
+            "valid/induction_score": float(scores.max()),
             "valid/previous_token_score": float(previous),
             "valid/first_loss": float(first),
             "valid/repeat_loss": float(repeat),

@@ -1,9 +1,9 @@
 """What a run leaves behind: metrics on test data, and pictures.
 
 induction
-    induction_score       prefix-matching score of the best head
+    induction_score       prefix-matching score of the best head, the mean over three periods
     previous_token_score  attention to the position before, of the best head of the first layer
-    repeat_loss           loss where the next token is certain (nats)
+    repeat_loss           loss where the next token is certain (nats), in rows of the longest period
     in_context            loss where it is new, minus repeat_loss
     copying               copying score of the best induction head
     composition           K-composition of the previous-token head with the induction head, over
@@ -57,13 +57,13 @@ def report(job: Job, run: Run) -> dict[str, float]:
 
 def report_induction(job: Induction, run: Run) -> dict[str, float]:
     """Measures the model, the head that looks for repeats and the one that it rests on."""
-    model, period = job.model, job.settings.longest
-    tokens, periods = job.rows(job.settings.tests, TEST, run.seed)
+    model, rows = job.model, job.rows(job.settings.tests, TEST, run.seed)
+    tokens, period = rows[-1]
     with evaluating(model):
         losses = induction.next_token_losses(model(tokens), tokens)
-        first, repeat = (float(x) for x in induction.first_and_repeat(losses, periods))
+        first, repeat = (float(x) for x in induction.first_and_repeat(losses, period))
         patterns = induction.patterns_of(model, tokens)
-        scores = torch.stack([induction.prefix_matching_score(p, period) for p in patterns])
+        scores = induction.scores_of(model, rows)
         previous = induction.previous_token_score(patterns[0])
         layer, head = divmod(int(scores.argmax()), scores.shape[1])
         note = int(previous.argmax())
@@ -79,7 +79,7 @@ def report_induction(job: Induction, run: Run) -> dict[str, float]:
         }
         if len(model.blocks) > 1:
             metrics["composition"] = composition(model.layers, note, layer, head)
-        ablated = induction.ablations(model, tokens[:PATCHED], periods[:PATCHED])
+        ablated = induction.ablations(model, tokens[:PATCHED], period)
         asked = patching.question(tokens[:PATCHED], period, job.settings.vocabulary)
         with_patches = patching.restoration_map(model, asked)
         metrics["restored"] = float(with_patches[0, note, asked.source])

@@ -18,7 +18,7 @@ def begin(settings: InductionSettings | SuperpositionSettings | SAESettings, run
     """
     if isinstance(settings, InductionSettings):
         patterns = Induction(settings, run.seed, run.device)
-        tokens = patterns.rows(settings.tests, TEST, run.seed)[0]
+        tokens, _ = patterns.rows(settings.tests, TEST, run.seed)[-1]
         digest = hashlib.sha256(tokens.cpu().numpy().tobytes()).hexdigest()
         run.generated("patterns", {"test": settings.tests}, digest)
         return patterns

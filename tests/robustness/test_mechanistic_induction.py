@@ -8,8 +8,10 @@ from torch import nn
 
 from robustness.mechanistic import induction
 from robustness.mechanistic.hooks import run_with_cache, run_with_hooks
+from robustness.mechanistic.jobs import Induction
 from robustness.mechanistic.model import AttentionOnly, rms_norm
-from robustness.mechanistic.patterns import generator_at, is_repeat, repeated
+from robustness.mechanistic.patterns import TEST, generator_at, is_repeat, repeated
+from robustness.mechanistic.settings import InductionSettings
 
 
 def attention_of(target: list[int], heads: int = 1) -> torch.Tensor:
@@ -87,6 +89,30 @@ def test_keys_that_read_what_is_written_compose_and_others_do_not() -> None:
     assert nothing.item() == 0
 
 
+def test_a_head_that_looks_back_a_fixed_distance_has_a_high_score_for_one_period_alone() -> None:
+    settings = InductionSettings(vocabulary=12, context=20, shortest=3, longest=9, width=8, heads=2)
+    job = Induction(settings, 0, torch.device("cpu"))
+    assert job.periods == [6, 7, 9]
+    rows = job.rows(2, TEST, 5)
+    assert [(tuple(tokens.shape), p) for tokens, p in rows] == [
+        ((2, 12), 6),
+        ((2, 14), 7),
+        ((2, 18), 9),
+    ]
+    for layer in job.model.layers:
+        for weight in (layer.q, layer.k):
+            weight.data.zero_()
+    even = induction.scores_of(job.model.eval(), rows)  # attention is even
+    wanted = sum(sum(1 / (i + 1) for i in range(p, 2 * p)) / p for p in (6, 7, 9)) / 3
+    torch.testing.assert_close(even, torch.full((2, 2), wanted))
+    fixed = [attention_of([max(0, i - 8) for i in range(2 * p)]) for p in job.periods]
+    each = [
+        induction.prefix_matching_score(a, p).item()
+        for a, p in zip(fixed, job.periods, strict=True)
+    ]
+    assert each == [0, 0, 1]
+
+
 def test_copying_score_is_that_of_all_eigenvalues() -> None:
     torch.manual_seed(0)
     embedding, unembedding = torch.randn(9, 4).double(), torch.randn(4, 9).double()
@@ -124,6 +150,7 @@ def test_losses_are_parted_where_the_next_token_becomes_certain() -> None:
     first, repeat = induction.first_and_repeat(losses, period)
     assert first.item() == pytest.approx(torch.tensor(6.0).log().item())
     assert repeat.item() == pytest.approx(0, abs=1e-6)
+    assert torch.equal(induction.first_and_repeat(losses, 3)[0], first)
 
 
 @pytest.mark.parametrize("layers", [1, 3])
