@@ -82,7 +82,7 @@ def report_induction(job: Induction, run: Run) -> dict[str, float]:
         ablated = induction.ablations(model, tokens[:PATCHED], period)
         asked = patching.question(tokens[:PATCHED], period, job.settings.vocabulary)
         with_patches = patching.restoration_map(model, asked)
-        metrics["restored"] = float(with_patches[0, note, asked.source])
+        metrics["restored"] = float(with_patches[0, note, asked.source]) + 0.0  # no -0
         names, written = lens.components_of(model, asked.clean)
         direction = model.unembedding.T[asked.answer]
         added = lens.direct_logit_attribution(written[:, :, -1], direction).mean(1)

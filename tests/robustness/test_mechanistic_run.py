@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,18 +51,34 @@ def test_a_dictionary_finds_the_features_of_a_toy_model(lab_run: Lab) -> None:
 def test_the_phase_diagram_is_drawn(here: Path) -> None:
     words = ["method=superposition", "superposition.steps=60", "superposition.lr=5e-2"]
     assert train.main(["+size=smoke", *words]) == 0
-    (result,) = here.glob("runs/*/*/*/result.json")
-    metrics = json.loads(result.read_text())["metrics"]
-    assert metrics["phase_agreement"] > 50
-    drawn = {picture.name for picture in (result.parent / "samples").iterdir()}
-    assert {"phases.png", "geometry.png"} <= drawn
+    record, drawn = result_of(here)
+    assert record["metrics"]["phase_agreement"] > 50
+    assert {"phases", "geometry"} <= drawn
 
 
-def test_resumes_to_the_same_bits(resume_check) -> None:
+def test_a_dictionary_of_a_language_model_is_spliced_in(here: Path) -> None:
+    words = ["method=sae", f"sae.source={LAB}", "sae.kind=topk", "sae.steps=20", "sae.tests=400"]
+    assert train.main(["+size=smoke", *words, "sae.tokens=2000"]) == 0
+    record, drawn = result_of(here)
+    notes = record["notes"]
+    assert len(notes["lens_losses"]) == 3
+    assert notes["lens_losses"][-1] == pytest.approx(notes["loss"], rel=1e-5)
+    share = (notes["mean_loss"] - notes["spliced_loss"]) / (notes["mean_loss"] - notes["loss"])
+    assert record["metrics"]["loss_recovered"] == pytest.approx(100 * share)
+    assert record["metrics"]["l0"] <= 4
+    assert "lens" in drawn
+
+
+def result_of(home: Path) -> tuple[dict[str, Any], set[str]]:
+    """The record of the only run there, and the names of its pictures."""
+    (result,) = home.glob("runs/*/*/*/result.json")
+    return json.loads(result.read_text()), {p.stem for p in (result.parent / "samples").iterdir()}
+
+
+def test_resumes_to_the_same_bits(resume_check: Any) -> None:
     resume_check(
-        "robustness.mechanistic", "+size=smoke", "method=sae", f"sae.source={LAB}", "sae.steps=6",
+        "robustness.mechanistic", "+size=smoke", "method=sae", "sae.steps=8", "sae.toy_steps=4",
         "sae.resamplings=4", "sae.window=64", "sae.batch_size=32", "sae.tests=400",
-        "sae.tokens=1000", "sae.text=pydoc",
     )  # fmt: skip
 
 
