@@ -18,6 +18,9 @@ from robustness.mechanistic.patterns import VALID, generator_at, repeated
 from robustness.mechanistic.settings import InductionSettings, SAESettings, SuperpositionSettings
 from robustness.mechanistic.sources import Source
 
+JUDGED = 20_000
+"""Validation examples that choose among the models whose geometry is drawn."""
+
 
 class Job(Protocol):
     """What the loop of train.py needs."""
@@ -118,21 +121,18 @@ class Superposition:
         self.geometry = superposition.ToyModels(len(self.shown), s.features, s.hidden)
         self.model = nn.ModuleList([self.phase, self.geometry]).to(device)
 
-    def losses(self, count: int, *seed: int) -> tuple[Tensor, Tensor]:
-        """Losses of both kinds of models on `count` new examples: (K,) each."""
-        draw = generator_at(*seed, device=self.device)
-        x = superposition.draw_features(count, 2, self.sparsity, draw)
-        y = superposition.draw_features(count, self.settings.features, self.shown, draw)
-        even = torch.ones(self.settings.features, device=self.device)
-        return (
-            superposition.toy_loss(self.phase(x), x, self.weights),
-            superposition.toy_loss(self.geometry(y), y, even),
-        )
-
     def loss(self, step: int) -> Tensor:
+        count, draw = self.settings.batch_size, generator_at(self.seed, step, device=self.device)
+        x = superposition.draw_features(count, 2, self.sparsity, draw)
+        phase = superposition.toy_loss(self.phase(x), x, self.weights)
         # A sum: Adam takes the scale out of each weight's gradient, so the models do not meet.
-        phase, geometry = self.losses(self.settings.batch_size, self.seed, step)
-        return phase.sum() + geometry.sum()
+        return phase.sum() + self.geometry_loss(count, draw).sum()
+
+    def geometry_loss(self, count: int, draw: torch.Generator) -> Tensor:
+        """Losses of the models whose geometry is drawn, on `count` new examples."""
+        x = superposition.draw_features(count, self.settings.features, self.shown, draw)
+        even = torch.ones(self.settings.features, device=self.device)
+        return superposition.toy_loss(self.geometry(x), x, even)
 
     def before_step(self) -> None:
         pass
@@ -140,17 +140,24 @@ class Superposition:
     def after_step(self, step: int, optimizer: torch.optim.Optimizer) -> None:
         pass
 
-    def best(self) -> tuple[Tensor, Tensor]:
-        """Indices of the models with the lowest validation loss in their cell, of both kinds."""
+    def best(self) -> Tensor:
+        """Indices of the models with the lowest loss in their cell: (cells²,).
+
+        The loss is an integral: in a sample rare features are too few to tell the models apart.
+        """
+        loss = superposition.expected_loss(self.phase, 1 - self.sparsity, self.weights[:, 1], 16)
+        return superposition.best_of(loss, self.settings.restarts)
+
+    def best_drawn(self) -> Tensor:
+        """The same of the models whose geometry is drawn, on validation examples: (cells,)."""
         with evaluating(self.model):
-            found = self.losses(4 * self.settings.batch_size, VALID, self.seed)
-        phase, geometry = (superposition.best_of(each, self.settings.restarts) for each in found)
-        return phase, geometry
+            loss = self.geometry_loss(JUDGED, generator_at(VALID, self.seed, device=self.device))
+        return superposition.best_of(loss, self.settings.restarts)
 
     def phases(self) -> tuple[Tensor, Tensor]:
         """Phases of the trained models, and by theory: (cells²,) each."""
         theory = superposition.two_feature_losses(self.density, self.importance).argmin(0)
-        return superposition.phase_of(self.phase.weight[self.best()[0]]), theory
+        return superposition.phase_of(self.phase.weight[self.best()]), theory
 
     def look(self) -> dict[str, float]:
         trained, theory = self.phases()

@@ -112,8 +112,8 @@ def report_superposition(job: Superposition, run: Run) -> dict[str, float]:
     """Draws the phase diagram and the geometry."""
     trained, theory = job.phases()
     cells = job.settings.cells
-    best, best_drawn = job.best()
-    picked = job.geometry.weight[best_drawn].detach()
+    best = job.best()
+    picked = job.geometry.weight[job.best_drawn()].detach()
     lowest = superposition.two_feature_losses(job.density, job.importance).amin(0)
     loss = superposition.expected_loss(job.phase.chosen(best), job.density, job.importance)
     shares = superposition.dimensionality(picked)

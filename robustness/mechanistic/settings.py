@@ -58,7 +58,7 @@ class SuperpositionSettings:
     cells: Annotated[int, Bounds(least=2)] = 40
     """Densities, and relative importances, on each side of the phase diagram."""
     restarts: PositiveInt = 10
-    """Models in each cell, of which the one with the lowest validation loss counts."""
+    """Models in each cell, of which the one with the lowest loss counts."""
     densest: Annotated[float, Bounds(above=0, most=1)] = 1.0
     """Largest probability that a feature is present."""
     sparsest: Annotated[float, Bounds(above=0, most=1)] = 0.01

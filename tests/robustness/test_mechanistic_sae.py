@@ -85,7 +85,7 @@ def test_the_autoencoder_by_loops(kind: sae.Kind) -> None:
                 sum((x[row, c] - model.decoder_bias[c]) * model.encoder[c, j] for c in range(3))
                 + model.encoder_bias[j]
             )
-            values.append(max(0.0, float(before)))
+            values.append(max(0.0, float(before.detach())))
         if kind == "topk":
             least = sorted(values)[-2]
             values = [v if v >= least else 0.0 for v in values]
