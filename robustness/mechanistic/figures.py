@@ -35,7 +35,7 @@ def restoration(values: np.ndarray, source: int) -> Any:
     names = [f"head {i}.{h}" for i in range(layers) for h in range(heads)]
     axes.set_yticks(range(len(names)), names, fontsize=7)
     axes.set_xlabel(f"position patched (differs at {source - 1}, answer at {source})")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     figure.colorbar(image, ax=axes, label="restored")
     return figure
 
