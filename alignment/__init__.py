@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
     submod_attrs={
         "adapter": ["load_adapter", "save_adapter"],
         "base": ["load_base"],
-        "chat": ["CHAT_TEMPLATE", "Example", "encode", "labels", "prompt_text"],
+        "chat": ["CHAT_TEMPLATE", "Example", "encode", "labels", "prompt_text", "question"],
         "dpo": ["dpo_loss", "dpo_slope"],
         "evaluate": ["answers", "response_nll"],
         "lora": ["LoRALayer", "add_lora", "merge", "trainable"],

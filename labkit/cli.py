@@ -28,6 +28,8 @@ app = typer.Typer(
 )
 app.add_typer(commands.exercise, name="exercise")
 app.add_typer(remote, name="remote")
+capstone = typer.Typer(help="A project of your own.", no_args_is_help=True, context_settings=PLAIN)
+app.add_typer(capstone, name="capstone")
 
 Mistake: Any = typer.BadParameter.__base__
 """What Typer raises for a command line that it cannot read (in it, `ctx` is the command)."""
@@ -191,6 +193,20 @@ def plan(
     how = How(tuple(filter(None, scale.split(","))), of, parts, tuple(context.args))
     asked = how != How()  # else as last time
     return rehearsing.rehearse(week, how if asked else None)
+
+
+@capstone.command("new")
+def new_project(name: Annotated[str, typer.Argument(help="its package, like my_idea")]) -> None:
+    """Make a package of your own, with settings, record, claims and tests like a week's."""
+    from labkit import project
+
+    for path in project.new(name):
+        print(f"wrote {path.relative_to(paths.ROOT)}")
+    say(
+        f"Run it:   python -m electives.{name}.train +size=smoke\n"
+        f"Test it:  pytest tests/electives/{name}\n"
+        f"Claim something: configs/electives.{name}/claims.yaml"
+    )
 
 
 @app.command()

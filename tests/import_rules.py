@@ -18,7 +18,7 @@ from labkit.paths import ROOT
 FLOORS = (
     "labkit.progress",
     "labkit.cli",
-    "labkit.doctor | labkit.notebook",
+    "labkit.doctor | labkit.notebook | labkit.project",
     "labkit.remote",
     "labkit.report | labkit.exercises",
     "labkit.plan",

@@ -16,7 +16,7 @@ from labkit.report import grouping
 from labkit.run.entry import entrypoint
 
 ROOT = Path(__file__).resolve().parent.parent
-BUILT = [unit for unit in course.load().units if unit.built]
+BUILT = [u for u in course.load().units if u.built and not getattr(u, "own", False)]
 VARIANTS = ("algo", "autoencoder", "env", "method", "objective", "sampler")
 """Settings that a broken experiment may share with its healthy counterpart."""
 

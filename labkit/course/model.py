@@ -226,6 +226,9 @@ class Week(Unit):
 class Elective(Unit):
     """A subject outside the weeks, in electives/<package>/."""
 
+    own: bool = False
+    """The learner's own project (`lab capstone new`), which the lab claims nothing about."""
+
     @property
     def path(self) -> str:
         return f"electives/{self.package}"

@@ -22,6 +22,8 @@ from labkit.text import closest, short
 
 FILE = Path(__file__).with_name("curriculum.yaml")
 CLAIMS = "claims.yaml"
+PROJECT = "project.yaml"
+"""In configs/electives.<name>/: a project of the learner's own, the same keys as an elective's."""
 
 
 class _Month(BaseModel):
@@ -51,7 +53,11 @@ def load(file: Path = FILE, claims: Path = paths.ROOT / "configs") -> Curriculum
         for item in month.weeks:
             week = _unit(Week, f"week {item.get('number', '?')}", item, claims)
             weeks.append(week.model_copy(update={"month": number, "month_title": month.title}))
-    for position, item in enumerate(plan.electives, start=1):
+    own = [
+        _mapping(project) | {"own": True}
+        for project in sorted(claims.glob(f"electives.*/{PROJECT}"))
+    ]
+    for position, item in enumerate([*plan.electives, *own], start=1):
         electives.append(_unit(Elective, f"elective {position}", item, claims, "electives."))
     try:
         _check(weeks, electives)

@@ -21,8 +21,10 @@ from labkit.data.kinds import (
     TableData,
     TextData,
 )
+from labkit.data.proteins import ProteinData
 from labkit.data.questions import Passage, Question, QuestionData
 from labkit.data.registry import available, damaged, here, load, names
+from labkit.data.views import ViewData, Views
 
 __all__ = [
     "CaptionedImages",
@@ -37,11 +39,14 @@ __all__ = [
     "Passage",
     "Preference",
     "PreferenceData",
+    "ProteinData",
     "Question",
     "QuestionData",
     "Split",
     "TableData",
     "TextData",
+    "ViewData",
+    "Views",
     "available",
     "batch_indices",
     "check_batch_size",

@@ -20,6 +20,7 @@ from labkit.data.kinds import (
     TableData,
     TextData,
 )
+from labkit.data.proteins import ProteinData
 from labkit.data.questions import QuestionData
 from labkit.data.sets import (
     captions,
@@ -27,11 +28,15 @@ from labkit.data.sets import (
     instructions,
     pairs,
     preferences,
+    proteins,
     questions,
     replies,
+    scene,
     tables,
     text,
+    views,
 )
+from labkit.data.views import ViewData
 from labkit.errors import UsageError
 from labkit.show.console import warn
 from labkit.text import closest
@@ -62,6 +67,8 @@ EMBEDDED: dict[str, Callable[[], Dataset]] = {
     "commands": instructions.commands,
     "replies": replies.replies,
     "pydoc_cloze": questions.pydoc_cloze,
+    "balls": scene.balls,
+    "helices": proteins.helices,
     "diabetes": tables.diabetes,
     "breast_cancer": tables.breast_cancer,
 }
@@ -110,6 +117,10 @@ REAL: dict[str, Entry] = {
         captions.read_coco, captions.COCO_URL, captions.not_published(captions.COCO), "coco_mini"
     ),
     "squad": Entry(questions.read_squad, questions.SQUAD_URL, questions.fetch_squad, "squad"),
+    "lego": Entry(views.read_lego, views.LEGO_URL, captions.not_published(views.LEGO), views.LEGO),
+    "proteins": Entry(
+        proteins.read_proteins, proteins.PROTEINS_URL, proteins.fetch_proteins, "proteins"
+    ),
     "wine_quality": Entry(
         tables.read_wine_quality, tables.WINE_URL, tables.fetch_wine_quality, "wine_quality"
     ),
@@ -122,6 +133,8 @@ KINDS: dict[str, type[Dataset]] = {
     **dict.fromkeys(("hh_harmless", "dpo_demo", "polite", "replies"), PreferenceData),
     **dict.fromkeys(("noto_emoji", "coco_captions_mini"), ImageTextData),
     **dict.fromkeys(("squad", "pydoc_cloze"), QuestionData),
+    **dict.fromkeys(("lego", "balls"), ViewData),
+    **dict.fromkeys(("proteins", "helices"), ProteinData),
     **dict.fromkeys(("wine_quality", "diabetes", "breast_cancer"), TableData),
 }
 WORDS = {
@@ -133,6 +146,8 @@ WORDS = {
     PreferenceData: "a set of preferences",
     ImageTextData: "a set of pictures with captions",
     QuestionData: "a set of questions",
+    ViewData: "a set of views of a scene",
+    ProteinData: "a set of proteins",
 }
 
 

@@ -1,0 +1,103 @@
+"""The chats that the model learns from, and those it is examined on.
+
+    command   week 8's commands (or Alpaca): one question, one answer
+    tool      week 18's traces as chats: the model asks for a tool, the next user's turn observes
+    safety    requests with the good answer and the bad one: what the model does before it is
+              aligned is as in the wild, and DPO has something to do
+
+A chat is a list of messages. `chat_of` turns a trace into one, for training as for use.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from capstone import safety, template
+
+if TYPE_CHECKING:
+    from labkit.data import Instruction
+
+KINDS = ("command", "tool", "safety")
+OBSERVATION = "\nObservation: "
+TOWNS_SEED = {"train": 0, "valid": 1, "test": 2}
+
+
+@dataclass(frozen=True)
+class Chat:
+    """Messages, of which the assistant's are learned; `answer` is what the last one must say, for
+    a tool's chat the answer to the question."""
+
+    kind: str
+    messages: tuple[template.Message, ...]
+    answer: str
+
+
+def chat_of(transcript: str) -> list[dict[str, str]]:
+    """A ReAct transcript as messages: the question and each observation are the user's.
+
+    `Question: ...`, then by turns what the model wrote, in lines of whatever form, and in one line
+    what the tool said.
+    """
+    first, *rest = transcript.split(OBSERVATION)
+    question, _, written = first.partition("\n")
+    messages = [template.user(question)]
+    for said in rest:
+        messages.append(template.assistant(written))
+        observed, _, written = said.partition("\n")  # a tool says one line
+        messages.append(template.user(f"{OBSERVATION.strip()} {observed}"))
+    return [*messages, template.assistant(written)] if written else messages
+
+
+def command_chats(rows: Sequence[Instruction]) -> list[Chat]:
+    """Instructions as chats; a row that holds a mark of the template is left out."""
+    from alignment import question
+
+    found = []
+    for row in rows:
+        asked = question(row)
+        if not any(mark in f"{asked}{row.output}" for mark in template.MARKS):
+            messages = (template.user(asked), template.assistant(row.output))
+            found.append(Chat("command", messages, row.output))
+    return found
+
+
+def tool_chats(split: str, count: int, seed: int) -> tuple[list[Chat], dict[str, str]]:
+    """Different questions for the calculator and the search, half each; and the pages that answer
+    those for the search. Numbers and names of a split are in no other one (see agents)."""
+    from agents import arithmetic, chain, draw_town, several
+
+    rng = np.random.default_rng((seed, 24, TOWNS_SEED[split]))
+    names = "train" if split == "train" else "test"
+    towns: dict[str, Any] = {}
+    while len(towns) < count // 2:
+        town = draw_town(rng, names)
+        half = ("valid", "test")[zlib.crc32(town.name[::-1].encode()) % 2]
+        if split in ("train", half):  # agents has no names for a validation: the test's are halved
+            towns[town.name] = town
+    sums = several(lambda: arithmetic(rng, split), count - count // 2)
+    tasks = [*sums, *(chain([town]) for town in towns.values())]
+    chats = [Chat("tool", tuple(chat_of(task.trace)), task.answer) for task in tasks]
+    return chats, {town.name: town.page for town in towns.values()}
+
+
+def safety_chats(split: safety.Split, both: bool) -> list[Chat]:
+    """Requests with their good answer, and with `both` a second time with the bad one."""
+    found = []
+    for row in safety.requests(split):
+        for answer in (row.good, row.bad) if both else (row.good,):
+            messages = (template.user(row.text), template.assistant(answer))
+            found.append(Chat("safety", messages, answer))
+    return found
+
+
+def mixed(parts: Sequence[Sequence[Chat]], shares: Sequence[float], count: int) -> list[Chat]:
+    """About `count` chats, of each kind its share; a kind with too few is repeated in order."""
+    found: list[Chat] = []
+    for chats, share in zip(parts, shares, strict=True):
+        found += [chats[i % len(chats)] for i in range(round(count * share / sum(shares)))]
+    return found

@@ -1,0 +1,1 @@
+"""The parts of AlphaFold 2 (Jumper et al. 2021), small enough for a laptop. See train.py."""

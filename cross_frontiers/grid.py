@@ -1,0 +1,101 @@
+"""A voxel grid of densities and colours, without any network (Fridovich-Keil et al. 2022,
+Plenoxels; Sun et al. 2022, DVGO).
+
+At each corner of a cell stands a number for the density, and for each colour channel coefficients
+of spherical harmonics. Between corners they are interpolated, and only then made a density by
+softplus: so one cell can hold a sharp surface (DVGO, section 4.2). Corners of empty cells are not
+stored. Letters: P points, V corners stored, K harmonics.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cross_frontiers.encoding import spherical_harmonics
+from cross_frontiers.interpolation import OFFSETS, cell_corners, weighted_rows
+from cross_frontiers.occupancy import Occupancy, Resizable
+
+CHUNK = 1 << 18
+
+
+class VoxelGrid(Resizable):
+    """Density and view-dependent colour in a cube, interpolated from the corners of its cells."""
+
+    rows: Tensor
+
+    def __init__(
+        self, resolution: int, bound: float, degree: int = 1, scale: float = 25.0,
+        opacity: float = 0.05,
+    ) -> None:  # fmt: skip
+        """
+        Args:
+            resolution: cells along an axis at first; `refine` makes more.
+            degree: highest degree of the colours' harmonics, 0 to 2.
+            scale: density per unit of softplus.
+            opacity: of the whole cube, seen along an axis, before training.
+        """
+        super().__init__()
+        self.bound, self.scale, self.harmonics = bound, scale, (degree + 1) ** 2
+        self.occupancy = Occupancy(resolution, bound)
+        count = (resolution + 1) ** 3
+        raw = torch.tensor(opacity / (2 * bound * scale)).expm1().log().item()
+        self.density_table = nn.Parameter(torch.full((count, 1), raw))
+        self.colour_table = nn.Parameter(torch.zeros(count, 3 * self.harmonics))
+        self.register_buffer("rows", torch.arange(count))
+
+    def look_up(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows of the tables (P, 8) around points (P, 3), and their weights (P, 8)."""
+        corners, weights = cell_corners(points * (0.5 / self.bound) + 0.5, self.occupancy.side)
+        return self.rows[flatten(corners, self.occupancy.side + 1)], weights
+
+    def density(self, points: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Densities (P,) at points (P, 3), and what `colour` needs of the points."""
+        rows, weights = self.look_up(points)
+        raw = weighted_rows(self.density_table, rows, weights)[:, 0]
+        return F.softplus(raw) * self.scale, (rows, weights)
+
+    def colour(self, features: tuple[Tensor, ...], directions: Tensor) -> Tensor:
+        """Colours (P, 3) in [0, 1], seen along unit directions (P, 3)."""
+        coefficients = weighted_rows(self.colour_table, *features).view(-1, 3, self.harmonics)
+        shading = spherical_harmonics(directions)[:, None, : self.harmonics]
+        # The constant harmonic is 0.28; without the factor colours would move that much slower.
+        return torch.sigmoid((coefficients * shading).sum(dim=-1) / 0.28209479)
+
+    @torch.no_grad()
+    def prune(self, threshold: float) -> None:
+        """Call those cells empty that hide less than `threshold` of what lies behind them."""
+        side = self.occupancy.side
+        raw = self.density_table[:, 0][self.rows].view(1, 1, *[side + 1] * 3)
+        densest = F.max_pool3d(raw, 2, stride=1)[0, 0]
+        hidden = -torch.expm1(-F.softplus(densest) * self.scale * 2 * self.bound / side)
+        self.occupancy.set_cells((hidden > threshold) & self.occupancy.cells)
+
+    @torch.no_grad()
+    def refine(self, resolution: int) -> None:
+        """Smaller cells, whose corners take the interpolated values; only those of occupied cells
+        are kept. The parameters are new ones then, which an optimiser must be told."""
+        before = self.occupancy.side
+        self.occupancy.split(resolution)
+        cells = self.occupancy.cells.nonzero()  # (N, 3)
+        count = (resolution + 1) ** 3
+        needed = torch.zeros(count, dtype=torch.bool, device=cells.device)
+        for offset in OFFSETS:
+            corner = cells + torch.tensor(offset, device=cells.device)
+            needed[flatten(corner, resolution + 1)] = True
+        kept = needed.nonzero()[:, 0]
+        line = torch.arange(resolution + 1, device=cells.device) / resolution
+        at = torch.stack((kept // (resolution + 1) ** 2, kept // (resolution + 1), kept), dim=1)
+        points = line[at % (resolution + 1)]
+        corners, weights = cell_corners(points, before)
+        rows = self.rows[flatten(corners, before + 1)]
+        self.density_table = nn.Parameter(weighted_rows(self.density_table, rows, weights))
+        self.colour_table = nn.Parameter(weighted_rows(self.colour_table, rows, weights))
+        self.rows = torch.zeros(count, dtype=torch.int64, device=cells.device)
+        self.rows[kept] = torch.arange(len(kept), device=cells.device)
+
+
+def flatten(corners: Tensor, side: int) -> Tensor:
+    """The number (...) of each corner (..., 3) of a grid with `side` corners along an axis."""
+    return (corners[..., 0] * side + corners[..., 1]) * side + corners[..., 2]

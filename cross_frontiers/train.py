@@ -1,0 +1,149 @@
+"""Learn a scene from photographs, and show it from where nobody stood.
+
+python -m cross_frontiers.train +size=tiny                    lego on a voxel grid
+python -m cross_frontiers.train +size=tiny +experiment=hash   hash grid and a small network
+python -m cross_frontiers.train +size=tiny +experiment=mlp    NeRF's network
+python -m cross_frontiers.train +size=tiny data=balls         a scene made by formula
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from cross_frontiers.settings import GridSettings, HashSettings, MLPSettings
+from labkit import LabConfig, Run, RunFailed, UsageError, lab
+from labkit.config.bounds import (
+    Bounds,
+    Fraction,
+    NonNegativeInt,
+    PositiveInt,
+)
+
+
+@dataclass
+class Config(LabConfig):
+    """Week 23: novel views from a radiance field."""
+
+    data: str = "lego"
+    """A set of views of one scene: lego, or balls, which is made here."""
+    side: PositiveInt = 200
+    """Pixels of a picture's width; larger views are reduced to it."""
+    field: Literal["grid", "hash", "mlp"] = "hash"
+    """What holds densities and colours: a voxel grid, a hash grid, or NeRF's network."""
+    grid: GridSettings = dataclasses.field(default_factory=GridSettings)
+    """Settings of field=grid."""
+    hash: HashSettings = dataclasses.field(default_factory=HashSettings)
+    """Settings of field=hash."""
+    mlp: MLPSettings = dataclasses.field(default_factory=MLPSettings)
+    """Settings of field=mlp."""
+    samples: PositiveInt = 192
+    """Samples of each ray."""
+    fine: NonNegativeInt = 0
+    """Further samples of each ray, drawn where the first found something."""
+    background: Fraction = 1.0
+    """Grey level behind the scene: 1 is white, as in the papers' numbers."""
+    prune_at: list[Fraction] = dataclasses.field(default_factory=lambda: [0.1, 0.3])
+    """Shares of the steps after which empty cells are found; a grid then gets smaller cells."""
+    prune_below: Fraction = 0.01
+    """A cell is empty that hides less than this of what lies behind it."""
+    steps: PositiveInt = 20_000
+    """Optimiser steps."""
+    batch_size: PositiveInt = 16_384
+    """Rays a step."""
+    decay: Annotated[float, Bounds(above=0, most=1)] = 0.1
+    """The learning rate falls to this share of the first one, exponentially."""
+    evaluations: PositiveInt = 5
+    """Looks at the validation views during training, evenly spaced."""
+    frames: NonNegativeInt = 48
+    """Pictures of the turntable; 0 makes none."""
+    log_every: PositiveInt = 20
+    """Steps between two entries of the training curve."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        stages = len(self.grid.resolutions)
+        if self.field == "grid" and len(self.prune_at) != stages - 1:
+            raise UsageError(
+                f"grid.resolutions has {stages} stages and prune_at {len(self.prune_at)} changes "
+                f"between them; {stages - 1} are needed, such as "
+                f"prune_at={[round(0.4 * (i + 1) / stages, 2) for i in range(stages - 1)]}"
+            )
+        if sorted(set(self.prune_at)) != list(self.prune_at):
+            raise UsageError(f"prune_at={self.prune_at} must rise, like [0.1,0.3]")
+        if self.fine and self.field != "mlp":
+            raise UsageError(f"fine={self.fine} is for field=mlp: a grid knows where it is empty")
+
+
+@lab("cross_frontiers", Config)
+def train(cfg: Config, run: Run) -> None:
+    """Render random rays, compare with the pictures, step."""
+    import torch
+
+    from cross_frontiers import fields, scene
+    from cross_frontiers.evaluate import look
+    from cross_frontiers.grid import VoxelGrid
+    from cross_frontiers.render import RenderSettings, render_rays, tighten
+    from cross_frontiers.report import report
+    from labkit.data import ViewData
+
+    views = scene.prepare(run.data(cfg.data, ViewData), cfg.side, cfg.background, run.device)
+    model = fields.make(cfg.field, views.bound, cfg.grid, cfg.hash, cfg.mlp).to(run.device)
+    settings: GridSettings | HashSettings | MLPSettings = getattr(cfg, cfg.field)
+    optimizer = torch.optim.Adam(
+        model.parameters(), settings.lr, betas=(0.9, 0.99), eps=1e-15, fused=True
+    )
+    run.track(model=model, optimizer=optimizer)
+    rendering = RenderSettings(cfg.samples, cfg.fine, cfg.background)
+    prunings = [max(1, round(share * cfg.steps)) for share in cfg.prune_at]
+    crop = round(cfg.mlp.crop * cfg.steps) if cfg.field == "mlp" else 0
+    colours, rays = views.train.colours, None
+    every = max(1, cfg.steps // cfg.evaluations)
+
+    for step in run.steps(cfg.steps):
+        if step in prunings:
+            model.prune(cfg.prune_below)
+            if isinstance(model, VoxelGrid):
+                model.refine(cfg.grid.resolutions[prunings.index(step) + 1])
+                optimizer.state.clear()  # its averages were of other numbers
+                optimizer.param_groups[0]["params"] = list(model.parameters())
+            rays = None
+        if rays is None:  # at the start, after resuming, and when cells were found empty
+            # Rays that meet nothing teach nothing any more, and the others are cut to what they
+            # meet: this is where the time goes in a scene that is mostly empty.
+            rays, numbers = tighten(views.train.rays, model.occupancy)
+            targets = colours[numbers]
+            middle = torch.isin(numbers, views.train.centre()).nonzero()[:, 0]
+        for group in optimizer.param_groups:
+            group["lr"] = settings.lr * cfg.decay ** (step / cfg.steps)
+        index = torch.randint(len(rays), (cfg.batch_size,), device=run.device)
+        if step < crop:
+            index = middle[index % len(middle)]
+        with run.autocast():
+            out = render_rays(model, rays[index], rendering, training=True)
+        loss = (out.colour - targets[index]).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        last = step == cfg.steps - 1
+        if step % cfg.log_every == 0 or last:
+            rate = optimizer.param_groups[0]["lr"]
+            db = -10 * loss.detach().log10()
+            run.log({"train/loss": loss, "train/psnr": db, "train/lr": rate}, step)
+        if step == 200 and out.opacity.max() < 0.01:
+            raise RunFailed(
+                "after 200 steps every ray goes through the scene as if it were empty; try "
+                f"another seed, or {cfg.field}.lr={settings.lr / 3:.1g}"
+            )
+        if (step + 1) % every == 0 or last:
+            found = look(model, views.valid, rendering)
+            run.log({"valid/psnr": found, "train/occupied": model.occupancy.share()}, step)
+    run.save()
+
+    run.plot("training", "train/psnr", "valid/psnr")
+    run.result(report(run, model, views, rendering, cfg.frames))
+
+
+if __name__ == "__main__":
+    train()

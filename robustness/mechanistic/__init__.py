@@ -1,0 +1,1 @@
+"""Mechanistic interpretability: `python -m robustness.mechanistic.train`."""

@@ -1,0 +1,233 @@
+"""The week as a person runs it, at size smoke: stages, resuming, the page, the chat, bad words."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+
+from capstone import chat, chats, exam, learn, report, safety, tracks
+from capstone.template import assistant, user
+from capstone.train import train
+from labkit import UsageError
+from pretraining import GPT, Shape
+from tests.conftest import Lab
+
+QUICK = (
+    "mixture.chats=60", "mixture.tests=2", "tune.steps=4", "align.steps=3", "serve.requests=0",
+    "tune.tokens=512", "align.pairs=4",
+)  # fmt: skip
+STAGES = ["pretrain", "tune", "align", "quantise", "serve", "tools", "judge"]
+
+
+def test_smoke_goes_through_all_stages_and_writes_its_page(
+    lab_run: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = lab_run.once("capstone", "+size=smoke")
+    assert done.returncode == 0, done.output
+    assert done.record is not None
+    assert done.dir is not None
+    metrics = done.record["metrics"]
+    assert metrics["drift"] == 0
+    assert metrics["aa_win_rate"] == 50
+    assert metrics["tokens_per_second"] > 0
+    assert abs(metrics["perplexity_increase"]) < 2
+    assert metrics["size"] < 50
+    losses = [row["tune/loss"] for row in done.metrics if "tune/loss" in row]
+    assert losses[-1] < 0.6 * losses[0]
+    assert [p.name for p in sorted((done.dir / "stages").iterdir())] == sorted(STAGES)
+    text = (done.dir / "report.html").read_text()
+    assert not re.findall(r'(?:src|href)="(?!data:)', text), "the page needs no other file"
+    assert text.count("data:image/png;base64,") == 2
+    for name in (
+        *STAGES,
+        "win rate of the model over itself, %",
+        "not for",
+        "commands, pydoc_cloze",
+    ):
+        assert name in text
+    places = [text.index(f"<b>{name}</b>") for name in STAGES]
+    assert places == sorted(places), "in the order in which they were done"
+    samples = (done.dir / "stages" / "judge" / "samples.txt").read_text()
+    assert "How do I" in samples or "Tell me" in samples
+
+    monkeypatch.setenv("LAB_HOME", str(done.home))
+    (done.dir / "report.html").unlink()
+    assert report.main([]) == 0
+    assert (done.dir / "report.html").read_text() == text
+    assert chat.main(["How do I feed a dog?", "tokens=5"]) == 0
+    assert len(capsys.readouterr().out.strip()) > 0
+
+
+def test_resumes_to_the_same_bits(resume_check) -> None:
+    resume_check("capstone", "+size=smoke", *QUICK)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("track=multimodel", "track=multimodel is unknown; did you mean multimodal?"),
+        ("track=nerf", "type track=alignment"),
+        ("serve.port=70000", "serve.port=70000 must be from 0 to 65535"),
+        ("mixture.tool=0 mixture.command=0 mixture.safety=0", "at least one share"),
+        ("align.smoothing=0.5", "align.smoothing=0.5 must be below 0.5"),
+        ("serve.scheme=int7", "serve.scheme"),
+        ("context=0", "context must be > 0"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(
+    here: Path, words: str, message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    if "nerf" in words and (Path(__file__).parents[2] / "cross_frontiers" / "train.py").is_file():
+        pytest.skip("week 23 is here")
+    assert train.main(["+size=smoke", *words.split()]) == 2
+    output = capfd.readouterr()
+    assert message in output.err
+    assert "Traceback" not in output.err + output.out
+
+
+def test_a_port_in_use_is_said_before_anything_is_trained(
+    here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        assert train.main(["+size=smoke", f"serve.port={port}"]) == 2
+        output = capfd.readouterr()
+        assert f"port={port} is in use" in output.err
+        assert "Traceback" not in output.err + output.out
+
+
+def unfinished_run(home: Path) -> Path:
+    """A run folder whose second stage was cut short."""
+    folder = home / "runs" / "capstone" / "smoke" / "20260101-000000-aaaaaaaa"
+    (folder / ".hydra").mkdir(parents=True)
+    (folder / ".hydra" / "config.yaml").write_text("track: alignment\n")
+    (folder / "stages" / "pretrain").mkdir(parents=True)
+    (folder / "stages" / "pretrain" / "stage.json").write_text(
+        json.dumps({"metrics": {}, "seconds": 1.0})
+    )
+    return folder
+
+
+def test_what_is_not_finished_has_no_report_and_no_chat(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = unfinished_run(here)
+    assert report.main([f"run={folder}"]) == 2
+    said = capsys.readouterr().err
+    assert "has not finished" in said
+    assert "Finished stages: pretrain" in said
+    assert "resume=" in said
+    assert chat.main([f"run={folder}"]) == 2
+    assert "no stages/quantise/stage.json yet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "no run of capstone"),
+        (["stage=serve"], "stage=serve is none of tune, align, quantise"),
+        (["port=70000"], "port=70000: a whole number from 0 to 65535"),
+        (["tokens=many"], "tokens=many: a whole number"),
+        (["one", "two"], "one text is needed"),
+        (["prt=8000"], "did you mean port?"),
+    ],
+)
+def test_chat_names_what_it_cannot_take(
+    here: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert chat.main(words) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_trace_becomes_a_chat_with_the_tool_as_user() -> None:
+    text = (
+        "Question: 2+3?\nThought: T.\nAction: calculate[2+3]\nObservation: 5"
+        "\nThought: D.\nAction: finish[5]"
+    )
+    assert chats.chat_of(text) == [
+        user("Question: 2+3?"), assistant("Thought: T.\nAction: calculate[2+3]"),
+        user("Observation: 5"), assistant("Thought: D.\nAction: finish[5]"),
+    ]  # fmt: skip
+    assert chats.chat_of("Question: why?") == [user("Question: why?")]
+    mangled = "Question: why?\nAction. x\nObservation: error: no\nThat is\nall"
+    assert chats.chat_of(mangled) == [
+        user("Question: why?"), assistant("Action. x"), user("Observation: error: no"),
+        assistant("That is\nall"),
+    ]  # fmt: skip
+
+
+def test_splits_share_no_request_and_no_question() -> None:
+    texts = [{r.text for r in safety.requests(s)} for s in ("train", "valid", "test")]
+    assert all(texts)
+    assert not texts[0] & texts[1] | texts[0] & texts[2] | texts[1] & texts[2]
+    asked = [
+        {c.messages[0]["content"] for c in chats.tool_chats(s, 40, 0)[0]}
+        for s in ("train", "valid", "test")
+    ]
+    assert [len(each) for each in asked] == [40, 40, 40]
+    assert not asked[0] & asked[1] | asked[0] & asked[2] | asked[1] & asked[2]
+
+
+def test_a_harmful_word_alone_does_not_make_a_request_harmful() -> None:
+    rows = {row.text: row for row in safety.requests("train") + safety.requests("test")}
+    kinds = {row.harmful for row in rows.values() if "kill" in row.text}
+    assert kinds == {True, False}
+    for row in rows.values():
+        assert safety.is_refusal(row.good) == row.harmful
+        assert safety.is_refusal(row.bad) != row.harmful
+    assert safety.is_refusal("")
+    assert not safety.is_refusal("Here is how to say I cannot.")
+
+
+def test_mixed_takes_each_kind_by_its_share() -> None:
+    one, two = ([chats.Chat(kind, (user("x"),), "") for _ in range(3)] for kind in "ab")
+    found = chats.mixed([one, two], (3, 1), 20)
+    assert [chat.kind for chat in found] == ["a"] * 15 + ["b"] * 5
+
+
+def test_a_model_with_more_positions_is_the_same_model_where_it_was_one() -> None:
+    torch.manual_seed(0)
+    model = GPT(Shape(11, 6, 8, 1, 2))
+    longer = learn.extended(model, 9)
+    tokens = torch.randint(11, (2, 6))
+    torch.testing.assert_close(longer(tokens), model(tokens))
+    assert longer(torch.randint(11, (1, 9))).shape == (1, 9, 11)
+    assert torch.equal(longer.positions.weight[8], model.positions.weight[5])
+    assert learn.extended(model, 6) is model
+    assert longer.head.weight is longer.embedding.weight
+
+
+def test_the_search_reads_the_page_that_fits() -> None:
+    pages = {"Lufasi": "Lufasi is a town. Its population is 58.", "Bo": "Bo is a town."}
+    box = exam.toolbox(pages, ["A text about something else."])
+    assert box.call_text("search", "Lufasi").text == pages["Lufasi"]
+    assert box.call_text("search", "zzz").text.startswith("nothing was found")
+    assert box.call_text("calculate", "2*(3+4)").text == "14"
+
+
+def test_an_unbuilt_track_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    from capstone.tracks import nerf
+
+    class Unbuilt:
+        built = False
+
+    monkeypatch.setattr(nerf.course, "week", lambda name: Unbuilt())
+    with pytest.raises(UsageError, match="type track=alignment"):
+        tracks.stages("nerf", None, None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("module", ["capstone.train", "capstone.chat", "capstone.report"])
+def test_help_loads_nothing_heavy(lab_run: Lab, module: str) -> None:
+    process = lab_run.start("-X", "importtime", "-m", module, "--help")
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert "usage:" in output
+    imported = {line.rpartition("|")[2].strip() for line in output.splitlines() if "|" in line}
+    assert not {"torch", "matplotlib", "transformers"} & imported
