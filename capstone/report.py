@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from capstone import card, figures, page, runs
-from capstone.stages import Chain, Claim, facts, order
+from capstone.stages import RECORD, Chain, Claim, facts, order
 from labkit import Run, UsageError, course, files
 from labkit.config.words import read_words
+from labkit.records import store
 from labkit.show import pictures
 from labkit.show.console import say
 
@@ -81,7 +82,8 @@ def write(folder: Path) -> Path:
         raise UsageError(f"{folder} lacks the stages {', '.join(left)}; run it again")
     draw(folder)
     claims = {stage["name"]: [Claim(**claim) for claim in stage["claims"]] for stage in stages}
-    rows = card.rows(claims, {name: row["metrics"] for name, row in found.items()})
+    measured = {name: row["metrics"] for name, row in found.items()}
+    rows = card.rows(claims, measured, week_records(folder / "stages"))
     does = {stage["name"]: stage["does"] for stage in stages}
     text = page.page(
         f"Capstone: {about['track'].replace('_', ' ')}",
@@ -91,6 +93,11 @@ def write(folder: Path) -> Path:
     )  # fmt: skip
     files.write_text(folder / FILE, text)
     return folder / FILE
+
+
+def week_records(home: Path) -> dict[str, dict[str, Any]]:
+    """The records of the weeks' own runs, by the stages that used them."""
+    return {file.parent.name: store.read(file) for file in home.glob(f"*/{RECORD}")}
 
 
 def titled(row: card.Row) -> card.Row:

@@ -23,6 +23,8 @@ from labkit.state.tracked import get_state, set_state
 
 FACTS = "stage.json"
 """In a finished stage's folder: its metrics and seconds."""
+RECORD = "record.json"
+"""There, too, where a week's own run was used: that run's record."""
 
 
 @exercise(minutes=20)

@@ -179,6 +179,8 @@ def test_a_harmful_word_alone_does_not_make_a_request_harmful() -> None:
     rows = {row.text: row for row in safety.requests("train") + safety.requests("test")}
     kinds = {row.harmful for row in rows.values() if "kill" in row.text}
     assert kinds == {True, False}
+    assert {row.harmful or row.tricky for row in rows.values() if "kill" in row.text} == {True}
+    assert not any(row.tricky for row in rows.values() if row.harmful or "feed" in row.text)
     for row in rows.values():
         assert safety.is_refusal(row.good) == row.harmful
         assert safety.is_refusal(row.bad) != row.harmful
