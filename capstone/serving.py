@@ -75,7 +75,13 @@ def prompt_tokens(tokenizer: Any, messages: Sequence[template.Message]) -> list[
 
 def check_port(port: int) -> None:
     """Raises UsageError when the port is in use now: better before the training than after it."""
-    listen(HOST, port).close()
+    try:
+        listen(HOST, port).close()
+    except UsageError as error:
+        raise UsageError(
+            f"serve.{error}, or serve.port=0 for any free one.\n"
+            "A run that is resumed keeps its port: end the other program first."
+        ) from error
 
 
 class Server:

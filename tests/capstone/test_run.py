@@ -99,7 +99,8 @@ def test_a_port_in_use_is_said_before_anything_is_trained(
         port = other.getsockname()[1]
         assert train.main(["+size=smoke", f"serve.port={port}"]) == 2
         output = capfd.readouterr()
-        assert f"port={port} is in use" in output.err
+        assert f"serve.port={port} is in use" in output.err
+        assert "serve.port=0 for any free one" in output.err
         assert "Traceback" not in output.err + output.out
 
 
