@@ -233,9 +233,8 @@ class Alignment:
     def judge(self, folder: Path) -> dict[str, float]:
         commands = self.kinds("test")[0]
         kept = spread(safety.requests("test"), REQUESTS * self.settings.mixture.tests)
-        asked: list[list[template.Message]] = [
-            *exam.first_messages(commands), *([template.user(row.text)] for row in kept)
-        ]  # fmt: skip
+        asked: list[list[template.Message]] = exam.first_messages(commands)
+        asked += [[template.user(row.text)] for row in kept]
         references = [*(chat.answer for chat in commands), *(row.good for row in kept)]
         said = {}
         for stage in ("tune", "quantise"):
