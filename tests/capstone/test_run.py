@@ -71,7 +71,6 @@ def test_resumes_to_the_same_bits(resume_check) -> None:
     ("words", "message"),
     [
         ("track=multimodel", "track=multimodel is unknown; did you mean multimodal?"),
-        ("track=nerf", "type track=alignment"),
         ("serve.port=70000", "serve.port=70000 must be from 0 to 65535"),
         ("mixture.tool=0 mixture.command=0 mixture.safety=0", "at least one share"),
         ("align.smoothing=0.5", "align.smoothing=0.5 must be below 0.5"),
@@ -82,8 +81,6 @@ def test_resumes_to_the_same_bits(resume_check) -> None:
 def test_settings_that_do_not_fit_are_refused(
     here: Path, words: str, message: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    if "nerf" in words and (Path(__file__).parents[2] / "cross_frontiers" / "train.py").is_file():
-        pytest.skip("week 23 is here")
     assert train.main(["+size=smoke", *words.split()]) == 2
     output = capfd.readouterr()
     assert message in output.err
