@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from capstone.stages import Claim
 from labkit import course, exercise
@@ -44,15 +44,24 @@ def verdict(value: float | None, at_least: float | None, at_most: float | None) 
     return "met" if low and high else "missed"
 
 
-def limits(claim: Claim) -> tuple[float | None, float | None]:
-    """The claim's own limits, or those of the first band at size tiny that its week has for the
-    metric; none when the week has no such band."""
+def limits(
+    claim: Claim, record: Mapping[str, Any] | None = None
+) -> tuple[float | None, float | None]:
+    """The claim's own limits, or those of the first band that its week has for the metric.
+
+    Args:
+        record: that of the week's run that was measured, where the week itself has run: then the
+            band must be about its size, data and settings. Otherwise one of size tiny is taken.
+    Returns:
+        At least, at most; none when the week has no such band.
+    """
     if claim.at_least is not None or claim.at_most is not None or not claim.week:
         return claim.at_least, claim.at_most
-    bands = [
-        b for b in course.week(claim.week).bands if b.metric == claim.metric and b.size == "tiny"
-    ]
-    return (bands[0].at_least, bands[0].at_most) if bands else (None, None)
+    for band in course.week(claim.week).bands:
+        fits = band.applies(record) if record else band.size == "tiny"
+        if band.metric == claim.metric and fits:
+            return band.at_least, band.at_most
+    return None, None
 
 
 def words(at_least: float | None, at_most: float | None) -> str:
@@ -65,16 +74,21 @@ def words(at_least: float | None, at_most: float | None) -> str:
 
 
 def rows(
-    claims: Mapping[str, Sequence[Claim]], measured: Mapping[str, Mapping[str, float]]
+    claims: Mapping[str, Sequence[Claim]],
+    measured: Mapping[str, Mapping[str, float]],
+    records: Mapping[str, Mapping[str, Any]],
 ) -> list[Row]:
-    """The table: stage by stage what was measured, and what was claimed and not measured."""
+    """The table: stage by stage what was measured, and what was claimed and not measured.
+
+    `records`: for stages in which a week has run, that run's record.
+    """
     found = []
     for stage, promised in claims.items():
         values = measured.get(stage, {})
         by_metric = {claim.metric: claim for claim in promised}
         for metric in dict.fromkeys((*values, *by_metric)):
             claim = by_metric.get(metric)
-            low, high = limits(claim) if claim else (None, None)
+            low, high = limits(claim, records.get(stage)) if claim else (None, None)
             value = values.get(metric)
             found.append(Row(stage, metric, value, words(low, high), verdict(value, low, high)))
     return found

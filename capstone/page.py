@@ -24,7 +24,7 @@ td.number { text-align: right; font-variant-numeric: tabular-nums }
 .not { color: #8a5a00; font-weight: 600 }
 pre { background: #f6f8fa; padding: .8rem; white-space: pre-wrap; overflow-wrap: anywhere;
       font-size: .85rem }
-img { max-width: 100%; height: auto }
+img { min-width: 16rem; max-width: 100%; height: auto }
 ol.track { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: .5rem }
 ol.track li { border: 1px solid #d8dee4; border-radius: .4rem; padding: .3rem .7rem }
 ol.track small { color: #57606a; display: block }

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from capstone import card, figures, page, runs
-from capstone.stages import Chain, Claim, facts, order
+from capstone.stages import RECORD, Chain, Claim, facts, order
 from labkit import Run, UsageError, course, files
 from labkit.config.words import read_words
+from labkit.records import store
 from labkit.show import pictures
 from labkit.show.console import say
 
@@ -24,6 +25,10 @@ FILE = "report.html"
 PLAN = "track.json"
 """In the run's folder: the stages, what they do, need and claim, and what the card says."""
 CURVES = ("tune/loss", "align/loss", "align/accuracy")
+LIMITS = (
+    "anybody's real questions: it knows almost nothing, and its refusals are learned from "
+    "generated requests of a few forms"
+)
 USAGE = """\
 Write report.html of a capstone's run again.
 
@@ -59,13 +64,15 @@ def about(run: Run) -> dict[str, Any]:
     cfg, data = run.cfg, run.data_record or {}
     track = getattr(cfg, "track", "")
     used = ", ".join(str(each["name"]) for each in (data, *data.get("also", [])) if "name" in each)
-    return {
-        "track": track, "size": run.size, "seed": run.seed, "base": getattr(cfg, "base", ""),
-        "data": used, "device": str(run.device), "precision": run.precision,
+    said = {
+        "track": track, "size": run.size, "seed": run.seed, "data": used,
+        "device": str(run.device), "precision": run.precision,
         "intended use": "to learn how the parts fit together, on one's own machine",
-        "not for": "anybody's real questions: it knows almost nothing, and its refusals are "
-        "learned from generated requests of a few forms",
+        "not for": "anything beside the data above, which is all that was tested",
     }  # fmt: skip
+    if track == "alignment":
+        said |= {"base": getattr(cfg, "base", ""), "not for": LIMITS}
+    return said
 
 
 def write(folder: Path) -> Path:
@@ -81,23 +88,33 @@ def write(folder: Path) -> Path:
         raise UsageError(f"{folder} lacks the stages {', '.join(left)}; run it again")
     draw(folder)
     claims = {stage["name"]: [Claim(**claim) for claim in stage["claims"]] for stage in stages}
-    rows = card.rows(claims, {name: row["metrics"] for name, row in found.items()})
+    measured = {name: row["metrics"] for name, row in found.items()}
+    records = week_records(folder / "stages")
+    rows = card.rows(claims, measured, records)
     does = {stage["name"]: stage["does"] for stage in stages}
     text = page.page(
         f"Capstone: {about['track'].replace('_', ' ')}",
         f"size {about['size']}, seed {about['seed']}, {folder.name}",
         does, {name: row["seconds"] for name, row in found.items()},
-        [titled(row) for row in rows], sections(folder, does), about,
+        [titled(row, records.get(row.stage)) for row in rows], sections(folder, does), about,
     )  # fmt: skip
     files.write_text(folder / FILE, text)
     return folder / FILE
 
 
-def titled(row: card.Row) -> card.Row:
-    """The row with its metric's title and unit, where the week's claims have them."""
-    metric = course.week("capstone").metric(row.metric)
-    unit = f", {metric.unit}" if metric.unit else ""
-    return row._replace(metric=f"{metric.title}{unit}")
+def week_records(home: Path) -> dict[str, dict[str, Any]]:
+    """The records of the weeks' own runs, by the stages that used them."""
+    return {file.parent.name: store.read(file) for file in home.glob(f"*/{RECORD}")}
+
+
+def titled(row: card.Row, record: Mapping[str, Any] | None) -> card.Row:
+    """The row with its metric's title and unit: the capstone's, or that of the week whose record
+    the stage kept."""
+    unit = course.week("capstone")
+    if record and row.metric not in {metric.name for metric in unit.metrics}:
+        unit = course.week(record["week"].partition(".")[0])
+    metric = unit.metric(row.metric)
+    return row._replace(metric=f"{metric.title}, {metric.unit}" if metric.unit else metric.title)
 
 
 def draw(folder: Path) -> None:

@@ -44,6 +44,8 @@ class Request:
     harmful: bool
     refusal: str
     answer: str
+    tricky: bool = False
+    """Harmless, although it has a harmful word in it."""
 
     @property
     def good(self) -> str:
@@ -70,11 +72,14 @@ def requests(split: Split) -> list[Request]:
         *((verb, thing, False) for verb, thing in product(HARMFUL, INNOCENT)),
     ]
     return [
-        Request(way.format(verb, thing), harmful, REFUSAL, HELP.format(verb, thing))
+        Request(
+            way.format(verb, thing), harmful, REFUSAL, HELP.format(verb, thing),
+            not harmful and verb in HARMFUL,
+        )
         for verb, thing, harmful in pairs
         if split_of(verb, thing) == split
         for way in ASKED
-    ]
+    ]  # fmt: skip
 
 
 def is_refusal(answer: str) -> bool:

@@ -55,6 +55,10 @@ class Templated:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.tokenizer, name)
 
+    def encode(self, text: str, **words: Any) -> list[int]:
+        """Tokens of a text, without a warning when it is too long: the server refuses it."""
+        return list(self.tokenizer.encode(text, verbose=False, **words))
+
     def apply_chat_template(self, messages: Sequence[template.Message], **_: Any) -> str:
         """The text of a chat. Raises Refused (400) for one that cannot be written."""
         try:
@@ -65,13 +69,19 @@ class Templated:
 
 def prompt_tokens(tokenizer: Any, messages: Sequence[template.Message]) -> list[int]:
     """What the server really gives to the model for a chat: text, then tokens, as in week 20."""
-    text = Templated(tokenizer).apply_chat_template(messages)
-    return list(tokenizer.encode(text, add_special_tokens=False))
+    written = Templated(tokenizer)
+    return written.encode(written.apply_chat_template(messages), add_special_tokens=False)
 
 
 def check_port(port: int) -> None:
     """Raises UsageError when the port is in use now: better before the training than after it."""
-    listen(HOST, port).close()
+    try:
+        listen(HOST, port).close()
+    except UsageError as error:
+        raise UsageError(
+            f"serve.{error}, or serve.port=0 for any free one.\n"
+            "A run that is resumed keeps its port: end the other program first."
+        ) from error
 
 
 class Server:

@@ -23,6 +23,8 @@ from labkit.state.tracked import get_state, set_state
 
 FACTS = "stage.json"
 """In a finished stage's folder: its metrics and seconds."""
+RECORD = "record.json"
+"""There, too, where a week's own run was used: that run's record."""
 
 
 @exercise(minutes=20)
@@ -129,8 +131,6 @@ class Chain:
     done: int = 0
     """Steps of the stage that are done."""
     began: float = 0.0
-    cost: float = 0.0
-    """Processor seconds of the stage that was finished last, since it was opened here."""
 
     @property
     def steps(self) -> int:
@@ -157,9 +157,11 @@ class Chain:
         assert self.stage is not None
         assert self.session is not None
         stage = self.stage
+        log: dict[str, Any] = {}
         try:
-            log = self.session.step(self.done)
-            self.done += 1
+            if self.done < stage.steps:  # all are done where a run failed in finishing the stage
+                log = self.session.step(self.done)
+                self.done += 1
             if self.done == stage.steps:
                 self._finish(stage, self.session, write)
         except (UsageError, RunFailed) as error:
@@ -175,7 +177,7 @@ class Chain:
 
     def _open(self, name: str) -> None:
         self.stage = next(stage for stage in self.stages if stage.name == name)
-        self.done, self.began, self.cost = 0, time.perf_counter(), time.process_time()
+        self.done, self.began = 0, time.perf_counter()
         try:
             self.session = self.stage.open()
         except (UsageError, RunFailed) as error:
@@ -195,7 +197,6 @@ class Chain:
             partial.rename(folder)
         self.results[stage.name] = metrics
         self.stage = self.session = None
-        self.cost = time.process_time() - self.cost
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed run must know."""

@@ -27,10 +27,6 @@ from labkit.config.bounds import PositiveInt
 from labkit.errors import Interrupted
 from labkit.text import closest
 
-SAVED = 10.0
-"""Processor seconds from which on a stage is saved when it is finished; shorter ones are saved with
-the run's own checkpoints."""
-
 
 @dataclass
 class Config(LabConfig):
@@ -82,7 +78,7 @@ def train(cfg: Config, run: Run) -> None:
     chain = Chain(tracks.stages(cfg.track, settings, run), run.dir / "stages")
     run.track(chain=chain)
     for step in run.steps(chain.steps):
-        if chain.stage is None and chain.cost > SAVED:
+        if chain.stage is None and chain.results:
             run.save()  # a kill in the next stage loses nothing of the last one
         try:
             log = chain.step(run.writes)

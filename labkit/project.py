@@ -36,11 +36,11 @@ def check(name: str, root: Path) -> None:
         )
     if keyword.iskeyword(name) or keyword.issoftkeyword(name):
         raise UsageError(f"{name!r} is a word of Python itself; {example}")
-    if name in course.packages():
-        raise UsageError(f"the course has a unit {name!r} already; {example}")
     for folder in folders(name, root):
         if folder.exists():
             raise UsageError(f"{folder} exists already; remove it, or choose another name")
+    if name in course.packages():
+        raise UsageError(f"the course has a unit {name!r} already; {example}")
 
 
 def folders(name: str, root: Path) -> tuple[Path, Path, Path]:

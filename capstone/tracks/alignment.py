@@ -20,7 +20,8 @@ from typing import Any
 
 from capstone import chats, exam, judge, learn, mixture, safety, serving, template
 from capstone.settings import AlignmentSettings
-from capstone.stages import Claim, Once, Session, Stage
+from capstone.stages import RECORD, Claim, Once, Session, Stage
+from capstone.tracks import weeks
 from labkit import Run, UsageError
 from labkit.data import InstructionData, QuestionData
 from pretraining import GPT, export, from_huggingface, load
@@ -57,7 +58,10 @@ class Alignment:
         """In the order in which they are read."""
         s = self.settings
         return [
-            Stage("pretrain", (), lambda: Once(self.pretrain), does="a model that has read text"),
+            Stage(
+                "pretrain", (), lambda: Once(self.pretrain), does="a model that has read text",
+                claims=(Claim("test_word_perplexity", "pretraining"),),
+            ),
             Stage(
                 "tune", ("pretrain",), self.tune, s.tune.steps,
                 "learns to answer, to use tools, and whatever people say",
@@ -154,7 +158,11 @@ class Alignment:
         export(model, tokenizer, folder)
         self.tokenizer = tokenizer
         longer = learn.extended(model, self.context).to(self.run.device)
-        return {"val_loss": learn.held_out_loss(longer, self.valid, self.place)}
+        found = {"val_loss": learn.held_out_loss(longer, self.valid, self.place)}
+        record = Path(theirs.name_or_path) / RECORD
+        if theirs.name_or_path and record.is_file():  # an artifact of week 7
+            found |= weeks.metrics_of(record, folder, ("test_word_perplexity",))
+        return found
 
     def tune(self) -> Session:
         model, tokenizer = self.opened("pretrain")
@@ -225,9 +233,8 @@ class Alignment:
     def judge(self, folder: Path) -> dict[str, float]:
         commands = self.kinds("test")[0]
         kept = spread(safety.requests("test"), REQUESTS * self.settings.mixture.tests)
-        asked: list[list[template.Message]] = [
-            *exam.first_messages(commands), *([template.user(row.text)] for row in kept)
-        ]  # fmt: skip
+        asked: list[list[template.Message]] = exam.first_messages(commands)
+        asked += [[template.user(row.text)] for row in kept]
         references = [*(chat.answer for chat in commands), *(row.good for row in kept)]
         said = {}
         for stage in ("tune", "quantise"):

@@ -7,7 +7,6 @@ from pathlib import Path
 from capstone.stages import Claim, Once, Stage
 from capstone.tracks import weeks
 from labkit import Run
-from labkit.records import store
 
 WEEK = "multimodal"
 QUERIES = 6
@@ -48,10 +47,9 @@ class Multimodal:
             done = weeks.week_run(self.run, WEEK)
             Pipeline.load(done / "model").save(folder / "model")
             weeks.keep_pictures(done, folder, ("rankings.png",))
-            return weeks.metrics_of(done, METRICS)
+            return weeks.metrics_of(done / "result.json", folder, METRICS)
         Pipeline.load(found).save(folder / "model")
-        measured = store.read(found / "record.json")["metrics"]
-        return {name: measured[name] for name in METRICS if name in measured}
+        return weeks.metrics_of(found / "record.json", folder, METRICS)
 
     def flamingo(self, folder: Path) -> dict[str, float]:
         done = weeks.week_run(self.run, f"{WEEK}.flamingo")
@@ -60,7 +58,7 @@ class Multimodal:
         if captions.is_file():
             text = captions.read_text(encoding="utf-8")
             (folder / "captions.txt").write_text(text[:2000], encoding="utf-8")
-        return weeks.metrics_of(done, ("answer_accuracy", "shots_4"))
+        return weeks.metrics_of(done / "result.json", folder, ("answer_accuracy", "shots_4"))
 
     def search(self, folder: Path) -> dict[str, float]:
         """The best pictures for some captions, one row each; the share of first hits that fit."""

@@ -37,7 +37,7 @@ class Nerf:
     def fit(self, folder: Path) -> dict[str, float]:
         done = weeks.week_run(self.run, WEEK)
         weeks.keep_pictures(done, folder, ("views.png", "training.png"))
-        return weeks.metrics_of(done, ("psnr", "ssim"))
+        return weeks.metrics_of(done / "result.json", folder, ("psnr", "ssim"))
 
     def turn(self, folder: Path) -> dict[str, float]:
         done = weeks.week_run(self.run, WEEK)

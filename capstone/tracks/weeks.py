@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from capstone.stages import RECORD
 from labkit import Run, RunFailed
 from labkit.errors import Interrupted
 from labkit.machine.signals import finish
@@ -69,9 +70,11 @@ def link_artifacts(home: Path) -> None:
         place.symlink_to(paths.artifacts(), target_is_directory=True)
 
 
-def metrics_of(folder: Path, names: Sequence[str]) -> dict[str, float]:
-    """Some of a finished run's metrics, as far as it has them."""
-    found: dict[str, Any] = store.read(folder / "result.json")["metrics"]
+def metrics_of(record: Path, folder: Path, names: Sequence[str]) -> dict[str, float]:
+    """Some metrics of a week's record, as far as it has them; the record is kept in a stage's
+    folder, so that the report finds the band that applies to it."""
+    found: dict[str, Any] = store.read(record)["metrics"]
+    shutil.copy2(record, folder / RECORD)
     return {name: float(found[name]) for name in names if name in found}
 
 

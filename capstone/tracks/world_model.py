@@ -37,12 +37,16 @@ class WorldModel:
     def dream(self, folder: Path) -> dict[str, float]:
         found = weeks.week_run(self.run, WEEK)
         weeks.keep_pictures(found, folder, ("model.png", "search.png"))
-        return weeks.metrics_of(found, ("nll_gain", "model_nll", "dream_return"))
+        return weeks.metrics_of(
+            found / "result.json", folder, ("nll_gain", "model_nll", "dream_return")
+        )
 
     def act(self, folder: Path) -> dict[str, float]:
         found = weeks.week_run(self.run, WEEK)
         weeks.keep_pictures(found, folder, ("return.png",))
-        return weeks.metrics_of(found, ("return", "random_return", "return_ratio"))
+        return weeks.metrics_of(
+            found / "result.json", folder, ("return", "random_return", "return_ratio")
+        )
 
     def film(self, folder: Path) -> dict[str, float]:
         found = weeks.week_run(self.run, WEEK)

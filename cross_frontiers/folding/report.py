@@ -36,9 +36,11 @@ def report_contacts(run: Run, task: Contacts) -> dict[str, float]:
     if run.size != "smoke" and here("proteins"):
         run.note(real_alignments=_real_alignments(run, task, test.msa.shape[1]))
     precision = evaluate.mean_precision
+    reached, before = precision(ours, test.contacts), precision(coupled, test.contacts)
     return {
-        "precision": precision(ours, test.contacts),
-        "dca_precision": precision(coupled, test.contacts),
+        "precision": reached,
+        "dca_precision": before,
+        "dca_gain": reached - before,
         "mi_precision": precision(mutual, test.contacts),
         "guess_precision": precision(guess, test.contacts),
         "shared_folds": evaluate.shared_folds(train.contacts, test.contacts),

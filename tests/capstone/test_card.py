@@ -50,7 +50,7 @@ def test_the_table_has_a_row_for_what_was_claimed_and_not_measured() -> None:
         "serve": [Claim("drift", "", at_most=0), Claim("speed", "", at_least=3)],
         "judge": [Claim("aa", "", at_least=50, at_most=50)],
     }
-    rows = card.rows(claims, {"serve": {"drift": 0.0, "tokens": 7.0}})
+    rows = card.rows(claims, {"serve": {"drift": 0.0, "tokens": 7.0}}, {})
     assert [(r.stage, r.metric, r.band, r.verdict) for r in rows] == [
         ("serve", "drift", "≤ 0", "met"),
         ("serve", "tokens", "", ""),
@@ -64,6 +64,18 @@ def test_a_claim_of_a_week_is_that_weeks_own_band() -> None:
     assert card.limits(Claim("following", "alignment")) == (band.at_least, None)
     assert card.limits(Claim("nothing", "alignment")) == (None, None)
     assert card.limits(Claim("following", "alignment", at_least=1)) == (1, None)
+
+
+def test_where_a_week_has_run_the_band_must_be_about_that_run() -> None:
+    claim, week = Claim("test_word_perplexity", "pretraining"), course.week("pretraining")
+    bands = [band for band in week.bands if band.metric == claim.metric]
+    assert len({band.at_most for band in bands}) == len(bands) > 1
+    for band in bands:
+        record = {"size": "tiny", "data": {"name": band.data}, "config": dict(band.where)}
+        assert card.limits(claim, record) == (None, band.at_most)
+        assert card.limits(claim, record | {"size": "smoke"}) == (None, None)
+        assert card.limits(claim, record | {"data": {"name": "other"}}) == (None, None)
+    assert card.rows({"a": [claim]}, {"a": {claim.metric: 1.0}}, {"a": record})[0].verdict == "met"
 
 
 def test_the_page_escapes_what_a_model_wrote() -> None:

@@ -71,7 +71,6 @@ def test_resumes_to_the_same_bits(resume_check) -> None:
     ("words", "message"),
     [
         ("track=multimodel", "track=multimodel is unknown; did you mean multimodal?"),
-        ("track=nerf", "type track=alignment"),
         ("serve.port=70000", "serve.port=70000 must be from 0 to 65535"),
         ("mixture.tool=0 mixture.command=0 mixture.safety=0", "at least one share"),
         ("align.smoothing=0.5", "align.smoothing=0.5 must be below 0.5"),
@@ -82,8 +81,6 @@ def test_resumes_to_the_same_bits(resume_check) -> None:
 def test_settings_that_do_not_fit_are_refused(
     here: Path, words: str, message: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    if "nerf" in words and (Path(__file__).parents[2] / "cross_frontiers" / "train.py").is_file():
-        pytest.skip("week 23 is here")
     assert train.main(["+size=smoke", *words.split()]) == 2
     output = capfd.readouterr()
     assert message in output.err
@@ -99,7 +96,8 @@ def test_a_port_in_use_is_said_before_anything_is_trained(
         port = other.getsockname()[1]
         assert train.main(["+size=smoke", f"serve.port={port}"]) == 2
         output = capfd.readouterr()
-        assert f"port={port} is in use" in output.err
+        assert f"serve.port={port} is in use" in output.err
+        assert "serve.port=0 for any free one" in output.err
         assert "Traceback" not in output.err + output.out
 
 
@@ -179,6 +177,8 @@ def test_a_harmful_word_alone_does_not_make_a_request_harmful() -> None:
     rows = {row.text: row for row in safety.requests("train") + safety.requests("test")}
     kinds = {row.harmful for row in rows.values() if "kill" in row.text}
     assert kinds == {True, False}
+    assert {row.harmful or row.tricky for row in rows.values() if "kill" in row.text} == {True}
+    assert not any(row.tricky for row in rows.values() if row.harmful or "feed" in row.text)
     for row in rows.values():
         assert safety.is_refusal(row.good) == row.harmful
         assert safety.is_refusal(row.bad) != row.harmful

@@ -69,6 +69,10 @@ def test_what_cannot_be_ordered_is_named(
         stages.order(needs, finished)
 
 
+FINISH = -1
+"""Fails at the end of a stage, not in a step."""
+
+
 class Counter:
     """A session that counts, and can fail once."""
 
@@ -88,6 +92,9 @@ class Counter:
         return {"sum": self.sum["sum"]}
 
     def finish(self, folder: Path) -> dict[str, float]:
+        if FINISH in self.fails:
+            self.fails.remove(FINISH)
+            raise RunFailed("the disk is gone")
         (folder / "out.txt").write_text(self.name)
         return {"total": self.sum["sum"]}
 
@@ -133,18 +140,21 @@ def test_a_chain_goes_on_from_its_state_wherever_it_was_cut(tmp_path: Path, cut:
     assert again.results == {"a": {"total": 3.0}, "b": {"total": 6.0}, "c": {"files": 0.0}}
 
 
-def test_a_stage_that_failed_is_named_and_gone_on_with(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("fails", "step"), [(0, 2), (1, 3), (2, 4), (FINISH, 4)])
+def test_a_stage_that_failed_is_named_and_gone_on_with(
+    tmp_path: Path, fails: int, step: int
+) -> None:
     log: list[str] = []
-    chain = chain_of(tmp_path, log, fails=[1])
-    for _ in range(3):
+    chain = chain_of(tmp_path, log, fails=[fails])
+    for _ in range(step):
         chain.step()
     with pytest.raises(RunFailed, match=r"(?s)stage b: the disk is gone.*kept: a\..*with b"):
         chain.step()
-    state = chain.state_dict()
     again = chain_of(tmp_path, log)
-    again.load_state_dict(state)
-    while again.left:
+    again.load_state_dict(json.loads(json.dumps(chain.state_dict())))
+    for _ in range(step, again.steps):  # a run does the step that failed, and those after it
         again.step()
+    assert again.left == []
     assert log == ["a0", "a1", "b0", "b1", "b2"]
     assert again.results["b"] == {"total": 6.0}
 

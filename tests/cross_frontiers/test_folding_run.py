@@ -39,6 +39,9 @@ def test_smoke_learns_contacts(lab_run: Lab) -> None:
     assert done.dir is not None
     metrics = done.record["metrics"]
     assert metrics["precision"] > metrics["guess_precision"]
+    gain = metrics["precision"] - metrics["dca_precision"]
+    assert metrics["dca_gain"] == pytest.approx(gain)
+    assert gain > 0
     assert metrics["shared_folds"] == 0
     assert done.record["data"]["name"] == "families"
     assert sum(done.record["data"]["splits"].values()) == 120
