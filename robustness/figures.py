@@ -20,7 +20,7 @@ def accuracy_curve(
     figure = new_figure()
     axes = figure.subplots()
     for mark, (name, values) in zip(MARKS, rows.items(), strict=False):
-        axes.plot(sizes, values, marker=mark, label=name)
+        axes.plot(sizes, values, marker=mark if len(sizes) < 20 else None, label=name)
     axes.set(xlabel=label, ylabel="accuracy (%)", ylim=(-2, 102))
     axes.legend()
     return figure

@@ -100,7 +100,7 @@ class Tester:
         }
 
     def pictures(self, x: Tensor, maps: dict[str, Tensor]) -> None:
-        """explained.png: a row for each of four images, the image first; dark is important."""
+        """explained.png: a row for each of four images, the image first; bright is important."""
         names = list(maps)
         images, titles = [], []
         for i in range(min(4, len(x))):

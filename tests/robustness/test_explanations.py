@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from labkit import UsageError
 from robustness import explanations, smoothing
+from robustness.model import make_network
 
 
 class Cubic(nn.Module):
@@ -106,3 +107,19 @@ def test_the_certified_radius_takes_the_lower_bound() -> None:
     distance, deviation, trials = 0.3, 0.25, 2000
     share = stats.norm.cdf(distance / deviation)
     assert smoothing.certified_radius(round(share * trials), trials, deviation, 0.001) < distance
+
+
+def test_grad_cam_of_a_layer_agrees_with_captum() -> None:
+    captum = pytest.importorskip("captum.attr")
+    torch.manual_seed(0)
+    model = make_network("small", (1, 8, 12), 5, 4).eval()
+    x, y = torch.rand(3, 1, 8, 12), torch.tensor([4, 0, 2])
+    found = explanations.grad_cam_of(model, "convolutions.3", x, y)
+    peer = captum.LayerGradCam(model, model.get_submodule("convolutions.3"))
+    small = peer.attribute(x, target=y, relu_attributions=True).detach()
+    assert small.max() > 0
+    large = captum.LayerAttribution.interpolate(small, (8, 12), "bilinear")
+    assert torch.allclose(found, large[:, 0], atol=1e-6)
+    assert not model.get_submodule("convolutions.3")._forward_hooks
+    with pytest.raises(UsageError, match="no layer 'conv'"):
+        explanations.grad_cam_of(model, "conv", x, y)
