@@ -40,6 +40,7 @@ def trained(images: int) -> tuple[nn.Module, Tensor, Tensor]:
     """A network after 150 steps of plain training, and test images with their labels."""
     torch.manual_seed(0)
     data = load("mnist", "digits", ImageData)
+    assert isinstance(data, ImageData)
     x, y = data.train.tensors()
     model = make_network("small", (x.shape[1], x.shape[2], x.shape[3]), len(data.classes), 16)
     adam = torch.optim.Adam(model.parameters(), 2e-3)
@@ -91,7 +92,7 @@ def main() -> int:
     model, x, y = trained(args.images)
     print(f"{len(x)} images, {args.steps} steps, {args.threads} threads")
 
-    peer: Any = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
+    peer: Any = foolbox.models.PyTorchModel(model, bounds=(0, 1), device="cpu")
     good = True
     for epsilon in (0.02, 0.3):
         size = 2.5 * epsilon / args.steps

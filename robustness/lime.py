@@ -47,7 +47,8 @@ def fit(masks: Tensor, outputs: Tensor, weights: Tensor, ridge: float) -> Tensor
 
         sum over m of weights_m (outputs_bm - c - masks_m . w)^2 + ridge |w|^2
 
-    That is the ordinary solution once the weighted mean is taken from masks and from outputs.
+    The intercept disappears once the weighted mean is taken from the masks. The result has the type
+    of outputs, and no argument is changed in place.
 
     Args:
         masks: bool (M, S), the same for all pictures.
@@ -57,11 +58,12 @@ def fit(masks: Tensor, outputs: Tensor, weights: Tensor, ridge: float) -> Tensor
     """
     if not ridge > 0:
         raise UsageError(f"the ridge must be above 0, got {ridge}")
-    z, total, weights = masks.double(), outputs.double(), weights.double()
+    z, weights = masks.double(), weights.double()
     z = z - weights @ z / weights.sum()
-    total = total - (total @ weights / weights.sum())[:, None]
-    gram = (weights[:, None] * z).T @ z + ridge * torch.eye(z.shape[1], dtype=z.dtype)
-    return torch.linalg.solve(gram, (total * weights @ z).T).T.to(outputs.dtype)
+    weighted = weights[:, None] * z  # its columns sum to 0, so a constant in outputs has no effect
+    gram = weighted.T @ z
+    gram.diagonal().add_(ridge)
+    return torch.linalg.solve(gram, (outputs.double() @ weighted).T).T.to(outputs.dtype)
 
 
 def lime(

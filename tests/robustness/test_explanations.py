@@ -41,6 +41,8 @@ def test_integrated_gradients_of_a_cubic(x: Tensor) -> None:
     # The midpoint rule with one step, exactly.
     one = explanations.integrated_gradients(Cubic(), x[:1], y[:1], b, steps=1)
     assert torch.allclose(one, (x[:1] - b) * 3 * ((x[:1] + b) / 2).square())
+    fifty = explanations.integrated_gradients(Cubic(), x, y, b, steps=50)
+    assert torch.equal(explanations.integrated_gradients(Cubic(), x, y, b), fifty)
     with pytest.raises(UsageError, match="steps"):
         explanations.integrated_gradients(Cubic(), x, y, b, steps=0)
 
@@ -103,6 +105,11 @@ def test_the_certified_radius_takes_the_lower_bound() -> None:
     assert smoothing.certified_radius(530, 1000, 0.25, 0.001) is None  # estimate above, bound below
     assert smoothing.certified_radius(0, 10, 0.25, 0.001) is None
     assert smoothing.certified_radius(990, 1000, 0.5, 0.001) == pytest.approx(2 * found)
+    # With one draw the bound is alpha itself.
+    assert smoothing.certified_radius(1, 1, 0.25, 0.5) is None
+    assert smoothing.certified_radius(1, 1, 0.25, 0.52) == pytest.approx(
+        0.25 * stats.norm.ppf(0.52)
+    )
     # A linear classifier's true radius is its distance to the boundary: never certified further.
     distance, deviation, trials = 0.3, 0.25, 2000
     share = stats.norm.cdf(distance / deviation)

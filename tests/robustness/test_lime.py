@@ -59,11 +59,13 @@ def test_the_fit_is_a_weighted_ridge_regression() -> None:
     for ridge in (1.0, 0.05):
         found = lime.fit(masks, outputs, weights, ridge)
         assert found.shape == (3, 4)
+        assert found.dtype == torch.float32
         for row, output in zip(found, outputs, strict=True):
             peer = Ridge(alpha=ridge).fit(masks.numpy(), output.numpy(), weights.numpy())
             assert row.numpy() == pytest.approx(peer.coef_, abs=1e-5)
     for old, new in zip(kept, (masks, outputs, weights), strict=True):
         assert torch.equal(old, new)
+    assert lime.fit(masks, outputs.double(), weights, 0.05).dtype == torch.float64
     one = lime.fit(masks, outputs[1:2], weights, 0.05)
     assert torch.allclose(one, found[1:2])
     for ridge in (0.0, -1.0):
