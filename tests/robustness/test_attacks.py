@@ -86,6 +86,10 @@ def test_fgsm_finds_the_best_attack_on_a_linear_model(w: Tensor, x: Tensor, labe
     assert torch.allclose(found, (before + 0.25 * towards).clamp(0, 1))
     assert torch.equal(x, before)
     assert not found.requires_grad
+    still = w.clone()
+    still[1, 0, 2] = 0  # a pixel without an effect stays as it is
+    found = attacks.fgsm(Linear(still).eval(), x, y, 0.25)
+    assert torch.equal(found[:, 1, 0, 2], before[:, 1, 0, 2])
     far = attacks.fgsm(Linear(w).eval(), x, y, 0.9)
     assert far.min() == 0
     assert far.max() == 1

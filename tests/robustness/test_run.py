@@ -2,6 +2,9 @@
 
 import pytest
 
+from labkit import UsageError
+from robustness import report
+from robustness.settings import ExplainSettings
 from robustness.train import train
 
 
@@ -28,6 +31,14 @@ def test_smoke_trains_attacks_and_explains(lab_run) -> None:
     }  # fmt: skip
 
 
+def test_explanations_that_do_not_fit_are_refused_before_training() -> None:
+    report.check((1, 8, 6), ExplainSettings(cells=6, deletions=48))
+    with pytest.raises(UsageError, match="7 cells a side do not fit into 8 x 6 pixels"):
+        report.check((1, 8, 6), ExplainSettings(cells=7, deletions=48))
+    with pytest.raises(UsageError, match="the 48 pixels of an image; try"):
+        report.check((1, 8, 6), ExplainSettings(cells=6, deletions=49))
+
+
 def test_resumes_to_the_same_bits(resume_check) -> None:
     resume_check(
         "robustness", "+size=smoke", "steps=12", "look_every=3", "attack.images=20",
@@ -42,8 +53,6 @@ def test_resumes_to_the_same_bits(resume_check) -> None:
         ("attack.steps=0", "attack.steps must be > 0, got 0"),
         ("attack.restarts=0", "attack.restarts must be > 0, got 0"),
         ("inner_size=0", "inner_size=0 attacks nothing"),
-        ("explain.cells=9", "9 cells a side do not fit into 8 x 8 pixels"),
-        ("explain.deletions=65", "more than the 64 pixels of an image; try explain.deletions=8"),
         ("certify.alpha=1", "certify.alpha must be"),
     ],
 )
