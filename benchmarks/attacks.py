@@ -29,6 +29,7 @@ import captum.attr
 import foolbox
 import torch
 import torch.nn.functional as F
+from foolbox.models.pytorch import PyTorchModel
 from torch import Tensor, nn
 
 from labkit.data import ImageData, batch_indices, load
@@ -92,7 +93,7 @@ def main() -> int:
     model, x, y = trained(args.images)
     print(f"{len(x)} images, {args.steps} steps, {args.threads} threads")
 
-    peer: Any = foolbox.models.PyTorchModel(model, bounds=(0, 1), device="cpu")
+    peer: Any = PyTorchModel(model, bounds=(0, 1), device="cpu")
     good = True
     for epsilon in (0.02, 0.3):
         size = 2.5 * epsilon / args.steps
