@@ -153,6 +153,11 @@ def worst_case(correct: Tensor) -> float:
     return 100 * correct.all(dim=0).float().mean().item()
 
 
+def percent(correct: Tensor) -> float:
+    """Share of true values of a bool tensor, in percent."""
+    return 100 * correct.float().mean().item()
+
+
 def predicted(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """Which pictures are right, bool (B,)."""
     with torch.no_grad():

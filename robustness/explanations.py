@@ -5,6 +5,7 @@ Letters: B batch, C channels, H height, W width, K classes. Images are float (B,
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from labkit import UsageError, exercise
@@ -65,3 +66,25 @@ def grad_cam(activation: Tensor, gradient: Tensor) -> Tensor:
     """
     weight = gradient.mean(dim=(2, 3), keepdim=True)
     return (weight * activation).sum(dim=1).relu()
+
+
+def grad_cam_of(model: nn.Module, layer: str, x: Tensor, y: Tensor) -> Tensor:
+    """`grad_cam` of class y's logit at a layer of the model, enlarged to x: (B, H, W).
+
+    UsageError for a layer that the model does not have. The hook is removed in any case.
+    """
+    if layer not in dict(model.named_modules()):
+        raise UsageError(f"the model has no layer {layer!r}; try model.get_submodule(name)")
+    kept: list[Tensor] = []
+    handle = model.get_submodule(layer).register_forward_hook(
+        lambda module, arguments, output: kept.append(output)
+    )
+    try:
+        with torch.enable_grad():
+            score = model(x.detach().requires_grad_()).gather(1, y[:, None]).sum()
+            slope = torch.autograd.grad(score, kept[0])[0]
+    finally:
+        handle.remove()
+    small = grad_cam(kept[0].detach(), slope)[:, None]
+    large = F.interpolate(small, size=x.shape[2:], mode="bilinear", align_corners=False)
+    return large[:, 0]

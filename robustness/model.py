@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from labkit.errors import UsageError
 from pytorch_mastery import CNN
 
+MAPS = {"small": "convolutions.3", "week3": "body.2"}
+"""The layer of each network that Grad-CAM looks at: the last with more than a few pixels."""
+
 
 class Small(nn.Module):
     """Two strided convolutions and two linear layers, the network of Wong et al. 2020 for MNIST.

@@ -47,11 +47,11 @@ def square_attack(
             if not len(active):
                 break
             side = side_of(step, queries, height, width)
-            top = torch.randint(height - side + 1, (len(active), 1), generator=generator).to(
-                x.device
-            )
-            left = torch.randint(width - side + 1, (len(active), 1), generator=generator).to(
-                x.device
+            top, left = (
+                torch.randint(
+                    most - side + 1, (len(active), 1), generator=generator, device=x.device
+                )
+                for most in (height, width)
             )
             rows = torch.arange(height, device=x.device)
             columns = torch.arange(width, device=x.device)

@@ -1,5 +1,7 @@
 """Attacks against closed forms on linear models, brute force and foolbox."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -84,37 +86,60 @@ def test_fgsm_finds_the_best_attack_on_a_linear_model(w: Tensor, x: Tensor, labe
     assert torch.allclose(found, (before + 0.25 * towards).clamp(0, 1))
     assert torch.equal(x, before)
     assert not found.requires_grad
+    still = w.clone()
+    still[1, 0, 2] = 0  # a pixel without an effect stays as it is
+    found = attacks.fgsm(Linear(still).eval(), x, y, 0.25)
+    assert torch.equal(found[:, 1, 0, 2], before[:, 1, 0, 2])
     far = attacks.fgsm(Linear(w).eval(), x, y, 0.9)
     assert far.min() == 0
     assert far.max() == 1
 
 
-@pytest.mark.exercise("attacks.fgsm")
-@pytest.mark.exercise("attacks.pgd")
-@pytest.mark.parametrize("attack", ["fgsm", "pgd"])
-def test_what_cannot_be_attacked_is_refused(attack: str, w: Tensor, x: Tensor) -> None:
+Attack = Callable[[nn.Module, Tensor, Tensor, float], Tensor]
+
+
+def refuses(attack: Attack, w: Tensor, x: Tensor) -> None:
+    """Assert that the attack lets `check` refuse each kind of argument."""
     model, y = Linear(w).eval(), torch.tensor([0, 1, 0, 1])
+    training = nn.Sequential(model, nn.Dropout())
+    training.eval()[1].train()
+    for arguments in (
+        (model, x + 1, y, 0.1),
+        (model, x, y, -0.1),
+        (model, x, y + 1, 0.1),
+        (training, x, y, 0.1),
+    ):
+        with pytest.raises(UsageError):
+            attack(*arguments)
 
-    def run(model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
-        more = (3, 0.1) if attack == "pgd" else ()
-        return getattr(attacks, attack)(model, x, y, epsilon, *more)
 
-    for images in (x + 1, x - 1, (255 * x).to(torch.uint8)):
+@pytest.mark.exercise("attacks.fgsm")
+def test_fgsm_refuses_what_cannot_be_attacked(w: Tensor, x: Tensor) -> None:
+    refuses(attacks.fgsm, w, x)
+
+
+@pytest.mark.exercise("attacks.pgd")
+def test_pgd_refuses_what_cannot_be_attacked(w: Tensor, x: Tensor) -> None:
+    refuses(lambda *arguments: attacks.pgd(*arguments, steps=3, step_size=0.1), w, x)
+
+
+def test_what_cannot_be_attacked_is_named(w: Tensor, x: Tensor) -> None:
+    model, y = Linear(w).eval(), torch.tensor([0, 1, 0, 1])
+    for images in (x + 1, x - 1, (255 * x).to(torch.uint8), x * torch.nan):
         with pytest.raises(UsageError, match=r"\[0, 1\]"):
-            run(model, images, y, 0.1)
+            attacks.check(model, images, y, 0.1)
     for epsilon in (-0.1, float("nan")):
         with pytest.raises(UsageError, match="epsilon"):
-            run(model, x, y, epsilon)
-    with pytest.raises(UsageError, match="labels"):
-        run(model, x, y + 1, 0.1)
-    with pytest.raises(UsageError, match="labels"):
-        run(model, x, y[:3], 0.1)
+            attacks.check(model, x, y, epsilon)
+    for labels in (y + 1, y - 1, y[:3]):
+        with pytest.raises(UsageError, match="labels"):
+            attacks.check(model, x, labels, 0.1)
     with pytest.raises(UsageError, match="training mode"):
-        run(nn.Sequential(model, nn.Dropout()).train(), x, y, 0.1)
+        attacks.check(nn.Sequential(model, nn.Dropout()).train(), x, y, 0.1)
     inside = nn.Sequential(model, nn.Dropout()).eval()
     inside[1].train()
     with pytest.raises(UsageError, match="training mode"):
-        run(inside, x, y, 0.1)
+        attacks.check(inside, x, y, 0.1)
 
 
 @pytest.mark.exercise("attacks.pgd")
@@ -146,6 +171,8 @@ def test_pgd_begins_at_the_projected_start_and_clips(w: Tensor, x: Tensor) -> No
     # From a start outside [0, 1] the clipped picture moves, not the one outside.
     found = attacks.pgd(model, x, y, 0.9, steps=1, step_size=0.05, start=start)
     assert torch.allclose(found, (0.05 * w.sign()).clamp(min=0).expand_as(x), atol=1e-6)
+    found = attacks.pgd(model, x, y, 0.9, steps=1, step_size=0.05, start=-start)
+    assert torch.allclose(found, (1 + 0.05 * w.sign()).clamp(max=1).expand_as(x), atol=1e-6)
     # A start inside the cube is kept: the step begins there.
     near = torch.full_like(x, 0.1)
     found = attacks.pgd(model, x, y, 0.2, steps=1, step_size=0.05, start=near)
@@ -169,6 +196,7 @@ def test_pgd_leaves_alone_what_is_fooled_after_a_step(x: Tensor) -> None:
 def test_a_picture_counts_only_if_right_under_every_attack() -> None:
     correct = torch.tensor([[1, 1, 0, 1], [1, 0, 1, 1], [1, 1, 1, 0]]).bool()
     assert attacks.worst_case(correct) == 25
+    assert isinstance(attacks.worst_case(correct), float)
     assert attacks.worst_case(correct[:1]) == 75
     assert attacks.worst_case(correct[:, :1]) == 100
     with pytest.raises(UsageError, match="pictures"):

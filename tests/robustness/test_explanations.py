@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from labkit import UsageError
 from robustness import explanations, smoothing
+from robustness.model import make_network
 
 
 class Cubic(nn.Module):
@@ -40,6 +41,8 @@ def test_integrated_gradients_of_a_cubic(x: Tensor) -> None:
     # The midpoint rule with one step, exactly.
     one = explanations.integrated_gradients(Cubic(), x[:1], y[:1], b, steps=1)
     assert torch.allclose(one, (x[:1] - b) * 3 * ((x[:1] + b) / 2).square())
+    fifty = explanations.integrated_gradients(Cubic(), x, y, b, steps=50)
+    assert torch.equal(explanations.integrated_gradients(Cubic(), x, y, b), fifty)
     with pytest.raises(UsageError, match="steps"):
         explanations.integrated_gradients(Cubic(), x, y, b, steps=0)
 
@@ -102,7 +105,28 @@ def test_the_certified_radius_takes_the_lower_bound() -> None:
     assert smoothing.certified_radius(530, 1000, 0.25, 0.001) is None  # estimate above, bound below
     assert smoothing.certified_radius(0, 10, 0.25, 0.001) is None
     assert smoothing.certified_radius(990, 1000, 0.5, 0.001) == pytest.approx(2 * found)
+    # With one draw the bound is alpha itself.
+    assert smoothing.certified_radius(1, 1, 0.25, 0.5) is None
+    assert smoothing.certified_radius(1, 1, 0.25, 0.52) == pytest.approx(
+        0.25 * stats.norm.ppf(0.52)
+    )
     # A linear classifier's true radius is its distance to the boundary: never certified further.
     distance, deviation, trials = 0.3, 0.25, 2000
     share = stats.norm.cdf(distance / deviation)
     assert smoothing.certified_radius(round(share * trials), trials, deviation, 0.001) < distance
+
+
+def test_grad_cam_of_a_layer_agrees_with_captum() -> None:
+    captum = pytest.importorskip("captum.attr")
+    torch.manual_seed(0)
+    model = make_network("small", (1, 8, 12), 5, 4).eval()
+    x, y = torch.rand(3, 1, 8, 12), torch.tensor([4, 0, 2])
+    found = explanations.grad_cam_of(model, "convolutions.3", x, y)
+    peer = captum.LayerGradCam(model, model.get_submodule("convolutions.3"))
+    small = peer.attribute(x, target=y, relu_attributions=True).detach()
+    assert small.max() > 0
+    large = captum.LayerAttribution.interpolate(small, (8, 12), "bilinear")
+    assert torch.allclose(found, large[:, 0], atol=1e-6)
+    assert not model.get_submodule("convolutions.3")._forward_hooks
+    with pytest.raises(UsageError, match="no layer 'conv'"):
+        explanations.grad_cam_of(model, "conv", x, y)
