@@ -15,7 +15,8 @@ class GridSettings:
     resolutions: list[PositiveInt] = field(default_factory=lambda: [64, 128, 256])
     """Cells along an axis, from the first stage to the last."""
     degree: Annotated[int, Bounds(least=0, most=2)] = 2
-    """Highest degree of the colours' spherical harmonics; 0: the same from everywhere."""
+    """Highest degree of the colours' spherical harmonics at the last stage; 0: the same from
+    everywhere. Before it, while the shape is found, the degree is 0."""
     lr: PositiveFloat = 0.1
     """First learning rate of densities and colours."""
 

@@ -39,13 +39,14 @@ class Config(LabConfig):
     mlp: MLPSettings = dataclasses.field(default_factory=MLPSettings)
     """Settings of field=mlp."""
     samples: PositiveInt = 192
-    """Samples of each ray."""
+    """Samples of each ray; a grid of larger cells takes fewer in proportion, a quarter at least."""
     fine: NonNegativeInt = 0
     """Further samples of each ray, drawn where the first found something."""
     background: Fraction = 1.0
     """Grey level behind the scene: 1 is white, as in the papers' numbers."""
     prune_at: list[Fraction] = dataclasses.field(default_factory=lambda: [0.1, 0.3])
-    """Shares of the steps after which empty cells are found; a grid then gets smaller cells."""
+    """Shares of the steps after which empty cells are found; a grid gets smaller cells then, as
+    long as there is a next stage."""
     prune_below: Fraction = 0.01
     """A cell is empty that hides less than this of what lies behind it."""
     steps: PositiveInt = 20_000
@@ -64,10 +65,10 @@ class Config(LabConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         stages = len(self.grid.resolutions)
-        if self.field == "grid" and len(self.prune_at) != stages - 1:
+        if self.field == "grid" and len(self.prune_at) < stages - 1:
             raise UsageError(
                 f"grid.resolutions has {stages} stages and prune_at {len(self.prune_at)} changes "
-                f"between them; {stages - 1} are needed, such as "
+                f"between them; {stages - 1} or more are needed, such as "
                 f"prune_at={[round(0.4 * (i + 1) / stages, 2) for i in range(stages - 1)]}"
             )
         if sorted(set(self.prune_at)) != list(self.prune_at):
@@ -95,7 +96,6 @@ def train(cfg: Config, run: Run) -> None:
         model.parameters(), settings.lr, betas=(0.9, 0.99), eps=1e-15, fused=True
     )
     run.track(model=model, optimizer=optimizer)
-    rendering = RenderSettings(cfg.samples, cfg.fine, cfg.background)
     prunings = [max(1, round(share * cfg.steps)) for share in cfg.prune_at]
     crop = round(cfg.mlp.crop * cfg.steps) if cfg.field == "mlp" else 0
     colours, rays = views.train.colours, None
@@ -104,8 +104,9 @@ def train(cfg: Config, run: Run) -> None:
     for step in run.steps(cfg.steps):
         if step in prunings:
             model.prune(cfg.prune_below)
-            if isinstance(model, VoxelGrid):
-                model.refine(cfg.grid.resolutions[prunings.index(step) + 1])
+            later = cfg.grid.resolutions[prunings.index(step) + 1 :]
+            if isinstance(model, VoxelGrid) and later:
+                model.refine(later[0], cfg.grid.degree if len(later) == 1 else 0)
                 optimizer.state.clear()  # its averages were of other numbers
                 optimizer.param_groups[0]["params"] = list(model.parameters())
             rays = None
@@ -114,6 +115,9 @@ def train(cfg: Config, run: Run) -> None:
             # meet: this is where the time goes in a scene that is mostly empty.
             rays, numbers = tighten(views.train.rays, model.occupancy)
             targets = colours[numbers]
+            share = model.occupancy.side / cfg.grid.resolutions[-1] if cfg.field == "grid" else 1.0
+            samples = max(round(cfg.samples * share), cfg.samples // 4, 1)
+            rendering = RenderSettings(samples, cfg.fine, cfg.background)
             middle = torch.isin(numbers, views.train.centre()).nonzero()[:, 0]
         for group in optimizer.param_groups:
             group["lr"] = settings.lr * cfg.decay ** (step / cfg.steps)
