@@ -29,7 +29,7 @@ from cross_frontiers import fields, rendering, sampling, scene
 from cross_frontiers.evaluate import look
 from cross_frontiers.grid import VoxelGrid
 from cross_frontiers.mlp import RadianceMLP
-from cross_frontiers.render import Rays, RenderSettings, render_rays, tighten
+from cross_frontiers.render import Rays, RenderSettings, render_rays, render_views, tighten
 from labkit.data import ViewData, load
 from labkit.run.entry import entrypoint
 
@@ -58,23 +58,32 @@ def train_field(
     optimizer = torch.optim.Adam(
         model.parameters(), settings.lr, (0.9, 0.99), eps=1e-15, fused=True
     )
-    how = RenderSettings(cfg.samples, 0, cfg.background)
     prunings = [round(share * cfg.steps) for share in cfg.prune_at]
-    rays, numbers = tighten(views.train.rays, model.occupancy)
+    rays = None
+
+    def show(poses: Tensor) -> tuple[Tensor, Tensor]:
+        return render_views(model, views.rays(poses), how, *views.size)
+
     for step in range(cfg.steps):
         with clock:
             if step in prunings:
                 model.prune(cfg.prune_below)
-                if isinstance(model, VoxelGrid):
-                    model.refine(cfg.grid.resolutions[prunings.index(step) + 1])
+                later = cfg.grid.resolutions[prunings.index(step) + 1 :]
+                if isinstance(model, VoxelGrid) and later:
+                    model.refine(later[0], cfg.grid.degree if len(later) == 1 else 0)
                     optimizer.state.clear()
                     optimizer.param_groups[0]["params"] = list(model.parameters())
+                rays = None
+            if rays is None:
                 rays, numbers = tighten(views.train.rays, model.occupancy)
+                targets = views.train.colours[numbers]
+                share = model.occupancy.side / cfg.grid.resolutions[-1] if kind == "grid" else 1.0
+                how = RenderSettings(max(round(cfg.samples * share), cfg.samples // 4, 1))
             optimizer.param_groups[0]["lr"] = settings.lr * cfg.decay ** (step / cfg.steps)
             index = torch.randint(len(rays), (cfg.batch_size,))
             colour = render_rays(model, rays[index], how, training=True).colour
-            descend(optimizer, (colour - views.train.colours[numbers[index]]).square().mean())
-        if step % 50 == 49 and judge(look(model, views.valid, how)):
+            descend(optimizer, (colour - targets[index]).square().mean())
+        if step % 20 == 19 and judge(look(show, views.valid)):
             return
 
 

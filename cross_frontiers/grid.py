@@ -94,4 +94,3 @@ class VoxelGrid(Resizable):
         self.colour_table = nn.Parameter(F.pad(colours, (0, new)).flatten(1))
         self.rows = torch.zeros(count, dtype=torch.int64, device=cells.device)
         self.rows[kept] = torch.arange(len(kept), device=cells.device)
-

@@ -40,6 +40,20 @@ class HashSettings:
 
 
 @dataclass
+class SplatSettings:
+    """A cloud of Gaussians (gaussians.py)."""
+
+    count: PositiveInt = 100_000
+    """Gaussians."""
+    degree: Annotated[int, Bounds(least=0, most=2)] = 2
+    """Highest degree of the colours' spherical harmonics; 0: the same from everywhere."""
+    relocate_every: PositiveInt = 100
+    """Steps after which transparent Gaussians move to opaque ones, up to 70 % of the steps."""
+    lr: PositiveFloat = 1e-2
+    """First learning rate of scales and colours; the others' are in proportion."""
+
+
+@dataclass
 class MLPSettings:
     """NeRF's network (mlp.py)."""
 

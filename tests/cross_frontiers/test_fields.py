@@ -121,7 +121,9 @@ def test_a_finer_grid_shows_the_same_and_keeps_less() -> None:
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(grid.colour(features, ways), colours, rtol=1e-4, atol=1e-4)
     grid.refine(24, 2)
-    torch.testing.assert_close(grid.colour(grid.density(points)[1], ways), colours, atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        grid.colour(grid.density(points)[1], ways), colours, atol=1e-4, rtol=0
+    )
     other = VoxelGrid(12, 1.0, degree=1)
     other.load_state_dict(grid.state_dict())  # of another size than it was made with
     torch.testing.assert_close(other.density(points)[0], after)
