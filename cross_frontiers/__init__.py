@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     submod_attrs={
         "cameras": ["camera_rays", "turntable"],
+        "gaussians": ["Gaussians"],
         "grid": ["VoxelGrid"],
         "hashgrid": ["HashGrid"],
         "metrics": ["psnr", "ssim"],

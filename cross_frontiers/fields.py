@@ -14,7 +14,8 @@ def make(
     """The untrained field of that kind, in the cube from -bound to bound; only the settings of
     that kind are read."""
     if kind == "grid":
-        return VoxelGrid(grid.resolutions[0], bound, grid.degree)
+        degree = grid.degree if len(grid.resolutions) == 1 else 0
+        return VoxelGrid(grid.resolutions[0], bound, degree)
     if kind == "hash":
         return HashGrid(
             bound, hashed.levels, hashed.coarsest, hashed.finest, hashed.log2_rows, hashed.width

@@ -14,10 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cross_frontiers.encoding import spherical_harmonics
-from cross_frontiers.interpolation import OFFSETS, cell_corners, weighted_rows
+from cross_frontiers.interpolation import corner_numbers, trilinear, weighted_rows
 from cross_frontiers.occupancy import Occupancy, Resizable
-
-CHUNK = 1 << 18
 
 
 class VoxelGrid(Resizable):
@@ -32,23 +30,23 @@ class VoxelGrid(Resizable):
         """
         Args:
             resolution: cells along an axis at first; `refine` makes more.
-            degree: highest degree of the colours' harmonics, 0 to 2.
+            degree: highest degree of the colours' harmonics, 0 to 2; `refine` can raise it.
             scale: density per unit of softplus.
             opacity: of the whole cube, seen along an axis, before training.
         """
         super().__init__()
-        self.bound, self.scale, self.harmonics = bound, scale, (degree + 1) ** 2
+        self.bound, self.scale = bound, scale
         self.occupancy = Occupancy(resolution, bound)
         count = (resolution + 1) ** 3
         raw = torch.tensor(opacity / (2 * bound * scale)).expm1().log().item()
         self.density_table = nn.Parameter(torch.full((count, 1), raw))
-        self.colour_table = nn.Parameter(torch.zeros(count, 3 * self.harmonics))
+        self.colour_table = nn.Parameter(torch.zeros(count, 3 * (degree + 1) ** 2))
         self.register_buffer("rows", torch.arange(count))
 
     def look_up(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Rows of the tables (P, 8) around points (P, 3), and their weights (P, 8)."""
-        corners, weights = cell_corners(points * (0.5 / self.bound) + 0.5, self.occupancy.side)
-        return self.rows[flatten(corners, self.occupancy.side + 1)], weights
+        cells, weights = trilinear(points * (0.5 / self.bound) + 0.5, self.occupancy.side)
+        return self.rows[corner_numbers(cells, self.occupancy.side + 1)], weights
 
     def density(self, points: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Densities (P,) at points (P, 3), and what `colour` needs of the points."""
@@ -58,8 +56,9 @@ class VoxelGrid(Resizable):
 
     def colour(self, features: tuple[Tensor, ...], directions: Tensor) -> Tensor:
         """Colours (P, 3) in [0, 1], seen along unit directions (P, 3)."""
-        coefficients = weighted_rows(self.colour_table, *features).view(-1, 3, self.harmonics)
-        shading = spherical_harmonics(directions)[:, None, : self.harmonics]
+        harmonics = self.colour_table.shape[1] // 3
+        coefficients = weighted_rows(self.colour_table, *features).view(-1, 3, harmonics)
+        shading = spherical_harmonics(directions)[:, None, :harmonics]
         # The constant harmonic is 0.28; without the factor colours would move that much slower.
         return torch.sigmoid((coefficients * shading).sum(dim=-1) / 0.28209479)
 
@@ -73,29 +72,25 @@ class VoxelGrid(Resizable):
         self.occupancy.set_cells((hidden > threshold) & self.occupancy.cells)
 
     @torch.no_grad()
-    def refine(self, resolution: int) -> None:
+    def refine(self, resolution: int, degree: int) -> None:
         """Smaller cells, whose corners take the interpolated values; only those of occupied cells
-        are kept. The parameters are new ones then, which an optimiser must be told."""
+        are kept. Harmonics that are new, up to `degree`, begin at 0. The parameters are new ones
+        then, which an optimiser must be told."""
         before = self.occupancy.side
         self.occupancy.split(resolution)
         cells = self.occupancy.cells.nonzero()  # (N, 3)
         count = (resolution + 1) ** 3
         needed = torch.zeros(count, dtype=torch.bool, device=cells.device)
-        for offset in OFFSETS:
-            corner = cells + torch.tensor(offset, device=cells.device)
-            needed[flatten(corner, resolution + 1)] = True
+        needed[corner_numbers(cells, resolution + 1)] = True
         kept = needed.nonzero()[:, 0]
         line = torch.arange(resolution + 1, device=cells.device) / resolution
         at = torch.stack((kept // (resolution + 1) ** 2, kept // (resolution + 1), kept), dim=1)
         points = line[at % (resolution + 1)]
-        corners, weights = cell_corners(points, before)
-        rows = self.rows[flatten(corners, before + 1)]
+        coarse, weights = trilinear(points, before)
+        rows = self.rows[corner_numbers(coarse, before + 1)]
         self.density_table = nn.Parameter(weighted_rows(self.density_table, rows, weights))
-        self.colour_table = nn.Parameter(weighted_rows(self.colour_table, rows, weights))
+        colours = weighted_rows(self.colour_table, rows, weights).view(len(kept), 3, -1)
+        new = (degree + 1) ** 2 - colours.shape[2]
+        self.colour_table = nn.Parameter(F.pad(colours, (0, new)).flatten(1))
         self.rows = torch.zeros(count, dtype=torch.int64, device=cells.device)
         self.rows[kept] = torch.arange(len(kept), device=cells.device)
-
-
-def flatten(corners: Tensor, side: int) -> Tensor:
-    """The number (...) of each corner (..., 3) of a grid with `side` corners along an axis."""
-    return (corners[..., 0] * side + corners[..., 1]) * side + corners[..., 2]

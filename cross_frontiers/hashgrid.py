@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cross_frontiers.encoding import hash_index, spherical_harmonics
-from cross_frontiers.grid import flatten
-from cross_frontiers.interpolation import cell_corners, weighted_rows
+from cross_frontiers.interpolation import corner_numbers, corners_of, trilinear, weighted_rows
 from cross_frontiers.occupancy import Occupancy, cell_middles
 
 FEATURES = 2
@@ -56,9 +55,11 @@ class HashGrid(nn.Module):
         """Features (P, L F) of points (P, 3) of the world."""
         unit, parts = points * (0.5 / self.bound) + 0.5, []
         for table, resolution in zip(self.tables, self.resolutions, strict=True):
-            corners, weights = cell_corners(unit, resolution)
-            fits = (resolution + 1) ** 3 <= len(table)
-            rows = flatten(corners, resolution + 1) if fits else hash_index(corners, len(table))
+            cells, weights = trilinear(unit, resolution)
+            if (resolution + 1) ** 3 <= len(table):
+                rows = corner_numbers(cells, resolution + 1)
+            else:
+                rows = hash_index(corners_of(cells), len(table))
             parts.append(weighted_rows(table, rows, weights))
         return torch.cat(parts, dim=1)
 

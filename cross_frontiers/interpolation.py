@@ -17,8 +17,8 @@ OFFSETS = tuple(itertools.product((0, 1), repeat=3))
 
 
 @exercise(minutes=30)
-def cell_corners(points: Tensor, resolution: int) -> tuple[Tensor, Tensor]:
-    """The corners of the cell that each point lies in, and their trilinear weights.
+def trilinear(points: Tensor, resolution: int) -> tuple[Tensor, Tensor]:
+    """The cell that each point lies in, and the trilinear weights of the cell's corners.
 
     The unit cube is cut into `resolution` cells along each axis, so there are resolution + 1
     corners along it, and corner k is at k / resolution. A point at p has the cell
@@ -32,14 +32,28 @@ def cell_corners(points: Tensor, resolution: int) -> tuple[Tensor, Tensor]:
         points: (P, 3), not changed.
         resolution: cells along an axis.
     Returns:
-        Corners int64 (P, 8, 3), in the order of OFFSETS, and weights (P, 8), whose sum is 1.
+        The cells' lowest corners c, int64 (P, 3), and weights (P, 8) in the order of OFFSETS, whose
+        sum is 1.
     """
     scaled = points.clamp(0, 1) * resolution
     cell = scaled.floor().clamp(max=resolution - 1)
-    f = (scaled - cell)[:, None]  # (P, 1, 3)
-    offsets = torch.tensor(OFFSETS, device=points.device)  # (8, 3)
-    weights = torch.where(offsets == 1, f, 1 - f).prod(dim=-1)
-    return cell.long()[:, None] + offsets, weights
+    f = scaled - cell
+    x, y, z = torch.stack((1 - f, f), dim=2).unbind(dim=1)  # each (P, 2): lower and upper corner
+    weights = x[:, :, None, None] * y[:, None, :, None] * z[:, None, None, :]
+    return cell.long(), weights.view(-1, 8)
+
+
+def corners_of(cells: Tensor) -> Tensor:
+    """The eight corners (P, 8, 3) of cells whose lowest ones are given, in the order of OFFSETS."""
+    return cells[:, None] + torch.tensor(OFFSETS, device=cells.device)
+
+
+def corner_numbers(cells: Tensor, side: int) -> Tensor:
+    """The numbers (P, 8) of the corners of cells (P, 3) in a grid with `side` corners along an
+    axis, counted with the last axis fastest."""
+    first = (cells[:, 0] * side + cells[:, 1]) * side + cells[:, 2]
+    steps = [(a * side + b) * side + c for a, b, c in OFFSETS]
+    return first[:, None] + torch.tensor(steps, device=cells.device)
 
 
 class _WeightedRows(torch.autograd.Function):

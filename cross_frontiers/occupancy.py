@@ -49,7 +49,10 @@ class Occupancy(Resizable):
         return inside & self.cells.view(-1)[flat]
 
     def set_cells(self, cells: Tensor) -> None:
-        """Take these cells (G, G, G) and their neighbours, since a cell may be missed by a hair."""
+        """Take these cells (G, G, G) and their neighbours, since a cell may be missed by a hair. If
+        there are none, training has not found anything yet, and all cells stay."""
+        if not cells.any():
+            return
         grown = F.max_pool3d(cells[None, None].float(), 3, stride=1, padding=1)[0, 0] > 0
         self.cells = grown
 

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from cross_frontiers import figures, mesh, metrics
 from cross_frontiers.cameras import turntable
-from cross_frontiers.evaluate import compare, look
+from cross_frontiers.evaluate import Show, compare, look
 from cross_frontiers.occupancy import cell_middles
-from cross_frontiers.render import Field, RenderSettings, rays_of, render_views
+from cross_frontiers.render import Field
 from cross_frontiers.scene import Scene
 from labkit import Run
 
@@ -20,16 +20,13 @@ MESH_SIDE, MESH_DENSITY = 96, 25.0
 """Places along an axis at which the mesh looks up the density, and the density of its surface."""
 
 
-def report(
-    run: Run, field: Field, scene: Scene, settings: RenderSettings, frames: int
-) -> dict[str, float]:
-    """Draw samples/views.png, samples/turntable.gif and mesh.ply; returns the headline metrics."""
+def report(run: Run, show: Show, scene: Scene, background: float, frames: int) -> dict[str, float]:
+    """Draw samples/views.png and samples/turntable.gif; returns the headline metrics."""
     test = scene.test
-    pictures, depth = render_views(field, test.rays, settings, *scene.size)
+    pictures, depth = show(test.poses)
     found = compare(pictures, test.pictures)
-    found["blank_psnr"] = compare(
-        torch.full_like(test.pictures, settings.background), test.pictures
-    )["psnr"]
+    blank = torch.full_like(test.pictures, background)
+    found["blank_psnr"] = compare(blank, test.pictures)["psnr"]
     shown = np.linspace(0, len(pictures) - 1, min(SHOWN, len(pictures))).round().astype(int)
     rows = torch.from_numpy(shown)
     run.figure(
@@ -41,19 +38,13 @@ def report(
         ),
     )  # fmt: skip
     if frames:
-        draw_turntable(run, field, scene, settings, frames)
-        save_mesh(run, field)
-    return {**found, "valid_psnr": look(field, scene.valid, settings)}
+        draw_turntable(run, show, scene, frames)
+    return {**found, "valid_psnr": look(show, scene.valid)}
 
 
-def draw_turntable(
-    run: Run, field: Field, scene: Scene, settings: RenderSettings, frames: int
-) -> None:
+def draw_turntable(run: Run, show: Show, scene: Scene, frames: int) -> None:
     """Once around the scene, its depth beside it."""
-    radius = scene.test.rays.origins[0].norm().item()
-    poses = turntable(frames, radius, 0.5).to(scene.test.pictures.device)
-    camera = (scene.focal, *scene.size, scene.bound, scene.near, scene.far)
-    pictures, depth = render_views(field, rays_of(poses, *camera), settings, *scene.size)
+    pictures, depth = show(turntable(frames, scene.radius, 0.5).to(scene.test.pictures.device))
     shaded = figures.shade_depth(depth.cpu().numpy(), *_range(scene))
     colours = (_hwc(pictures) * 255).round().astype(np.uint8)
     run.gif("turntable", list(np.concatenate((colours, shaded), axis=2)), fps=12)
@@ -88,8 +79,7 @@ def save_mesh(run: Run, field: Field) -> None:
 
 def _range(scene: Scene) -> tuple[float, float]:
     """Distances that the shades of depth cover: the cube as seen by the cameras."""
-    radius = scene.test.rays.origins[0].norm().item()
-    return radius - scene.bound, radius + scene.bound
+    return scene.radius - scene.bound, scene.radius + scene.bound
 
 
 def _hwc(pictures: Tensor) -> np.ndarray:

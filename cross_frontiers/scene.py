@@ -15,9 +15,12 @@ from labkit.data import ViewData, Views
 
 @dataclass(frozen=True)
 class Split:
-    """Pictures (N, 3, H, W) in [0, 1] and the rays of all their pixels, view by view."""
+    """Pictures (N, 3, H, W) in [0, 1], the cameras' poses (N, 4, 4), the pixels that show something
+    (N, H, W), and the rays of all pixels, view by view."""
 
     pictures: Tensor
+    poses: Tensor
+    masks: Tensor
     rays: Rays
 
     @property
@@ -51,6 +54,15 @@ class Scene:
         height, width = self.train.pictures.shape[2:]
         return height, width
 
+    @property
+    def radius(self) -> float:
+        """The distance of the first test camera from the origin."""
+        return self.test.poses[0, :3, 3].norm().item()
+
+    def rays(self, poses: Tensor) -> Rays:
+        """The rays of all pixels of cameras (N, 4, 4) like those of the scene."""
+        return rays_of(poses, self.focal, *self.size, self.bound, self.near, self.far)
+
 
 def reduce(pictures: Tensor, factor: int) -> Tensor:
     """RGBA pictures (N, 4, H, W) in [0, 1], each pixel the mean of factor x factor. Colours are
@@ -81,7 +93,8 @@ def prepare(data: ViewData, side: int, background: float, device: torch.device) 
         pictures = rendering.on_background(rgba, background).to(device)
         poses = torch.from_numpy(views.poses).float().to(device)
         camera = (focal, *pictures.shape[2:], data.bound, data.near, data.far)
-        return Split(pictures, rays_of(poses, *camera))
+        masks = (rgba[:, 3] > 0).to(device)
+        return Split(pictures, poses, masks, rays_of(poses, *camera))
 
     return Scene(
         split(data.train), split(data.valid), split(data.test),

@@ -15,7 +15,8 @@ class GridSettings:
     resolutions: list[PositiveInt] = field(default_factory=lambda: [64, 128, 256])
     """Cells along an axis, from the first stage to the last."""
     degree: Annotated[int, Bounds(least=0, most=2)] = 2
-    """Highest degree of the colours' spherical harmonics; 0: the same from everywhere."""
+    """Highest degree of the colours' spherical harmonics at the last stage; 0: the same from
+    everywhere. Before it, while the shape is found, the degree is 0."""
     lr: PositiveFloat = 0.1
     """First learning rate of densities and colours."""
 
@@ -36,6 +37,20 @@ class HashSettings:
     """Width of the networks."""
     lr: PositiveFloat = 1e-2
     """First learning rate."""
+
+
+@dataclass
+class SplatSettings:
+    """A cloud of Gaussians (gaussians.py)."""
+
+    count: PositiveInt = 100_000
+    """Gaussians."""
+    degree: Annotated[int, Bounds(least=0, most=2)] = 2
+    """Highest degree of the colours' spherical harmonics; 0: the same from everywhere."""
+    relocate_every: PositiveInt = 100
+    """Steps after which transparent Gaussians move to opaque ones, up to 70 % of the steps."""
+    lr: PositiveFloat = 1e-2
+    """First learning rate of scales and colours; the others' are in proportion."""
 
 
 @dataclass

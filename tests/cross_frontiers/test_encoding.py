@@ -73,7 +73,7 @@ def test_a_table_of_another_size_is_refused(size: int) -> None:
         encoding.hash_index(torch.zeros(2, 3, dtype=torch.int64), size)
 
 
-@pytest.mark.exercise("interpolation.cell_corners")
+@pytest.mark.exercise("interpolation.trilinear")
 @pytest.mark.parametrize("resolution", [1, 5])
 def test_interpolation_is_that_of_scipy(resolution: int) -> None:
     rng = np.random.default_rng(0)
@@ -83,35 +83,46 @@ def test_interpolation_is_that_of_scipy(resolution: int) -> None:
     wanted = RegularGridInterpolator((line, line, line), values)(points)
     given = torch.from_numpy(points)
     kept = given.clone()
-    corners, weights = interpolation.cell_corners(given, resolution)
+    cells, weights = interpolation.trilinear(given, resolution)
     assert torch.equal(given, kept)
-    assert corners.shape == (43, 8, 3)
-    assert corners.dtype == torch.int64
-    assert corners.min() >= 0
-    assert corners.max() <= resolution
+    assert cells.shape == (43, 3)
+    assert cells.dtype == torch.int64
+    assert cells.min() >= 0
+    assert cells.max() < resolution
+    assert weights.shape == (43, 8)
+    corners = cells[:, None] + torch.tensor(interpolation.OFFSETS)
     torch.testing.assert_close(weights.sum(dim=1), torch.ones(43, dtype=torch.float64))
     x, y, z = corners.numpy().transpose(2, 0, 1)
     np.testing.assert_allclose((values[x, y, z] * weights.numpy()).sum(1), wanted, atol=1e-12)
-    assert (corners - corners[:, :1])[0].tolist() == [list(each) for each in interpolation.OFFSETS]
 
 
-@pytest.mark.exercise("interpolation.cell_corners")
+@pytest.mark.exercise("interpolation.trilinear")
 def test_points_outside_are_taken_for_the_nearest_inside() -> None:
     outside = torch.tensor([[-0.4, 0.5, 1.7], [2.0, -1.0, 0.1]])
-    found = interpolation.cell_corners(outside, 4)
-    wanted = interpolation.cell_corners(torch.tensor([[0.0, 0.5, 1.0], [1.0, 0.0, 0.1]]), 4)
+    found = interpolation.trilinear(outside, 4)
+    wanted = interpolation.trilinear(torch.tensor([[0.0, 0.5, 1.0], [1.0, 0.0, 0.1]]), 4)
     assert torch.equal(found[0], wanted[0])
     torch.testing.assert_close(found[1], wanted[1])
-    assert found[0][0, 0].tolist() == [0, 2, 3]  # the last cell of z, not one beyond it
+    assert found[0][0].tolist() == [0, 2, 3]  # the last cell of z, not one beyond it
 
 
-@pytest.mark.exercise("interpolation.cell_corners")
+@pytest.mark.exercise("interpolation.trilinear")
 def test_weights_have_a_gradient_type_and_device() -> None:
     points = torch.tensor([[0.1, 0.45, 0.9]], dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda p: interpolation.cell_corners(p, 3)[1], (points,))
-    assert interpolation.cell_corners(points.detach().float(), 3)[1].dtype == torch.float32
-    meta = interpolation.cell_corners(torch.rand(4, 3, device="meta"), 3)
+    assert torch.autograd.gradcheck(lambda p: interpolation.trilinear(p, 3)[1], (points,))
+    assert interpolation.trilinear(points.detach().float(), 3)[1].dtype == torch.float32
+    meta = interpolation.trilinear(torch.rand(4, 3, device="meta"), 3)
     assert {each.device.type for each in meta} == {"meta"}
+
+
+def test_corners_and_their_numbers() -> None:
+    cells = torch.tensor([[0, 1, 2], [3, 0, 1]])
+    corners = interpolation.corners_of(cells)
+    assert corners[1, 0].tolist() == [3, 0, 1]
+    assert corners[1, 6].tolist() == [4, 1, 1]
+    counted = torch.arange(5**3).view(5, 5, 5)
+    wanted = counted[corners[..., 0], corners[..., 1], corners[..., 2]]
+    assert torch.equal(interpolation.corner_numbers(cells, 5), wanted)
 
 
 def test_weighted_rows_and_their_gradient() -> None:

@@ -115,11 +115,15 @@ def test_a_finer_grid_shows_the_same_and_keeps_less() -> None:
     colours = grid.colour(features, ways)
     grid.prune(0.01)
     assert grid.occupancy.share() < 1
-    grid.refine(24)
+    grid.refine(24, 1)
     assert len(grid.density_table) < 25**3
     after, features = grid.density(points)
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(grid.colour(features, ways), colours, rtol=1e-4, atol=1e-4)
+    grid.refine(24, 2)
+    torch.testing.assert_close(
+        grid.colour(grid.density(points)[1], ways), colours, atol=1e-4, rtol=0
+    )
     other = VoxelGrid(12, 1.0, degree=1)
     other.load_state_dict(grid.state_dict())  # of another size than it was made with
     torch.testing.assert_close(other.density(points)[0], after)

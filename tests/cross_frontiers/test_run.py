@@ -50,7 +50,12 @@ def test_smoke_learns_the_scene(lab_run: Lab) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [("field=hash", "hash.log2_rows=8"), ("+experiment=mlp", "fine=4", "mlp.width=16")]
+    "words",
+    [
+        ("field=hash", "hash.log2_rows=8"),
+        ("+experiment=mlp", "fine=4", "mlp.width=16"),
+        ("+experiment=splats", "splats.count=50", "splats.relocate_every=1"),
+    ],
 )
 def test_the_other_fields_train(here: Path, words: tuple[str, ...]) -> None:
     small = ("steps=3", "samples=8", "batch_size=32", "frames=0")
@@ -67,7 +72,7 @@ def test_resumes_to_the_same_bits(resume_check) -> None:  # type: ignore[no-unty
     ("words", "said"),
     [
         ("side=40", "must be a multiple of it; try side=50"),
-        ("prune_at=[]", "1 are needed, such as prune_at="),
+        ("prune_at=[]", "1 or more are needed, such as prune_at="),
         ("field=hash prune_at=[0.5,0.2]", "must rise"),
         ("fine=8", "fine=8 is for field=mlp"),
         (
