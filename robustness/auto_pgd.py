@@ -121,9 +121,9 @@ def apgd(
         for name in ("value", "slope"):
             s[f"best_{name}"] = torch.where(fit(better, s[name]), s[name], s[f"best_{name}"])
         s["best"] = torch.where(fit(better, s["now"]), s["now"], s["best"])
+        found[s["row"]] = torch.where(fit(right, s["best"]), s["best"], s["now"])
         if k in marks:
             restart_short(s, k - marks[marks.index(k) - 1])
-        found[s["row"]] = torch.where(fit(right, s["best"]), s["best"], s["now"])
         s = {name: t[right] for name, t in s.items()}
     return found
 

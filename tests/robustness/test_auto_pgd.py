@@ -97,14 +97,32 @@ def test_auto_pgd_finds_the_best_attack_on_a_linear_model(loss: auto_pgd.Loss) -
     assert auto_pgd.apgd(model, x[:0], y[:0], 0.1, 3, loss, seed=0).shape == (0, 1, 4, 6)
 
 
-def test_auto_pgd_is_no_weaker_than_pgd_of_as_many_steps() -> None:
+def small() -> tuple[nn.Module, Tensor, Tensor]:
+    """A network, pictures, and its answers for them."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(96, 32), nn.Tanh(), nn.Linear(32, 5)).eval()
     with torch.no_grad():
         for weight in model.parameters():
             weight *= 4  # so that its answers differ
     x = torch.rand(60, 1, 8, 12, generator=torch.Generator().manual_seed(3))
-    y = model(x).argmax(1)
+    return model, x, model(x).argmax(1)
+
+
+def test_a_picture_that_was_fooled_once_is_returned_fooled() -> None:
+    model, x, y = small()
+    for i in range(20):
+        answers: list[int] = []
+        hook = model.register_forward_hook(
+            lambda module, arguments, logits: answers.append(int(logits.argmax()))  # noqa: B023
+        )
+        found = auto_pgd.apgd(model, x[i : i + 1], y[i : i + 1], 0.06, 20, "cross_entropy", seed=0)
+        hook.remove()
+        fooled = any(answer != y[i] for answer in answers)
+        assert (model(found).argmax().item() != y[i]) == fooled
+
+
+def test_auto_pgd_is_no_weaker_than_pgd_of_as_many_steps() -> None:
+    model, x, y = small()
     pgd = attacks.pgd_correct(model, x, y, 0.05, 20, 1, seed=0)[0]
     auto = evaluate.auto_correct(model, x, y, 0.05, 20, seed=0)
     assert 0 < auto.sum() < 60
