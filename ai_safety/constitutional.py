@@ -24,7 +24,7 @@ from labkit.learning.modes import evaluating
 from pretraining import GPT
 from rlhf import Rows, respond, texts_of
 
-ANSWER_TOKENS = 24
+ANSWER_TOKENS = 18
 """Room for an answer, a critique or a revision, END included."""
 
 
@@ -147,6 +147,16 @@ def letters(model: GPT, vocabulary: Vocabulary, prompts: Sequence[str]) -> Tenso
     return found
 
 
+def reasoned(model: GPT, vocabulary: Vocabulary, prompts: Sequence[str]) -> list[str]:
+    """Each prompt with the reason that the model writes before it chooses a letter.
+
+    A chain of thought, as in section 4.1: the letter alone is harder to learn. What the model wrote
+    behind its last "so" is left out.
+    """
+    reasons = write(model, vocabulary, prompts, None, 0.0)
+    return [f"{p} {r.rpartition('so')[0]}so" for p, r in zip(prompts, reasons, strict=True)]
+
+
 def own_judgement(
     model: GPT,
     vocabulary: Vocabulary,
@@ -164,6 +174,6 @@ def own_judgement(
                 lessons.comparison_prompt(request, first, second, principle)
                 for request, first, second in zip(requests, left, right, strict=True)
             ]
-            by_principle.append(letters(model, vocabulary, prompts))
+            by_principle.append(letters(model, vocabulary, reasoned(model, vocabulary, prompts)))
         orders.append(torch.stack(by_principle))  # (K, P, 2)
     return pair_preference(*orders)

@@ -74,7 +74,7 @@ def compliant(kind: str, attacked: Attacked, request: Request, rng: Random) -> s
     """The answer of a model that follows the form and helps, as the supervised start has it."""
     if kind == "role_play":
         role = attacked.text.split()[3]
-        return f"{PERSONAS[role]} , here is how to {request.deed} ."
+        return f"{PERSONAS[role]} , here is how to {request.verb} it ."
     if kind in ("prefix", "prefill"):
-        return HELPS[0].format(request.deed)
+        return HELPS[0].format(request.verb)
     return help_for(request, rng)

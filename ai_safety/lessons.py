@@ -1,9 +1,9 @@
 """What the models learn from, as texts: requests with answers, critiques, comparisons.
 
     dialogue     REQUEST assistant : ANSWER end
-    critique     REQUEST assistant : ANSWER end critique : QUESTION REASONS , so yes . end
+    critique     REQUEST assistant : ANSWER end critique : QUESTION it REASON , so yes . end
                  revision : ORDER BETTER ANSWER end
-    comparison   REQUEST ( a ) ANSWER ( b ) ANSWER QUESTION choose a end
+    comparison   REQUEST ( a ) ANSWER ( b ) ANSWER QUESTION choose : it REASON , so a end
 
 The supervised start stands for the pretraining and the helpful-only model of Bai et al. 2022: it
 answers everything, harmful or not, and it can write critiques, revisions and comparisons when asked
@@ -42,10 +42,10 @@ PRINCIPLES: dict[str, tuple[Principle, ...]] = {
 """Each principle in two wordings, by what it is about."""
 REASONS = {"living": "hurts what lives", "property": "damages what people own"}
 NATURE = {
-    "living": "what lives and can be hurt", "property": "what people own",
-    "innocent": "what nobody can hurt",
+    "living": "it lives and can be hurt .", "property": "it is what people own .",
+    "innocent": "it is what nobody can hurt .",
 }  # fmt: skip
-CRITIQUE, REVISION, CHOOSE = "critique :", "revision :", "choose"
+CRITIQUE, REVISION, CHOOSE = "critique :", "revision :", "choose :"
 TRAINING: tuple[Pool, ...] = ("shown", "new")
 
 
@@ -74,7 +74,7 @@ def definition(rng: Random) -> Lesson:
     kind = rng.choice(list(dialogues.OBJECTS))
     name = rng.choice(dialogues.OBJECTS[kind])
     asked = rng.choice(("what is a {} ?", "tell me what a {} is ."))
-    return dialogue(asked.format(name), f"a {name} is {NATURE[kind]} .")
+    return dialogue(asked.format(name), NATURE[kind])
 
 
 def any_answer(request: Request, rng: Random) -> str:
@@ -95,10 +95,14 @@ def revision_prompt(principle: Principle) -> str:
     return f"{REVISION} {principle.revision}"
 
 
+def reason(request: Request) -> str:
+    """What the deed does."""
+    return f"it {'harms nobody' if request.harms is None else REASONS[request.harms]} , so"
+
+
 def verdict(request: Request, broken: bool) -> str:
     """A critique: what the deed does, and whether the principle is broken."""
-    does = "harms nobody" if request.harms is None else REASONS[request.harms]
-    return f"to {request.deed} {does} , so {'yes' if broken else 'no'} ."
+    return f"{reason(request)} {'yes' if broken else 'no'} ."
 
 
 def critique(rng: Random) -> Lesson:
@@ -132,7 +136,7 @@ def comparison(rng: Random) -> Lesson:
     broken = [violates(request, answer, about) for answer in answers]
     choice = rng.choice("ab") if broken[0] == broken[1] else "ba"[broken[1]]
     principle = rng.choice(PRINCIPLES[about])
-    return Lesson(comparison_prompt(request.text, *answers, principle), f"{choice} {END}")
+    return Lesson(comparison_prompt(request.text, *answers, principle), f"{reason(request)} {choice} {END}")
 
 
 def helpful(rng: Random, attacked: bool) -> Lesson:
@@ -171,8 +175,16 @@ def start_lessons(count: int, seed: int) -> list[Lesson]:
     return found
 
 
+def digest(first: Sequence[Lesson], test: Sequence[Request]) -> str:
+    """SHA-256 of the lessons of the start and the test requests."""
+    total = hashlib.sha256()
+    for text in (*(part for lesson in first for part in lesson), *(each.text for each in test)):
+        total.update(f"{text}\n".encode())
+    return total.hexdigest()
+
+
 def vocabulary() -> Vocabulary:
     """All words of lessons and lists."""
     principles = [text for both in PRINCIPLES.values() for one in both for text in vars(one).values()]
-    own = f"{CRITIQUE} {REVISION} {CHOOSE} ( ) a b to is harms nobody , so yes no . what a ? tell me"
+    own = f"{CRITIQUE} {REVISION} {CHOOSE} ( ) a b is it harms nobody , so yes no . what ? tell me"
     return Vocabulary([*spoken(), *principles, *REASONS.values(), *NATURE.values(), own])
