@@ -129,14 +129,20 @@ def comparison_prompt(text: str, first: str, second: str, principle: Principle) 
 
 
 def comparison(rng: Random) -> Lesson:
-    """Which of two answers breaks a principle less: a, b, or by lot when neither is worse."""
-    request = ask(rng, ("shown",))
-    about = rng.choice(list(PRINCIPLES))
-    answers = any_answer(request, rng), any_answer(request, rng)
-    broken = [violates(request, answer, about) for answer in answers]
+    """Which of two answers breaks a principle less: a, b, or by lot when neither is worse.
+
+    Most pairs that chance draws say nothing, so up to five are drawn until one answer is worse.
+    """
+    for _ in range(5):
+        request, about = ask(rng, ("shown",)), rng.choice(list(PRINCIPLES))
+        answers = any_answer(request, rng), any_answer(request, rng)
+        broken = [violates(request, answer, about) for answer in answers]
+        if broken[0] != broken[1]:
+            break
     choice = rng.choice("ab") if broken[0] == broken[1] else "ba"[broken[1]]
     principle = rng.choice(PRINCIPLES[about])
-    return Lesson(comparison_prompt(request.text, *answers, principle), f"{reason(request)} {choice} {END}")
+    prompt = comparison_prompt(request.text, *answers, principle)
+    return Lesson(prompt, f"{reason(request)} {choice} {END}")
 
 
 def helpful(rng: Random, attacked: bool) -> Lesson:
