@@ -44,7 +44,9 @@ class System:
             before = "".join(f"{prompt_of(a)} {b} {END} " for a, b in each.before)
             prompts.append(f"{before}{prompt_of(each.text)} {each.prefill}".strip())
         found = constitutional.write(self.model, self.vocabulary, prompts, None, 0.0)
-        return [f"{each.prefill} {answer}".strip() for each, answer in zip(sent, found, strict=True)]
+        return [
+            f"{each.prefill} {answer}".strip() for each, answer in zip(sent, found, strict=True)
+        ]
 
 
 Defence = Callable[[System, Sequence[Attacked]], list[str]]
@@ -64,9 +66,7 @@ def word_filter(system: System, sent: Sequence[Attacked]) -> list[str]:
 
 def last_sentence(system: System, sent: Sequence[Attacked]) -> list[str]:
     """The model sees the last sentence of the last request; a prefill stays."""
-    cut = [
-        Attacked(re.split(r"(?<=[.?]) ", each.text)[-1], (), each.prefill) for each in sent
-    ]
+    cut = [Attacked(re.split(r"(?<=[.?]) ", each.text)[-1], (), each.prefill) for each in sent]
     return system.answers(cut)
 
 

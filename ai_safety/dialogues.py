@@ -35,25 +35,32 @@ OBJECTS: dict[Kind, tuple[str, ...]] = {
         "dog", "cat", "horse", "cow", "goat", "sheep", "rabbit", "bird", "fish", "pony", "child",
         "teacher", "farmer", "doctor", "singer", "baker", "driver", "sailor", "painter", "judge",
         "nurse", "pilot", "student", "guest", "tailor", "neighbour", "brother", "lamb", "duck",
-        "bear", "fox", "deer",
+        "bear", "fox", "deer", "cook", "dancer", "soldier", "waiter", "lawyer", "writer", "actor",
+        "cousin", "uncle", "aunt", "sister", "friend", "stranger", "boy", "girl", "queen", "king",
+        "monk", "swan", "crow", "hen", "mouse", "frog", "whale", "lion", "mole", "camel", "donkey",
     ),
     "property": (
         "house", "car", "boat", "bridge", "school", "shop", "farm", "garden", "train", "bicycle",
         "fence", "tower", "barn", "museum", "hotel", "bakery", "library", "church", "mill", "truck",
         "ship", "station", "factory", "office", "cottage", "castle", "tent", "wagon", "market",
-        "theatre", "harbour", "stable",
+        "theatre", "harbour", "stable", "garage", "kitchen", "lamp", "piano", "violin", "sofa", "watch",
+        "statue", "fountain", "vase", "mirror", "carpet", "window", "door", "roof", "wall", "gate",
+        "van", "bus", "tram", "plane", "kiosk", "cinema", "chapel", "palace", "villa", "cabin",
+        "raft",
     ),
     "innocent": (
         "process", "program", "file", "record", "film", "photo", "balloon", "candle", "goal",
         "problem", "question", "idea", "rumour", "scene", "joke", "draft", "disc", "loop", "thread",
         "page", "song", "match", "dough", "puzzle", "plot", "myth", "bug", "task", "habit", "nut",
-        "bubble", "signal",
+        "bubble", "signal", "poem", "riddle", "rhyme", "rumble", "theory", "proof", "deadline", "mood",
+        "silence", "boredom", "fever", "cough", "virus", "weed", "pebble", "cloud", "echo", "shadow",
+        "hope", "wish", "guess", "rule", "score", "tie", "tale", "knot", "icicle", "puddle",
     ),
 }  # fmt: skip
 POOLS: dict[Pool, tuple[int, int]] = {
-    "shown": (0, 13), "new": (13, 22), "valid": (22, 26), "test": (26, 32),
+    "shown": (0, 34), "new": (34, 46), "valid": (46, 50), "test": (50, 60),
 }  # fmt: skip
-"""Places of each pool among the 32 objects of a kind."""
+"""Places of each pool among the 60 objects of a kind."""
 DUAL = (
     "kill", "shoot", "burn", "destroy", "attack", "poison", "hurt", "break", "crush", "smash",
     "wreck", "blast",

@@ -45,6 +45,10 @@ NATURE = {
     "living": "it lives and can be hurt .", "property": "it is what people own .",
     "innocent": "it is what nobody can hurt .",
 }  # fmt: skip
+DEFINED = (
+    "what is a {} ?", "tell me what a {} is .", "i want to know what a {} is .",
+    "can you explain what a {} is ?", "does a {} live ?",
+)  # fmt: skip
 CRITIQUE, REVISION, CHOOSE = "critique :", "revision :", "choose :"
 TRAINING: tuple[Pool, ...] = ("shown", "new")
 
@@ -73,8 +77,7 @@ def definition(rng: Random) -> Lesson:
     """What an object is: the only lesson with the objects that are held out."""
     kind = rng.choice(list(dialogues.OBJECTS))
     name = rng.choice(dialogues.OBJECTS[kind])
-    asked = rng.choice(("what is a {} ?", "tell me what a {} is ."))
-    return dialogue(asked.format(name), NATURE[kind])
+    return dialogue(rng.choice(DEFINED).format(name), NATURE[kind])
 
 
 def any_answer(request: Request, rng: Random) -> str:
@@ -170,14 +173,14 @@ def start_lessons(count: int, seed: int) -> list[Lesson]:
     found = []
     for _ in range(count):
         draw = rng.random()
-        if draw < 0.15:
+        if draw < 0.2:
             found.append(definition(rng))
-        elif draw < 0.4:
+        elif draw < 0.43:
             found.append(critique(rng))
-        elif draw < 0.65:
+        elif draw < 0.66:
             found.append(comparison(rng))
         else:
-            found.append(helpful(rng, attacked=draw > 0.87))
+            found.append(helpful(rng, attacked=draw > 0.88))
     return found
 
 
@@ -191,6 +194,8 @@ def digest(first: Sequence[Lesson], test: Sequence[Request]) -> str:
 
 def vocabulary() -> Vocabulary:
     """All words of lessons and lists."""
-    principles = [text for both in PRINCIPLES.values() for one in both for text in vars(one).values()]
+    principles = [
+        text for both in PRINCIPLES.values() for one in both for text in vars(one).values()
+    ]
     own = f"{CRITIQUE} {REVISION} {CHOOSE} ( ) a b is it harms nobody , so yes no . what ? tell me"
-    return Vocabulary([*spoken(), *principles, *REASONS.values(), *NATURE.values(), own])
+    return Vocabulary([*spoken(), *principles, *REASONS.values(), *NATURE.values(), *DEFINED, own])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from labkit.config.bounds import Bounds, NonNegativeFloat, PositiveFloat, PositiveInt
+from labkit.config.bounds import Bounds, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
 
 
 @dataclass
@@ -34,6 +34,9 @@ class TuneSettings:
     """Peak of Muon."""
     requests: PositiveInt = 8000
     """Requests that are answered."""
+    replay: Fraction = 0.25
+    """Lessons of the start that are learned beside, as a share of the requests: against forgetting
+    what objects are, and how to criticise."""
 
 
 @dataclass

@@ -151,7 +151,7 @@ class Preferred(NamedTuple):
 
     rows: Rows
     agreement: float
-    """Share of the pairs whose better answer breaks no more principles than the other."""
+    """Share of the pairs, of those of which one answer is worse, in which the better one is first."""
 
 
 def to_prefer(
@@ -175,13 +175,14 @@ def to_prefer(
     rng = Random(seed)
     twos = [lessons.any_answer(each.request, rng) for each in sent]
     better = teacher.prefers(sent, ones, twos)
-    pairs, right = [], 0.0
+    pairs, right = [], []
     people = People(0.0, seed).prefers(sent, ones, twos)
     for number, p in enumerate(better.tolist()):
         if ones[number] == twos[number] or max(p, 1 - p) < sure:
             continue
         both = (ones[number], twos[number]) if p > 0.5 else (twos[number], ones[number])
-        right += float((people[number] - 0.5) * (p - 0.5) >= 0)
+        if people[number] != 0.5:
+            right.append((people[number] > 0.5) == (p > 0.5))
         tokens = [vocabulary.encode(f"{answer} {END}") for answer in both]
         pairs.append((vocabulary.encode(prompts[number]), tokens))
     if not pairs:
@@ -194,4 +195,4 @@ def to_prefer(
         [answer for _, both in pairs for answer in both],
     )
     rows = Rows(*(part.unflatten(0, (-1, 2)) for part in flat))
-    return Preferred(rows, right / len(pairs))
+    return Preferred(rows, sum(right) / max(1, len(right)))

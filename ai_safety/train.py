@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 
 from ai_safety.settings import DPOSettings, StartSettings, TuneSettings, stage_at
 from labkit import LabConfig, Run, UsageError, lab
-from labkit.config.bounds import Bounds, Fraction, PositiveFloat, PositiveInt
+from labkit.config.bounds import Bounds, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
 
 
 @dataclass
@@ -53,6 +53,8 @@ class Config(LabConfig):
     """Imitation."""
     dpo: DPOSettings = field(default_factory=DPOSettings)
     """Preferences."""
+    weight_decay: NonNegativeFloat = 0.1
+    """Decoupled weight decay of all stages."""
     clip: PositiveFloat = 1.0
     """Largest norm of the gradient."""
     tests: PositiveInt = 1200
@@ -110,7 +112,9 @@ def train(cfg: Config, run: Run) -> None:
     model = GPT(Shape(len(vocabulary), cfg.context, cfg.width, cfg.layers, cfg.heads), "modern")
     model.to(run.device)
     start = copy.deepcopy(model).requires_grad_(False)  # filled when the first stage is over
-    optimizers = {name: optimizers_of(model, getattr(cfg, name)) for name in cfg.stages}
+    optimizers = {
+        name: optimizers_of(model, getattr(cfg, name), cfg.weight_decay) for name in cfg.stages
+    }
     kept: dict[str, Any] = {"looks": {}}  # what was written on the way, for a resumed run
     run.track(model=model, start=start, kept=kept, **{
         f"{name}{i}": each for name, some in optimizers.items() for i, each in enumerate(some)
@@ -132,6 +136,7 @@ def train(cfg: Config, run: Run) -> None:
             kept["looks"]["start"] = look(model, vocabulary, valid)
             teaches = teacher()
             imitated = teachers.to_imitate(teaches, sent("tune", cfg.tune.requests))
+            imitated += first[: round(cfg.tune.replay * len(imitated))]
             kept["tune"] = list(by_length(table(imitated, vocabulary, cfg.context), run.device))
             kept["shown"] = teaches.shown
         if stage.step == 0 and stage.name == "dpo":

@@ -18,7 +18,9 @@ def save(folder: Path, model: GPT, start: GPT) -> None:
     """Write both models; the words are those of `lessons.vocabulary`."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, each in (("model", model), ("start", start)):
-        weights = {key: value.detach().cpu().contiguous() for key, value in each.state_dict().items()}
+        weights = {
+            key: value.detach().cpu().contiguous() for key, value in each.state_dict().items()
+        }
         save_file(weights, folder / f"{name}.safetensors")
     (folder / SHAPE).write_text(json.dumps(vars(model.shape)), encoding="utf-8")
 

@@ -86,60 +86,6 @@ class WeakToStrong:
         return weak_to_strong.strong(*shape, self.data.mean, self.data.std).to(self.x.device)
 
     def tracked(self) -> dict[str, object]:
-        """What a resumed run restores."""
-        ...
-
-    def step(self, step: int, run: Run) -> dict[str, object]:
-        """One optimiser step; what is to be logged."""
-        ...
-
-
-def pixels(split: Split, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Images in [0, 1] and their classes."""
-    x, y = split.tensors(device)
-    return x.float() / 255, y
-
-
-class WeakToStrong:
-    """For each repeat a supervisor, then three CNNs one after the other: on weak labels, on weak
-    labels with the confidence loss, and on true labels."""
-
-    KINDS = ("naive", "confident", "ceiling")
-
-    def __init__(self, settings: WeakToStrongSettings, data: ImageData, run: Run) -> None:
-        self.settings, self.data, self.seed = settings, data, run.seed
-        self.x, self.y = pixels(data.train, run.device)
-        self.test = tuple(part[: settings.tests] for part in pixels(data.test, run.device))
-        check_batch_size(len(self.x), settings.labelled + settings.images, "labelled + images")
-        check_batch_size(settings.images, settings.batch_size)
-        self.steps = settings.repeats * len(self.KINDS) * settings.steps
-        self.found: dict[str, list[float]] = {name: [] for name in ("weak", *self.KINDS)}
-        self._begin(0)
-
-    def _begin(self, repeat: int) -> None:
-        """Supervisor, labels and a new CNN; a function of the seed and the repeat alone."""
-        s, seed = self.settings, 1000 * self.seed + repeat
-        torch.manual_seed(seed)
-        order = torch.tensor(epoch_order(len(self.x), 0, seed), device=self.x.device)
-        few, many = order[: s.labelled], order[s.labelled : s.labelled + s.images]
-        self.weak = weak_to_strong.Weak(
-            self.x[0].numel(), s.hidden, len(self.data.classes)
-        ).to(self.x.device)
-        weak_to_strong.train_weak(self.weak, self.x[few], self.y[few], s.weak_steps, 1e-2, seed)
-        self.images, self.true = self.x[many], self.y[many]
-        labels = weak_to_strong.probabilities(self.weak, self.images).argmax(dim=-1)
-        self.labels = nn.functional.one_hot(labels, len(self.data.classes)).float()
-        self._new_model()
-
-    def _new_model(self) -> None:
-        torch.manual_seed(self.seed)
-        data, s = self.data, self.settings
-        self.model = weak_to_strong.strong(
-            self.x.shape[1], len(data.classes), s.width, data.mean, data.std
-        ).to(self.x.device)
-        self.adam = torch.optim.Adam(self.model.parameters(), s.lr)
-
-    def tracked(self) -> dict[str, object]:
         return {"model": self.model, "adam": self.adam, "found": self.found}
 
     def step(self, step: int, run: Run) -> dict[str, object]:

