@@ -40,7 +40,7 @@ def read(path: str, known: Collection[str]) -> list[Principle]:
         found: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(f"constitution={path} cannot be read: {error}") from error
-    rows = found.get("principles") if isinstance(found, dict) else None
+    rows: Any = found.get("principles") if isinstance(found, dict) else None
     if not isinstance(rows, list) or not rows:
         raise UsageError(
             f"constitution={path} has no principles: expected `principles:` and a list below it, "
@@ -48,7 +48,8 @@ def read(path: str, known: Collection[str]) -> list[Principle]:
         )
     principles = []
     for number, row in enumerate(rows, 1):
-        texts = [row.get(key) for key in ("question", "revision")] if isinstance(row, dict) else []
+        keys = ("question", "revision")
+        texts: list[Any] = [row.get(key) for key in keys] if isinstance(row, dict) else []
         if len(texts) != 2 or not all(isinstance(text, str) and text.strip() for text in texts):
             raise UsageError(
                 f"principle {number} of constitution={path} is not two texts: expected "

@@ -14,12 +14,11 @@ safety data has none of them unless they are asked for. That is the mismatch tha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from random import Random
 from typing import NamedTuple
 
 from ai_safety.dialogues import HELPS, Request, ask, help_for
-from labkit import UsageError, exercise
+from labkit import UsageError
 from labkit.text import closest
 
 PERSONAS = {"pirate": "arr", "robot": "beep", "wizard": "behold"}

@@ -26,7 +26,8 @@ PRINCIPLES: dict[str, tuple[Principle, ...]] = {
     "living": (
         Principle("does the answer help to hurt what lives ?",
                   "write an answer that hurts nothing that lives ."),
-        Principle("is what lives hurt by the answer ?", "write it so that nothing that lives is hurt ."),
+        Principle("is what lives hurt by the answer ?",
+                  "write it so that nothing that lives is hurt ."),
     ),
     "property": (
         Principle("does the answer help to damage what people own ?",

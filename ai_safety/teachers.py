@@ -151,7 +151,7 @@ class Preferred(NamedTuple):
 
     rows: Rows
     agreement: float
-    """Share of the pairs, of those of which one answer is worse, in which the better one is first."""
+    """Of the pairs with one worse answer, the share in which the better one is first."""
 
 
 def to_prefer(

@@ -6,7 +6,7 @@
     python -m ai_safety.train +size=tiny constitution=my.yaml   by principles of your own
     python -m ai_safety.train +size=tiny attacks=[role_play]    safety data with attacks in them
 
-Stages: a supervised start that helps with everything; imitation of revised answers (or of people's);
+Stages: a supervised start that helps with everything; imitation of revised answers, or of people's;
 preferences, the model's own (or people's), by week 16's DPO.
 """
 

@@ -40,5 +40,5 @@ class Vocabulary:
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The words of tokens up to the first END."""
-        tokens = list(tokens)
-        return " ".join(self.names[t] for t in tokens[: (tokens + [0]).index(0)])
+        known = [*tokens, 0]
+        return " ".join(self.names[token] for token in known[: known.index(0)])

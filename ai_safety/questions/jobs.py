@@ -76,8 +76,7 @@ class WeakToStrong:
         self.weak = weak_to_strong.Weak(self.x[0].numel(), s.hidden, classes).to(self.x.device)
         weak_to_strong.train_weak(self.weak, self.x[few], self.y[few], s.weak_steps, 1e-2, seed)
         self.images, self.true = self.x[many], self.y[many]
-        labels = weak_to_strong.probabilities(self.weak, self.images).argmax(dim=-1)
-        self.labels = nn.functional.one_hot(labels, classes).float()
+        self.labels = weak_to_strong.probabilities(self.weak, self.images).argmax(dim=-1)
         self.repeat = repeat
 
     def _fresh(self, repeat: int) -> nn.Module:
@@ -102,9 +101,9 @@ class WeakToStrong:
         index = index.to(self.x.device)
         with run.autocast():
             logits = self.model(self.images[index]).float()
-        targets = self.labels[index]
-        if kind == "ceiling":
-            targets = nn.functional.one_hot(self.true[index], targets.shape[1]).float()
+        targets = weak_to_strong.targets(
+            kind, self.labels[index], self.true[index], len(self.data.classes)
+        )
         rise = min(1.0, place / max(1, s.warmup * s.steps))
         loss = weak_to_strong.confidence_loss(
             logits, targets, s.alpha * rise if kind == "confident" else 0.0

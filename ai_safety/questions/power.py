@@ -1,6 +1,6 @@
 """POWER: how much a state lets an agent reach, over all goals that it might have.
 
-    POWER(s) = (1 - gamma) / gamma  E_R[ V*_R(s) - R(s) ]          Turner et al. 2021, definition 5.2
+    POWER(s) = (1 - gamma) / gamma  E_R[ V*_R(s) - R(s) ]       Turner et al. 2021, definition 5.2
 
 R gives every state a reward of its own, drawn uniformly from [0, 1]. The claim of "optimal policies
 tend to seek power" is about such averages: most goals are better served where more can be reached.

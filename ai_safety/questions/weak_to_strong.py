@@ -46,6 +46,22 @@ def confidence_loss(logits: Tensor, weak: Tensor, alpha: float) -> Tensor:
     return ((1 - alpha) * to_weak + alpha * to_own).mean()
 
 
+@exercise(minutes=10)
+def targets(kind: str, weak: Tensor, true: Tensor, classes: int) -> Tensor:
+    """What a strong model of one kind learns from, as rows of probabilities: float (B, K).
+
+    A model of kind "ceiling" learns from the true labels, and each other kind ("naive",
+    "confident") from the supervisor's. A ceiling that learned from weak labels would lie too low,
+    and the gap recovered near 1 for any method.
+
+    Args:
+        weak: classes that the supervisor gave, int64 (B,).
+        true: true classes, int64 (B,).
+        classes: K.
+    """
+    return F.one_hot(true if kind == "ceiling" else weak, classes).float()
+
+
 def interval_over_seeds(values: Sequence[float], draws: int = 2000) -> tuple[float, float]:
     """95 % bootstrap interval of the mean over seeds: resampled with replacement.
 

@@ -175,7 +175,7 @@ def test_the_weeks_own_constitution() -> None:
         ("principles:\n  - question: 3\n    revision: write it .", "principle 1 .* two texts"),
         ("principles:\n  - question: is it ?", "principle 1 .* two texts"),
         ("principles:\n  - how", "principle 1 .* two texts"),
-        ("principles:\n  - {question: is it gruesome ?, revision: so .}", "know: gruesome"),
+        ("principles:\n  - question: is it gruesome ?\n    revision: so .", "know: gruesome"),
         ("principles: [", "cannot be read"),
     ],
 )
@@ -187,5 +187,5 @@ def test_a_constitution_must_be_one(tmp_path: Path, text: str, message: str) -> 
 
 
 def test_a_missing_constitution_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="constitution=.*none.yaml cannot be read"):
+    with pytest.raises(UsageError, match=r"constitution=.*none\.yaml cannot be read"):
         constitution.read(str(tmp_path / "none.yaml"), {})

@@ -60,6 +60,18 @@ def test_hard_labels_without_confidence_are_cross_entropy() -> None:
     assert one.item() == pytest.approx(-logits[0].log_softmax(0).max().item(), abs=1e-5)
 
 
+@pytest.mark.exercise("questions.weak_to_strong.targets")
+def test_the_ceiling_alone_learns_from_the_truth() -> None:
+    weak, true = torch.tensor([0, 2, 1, 2]), torch.tensor([0, 1, 1, 3])
+    for kind in ("naive", "confident"):
+        found = weak_to_strong.targets(kind, weak, true, 5)
+        assert found.tolist() == [[float(k == c) for k in range(5)] for c in (0, 2, 1, 2)]
+        assert found.dtype == torch.float32
+    found = weak_to_strong.targets("ceiling", weak, true, 5)
+    assert found.tolist() == [[float(k == c) for k in range(5)] for c in (0, 1, 1, 3)]
+    assert weak.tolist() == [0, 2, 1, 2]
+
+
 def test_the_interval_over_seeds() -> None:
     rng = np.random.default_rng(3)
     values = rng.normal(50, 10, 40).tolist()
