@@ -174,14 +174,14 @@ def start_lessons(count: int, seed: int) -> list[Lesson]:
     found = []
     for _ in range(count):
         draw = rng.random()
-        if draw < 0.2:
+        if draw < 0.4:
             found.append(definition(rng))
-        elif draw < 0.43:
+        elif draw < 0.58:
             found.append(critique(rng))
-        elif draw < 0.66:
+        elif draw < 0.78:
             found.append(comparison(rng))
         else:
-            found.append(helpful(rng, attacked=draw > 0.88))
+            found.append(helpful(rng, attacked=draw > 0.9))
     return found
 
 
