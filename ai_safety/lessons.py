@@ -168,20 +168,28 @@ def blurred(text: str, rng: Random) -> str:
     return " ".join([*words[:-1], UNKNOWN, words[-1]])
 
 
-def start_lessons(count: int, seed: int) -> list[Lesson]:
-    """Lessons of the supervised start."""
+def start_lessons(
+    count: int, seed: int, definitions: float = 0.4, critical: float = 0.38
+) -> list[Lesson]:
+    """Lessons of the supervised start.
+
+    Args:
+        definitions: share of definitions.
+        critical: share of critiques and comparisons, half each. The rest are requests that are
+            helped with, two fifths of them in the form of an attack.
+    """
     rng = Random(hashlib.sha256(f"start {seed}".encode()).digest())
     found = []
     for _ in range(count):
         draw = rng.random()
-        if draw < 0.4:
+        if draw < definitions:
             found.append(definition(rng))
-        elif draw < 0.58:
+        elif draw < definitions + critical / 2:
             found.append(critique(rng))
-        elif draw < 0.78:
+        elif draw < definitions + critical:
             found.append(comparison(rng))
         else:
-            found.append(helpful(rng, attacked=draw > 0.9))
+            found.append(helpful(rng, attacked=rng.random() < 0.4))
     return found
 
 

@@ -20,6 +20,10 @@ class StartSettings:
     """Peak of Muon for the matrices inside the layers; 0: AdamW for everything."""
     lessons: PositiveInt = 100_000
     """Dialogues, critiques and comparisons."""
+    definitions: Fraction = 0.4
+    """Share of lessons that say what an object is."""
+    critical: Fraction = 0.38
+    """Share of critiques and comparisons, half each; the rest are requests that are helped with."""
 
 
 @dataclass

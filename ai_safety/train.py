@@ -70,6 +70,11 @@ class Config(LabConfig):
         super().__post_init__()
         if self.width % self.heads or (self.width // self.heads) % 2:
             raise UsageError(f"width={self.width} must be an even multiple of heads={self.heads}")
+        if self.start.definitions + self.start.critical > 0.95:
+            raise UsageError(
+                "start.definitions and start.critical leave less than 5 % for requests; type "
+                "start.definitions=0.4 start.critical=0.38"
+            )
 
     @property
     def stages(self) -> dict[str, int]:
@@ -100,7 +105,8 @@ def train(cfg: Config, run: Run) -> None:
     teachers.check_attacks(cfg.attacks)
     test = dialogues.held_out("test", cfg.tests)
     valid = dialogues.held_out("valid", cfg.looked_at)
-    first = lessons.start_lessons(cfg.start.lessons, cfg.seed)
+    shares = cfg.start.definitions, cfg.start.critical
+    first = lessons.start_lessons(cfg.start.lessons, cfg.seed, *shares)
     for name, count in (("start.lessons", len(first)), ("tune.requests", cfg.tune.requests)):
         check_batch_size(count, cfg.batch_size, name)
     run.generated(

@@ -91,6 +91,7 @@ def test_a_question_resumes_to_the_same_bits(resume_check: Any) -> None:
         ("label_noise=0.5", "label_noise must be from 0 to below 0.5"),
         ("context=16", "more than context=16"),
         ("batch_size=5000", "start.lessons"),
+        ("start.definitions=0.9 start.critical=0.1", "leave less than 5 % for requests"),
         ("dpo.sure=1", "dpo.sure must be from 0.5 to below 1"),
     ],
 )
