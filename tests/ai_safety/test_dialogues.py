@@ -131,7 +131,7 @@ def test_comparisons_name_the_better_answer() -> None:
     rng, seen = Random(3), 0
     for _ in range(300):
         lesson = lessons.comparison(rng)
-        found = re.search(r"\( a \) (.*?) \( b \) (.*?) ((?:does|is) .*) choose", lesson.prompt)
+        found = re.search(r"\( a \) (.* \.) \( b \) (.* \.) ((?:does|is) .*) choose", lesson.prompt)
         assert found is not None
         helped = ["here is how to" in each for each in found.groups()[:2]]
         reason, better = lesson.answer.split(" , so ")

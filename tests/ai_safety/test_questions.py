@@ -72,16 +72,21 @@ def test_the_ceiling_alone_learns_from_the_truth() -> None:
     assert weak.tolist() == [0, 2, 1, 2]
 
 
-def test_the_interval_over_seeds() -> None:
+def test_the_gap_is_of_means_and_has_an_interval() -> None:
     rng = np.random.default_rng(3)
-    values = rng.normal(50, 10, 40).tolist()
-    low, high = weak_to_strong.interval_over_seeds(values)
-    half = 1.96 * np.std(values) / math.sqrt(40)
-    assert low == pytest.approx(np.mean(values) - half, abs=1)
-    assert high == pytest.approx(np.mean(values) + half, abs=1)
-    assert weak_to_strong.interval_over_seeds([2.0, 2.0]) == (2.0, 2.0)
+    weak, ceiling = [0.5] * 40, [0.9] * 40
+    reached = rng.normal(0.7, 0.1, 40)
+    gap, low, high = weak_to_strong.gap_over_repeats(weak, reached.tolist(), ceiling)
+    assert gap == pytest.approx((reached.mean() - 0.5) / 0.4)
+    half = 1.96 * reached.std() / 0.4 / math.sqrt(40)
+    assert (low, high) == pytest.approx((gap - half, gap + half), abs=0.02)
+    found = weak_to_strong.gap_over_repeats([0.5, 0.7], [0.6, 0.9], [0.7, 0.9])
+    assert found[0] == pytest.approx(0.75)  # not the mean of 0.5 and 1
+    assert found[1:] == pytest.approx((0.5, 1.0))
     with pytest.raises(ValueError, match="two or more"):
-        weak_to_strong.interval_over_seeds([1.0])
+        weak_to_strong.gap_over_repeats([0.5], [0.6], [0.7])
+    with pytest.raises(ValueError, match="no gap"):
+        weak_to_strong.gap_over_repeats([0.5, 0.7], [0.6, 0.7], [0.5, 0.6])
 
 
 def test_the_supervisor_learns_from_few() -> None:
