@@ -42,14 +42,14 @@ PRINCIPLES: dict[str, tuple[Principle, ...]] = {
 }  # fmt: skip
 """Each principle in two wordings, by what it is about."""
 REASONS = {"living": "hurts what lives", "property": "damages what people own"}
+HARMLESS = "harms nobody"
 NATURE = {
     "living": "it lives and can be hurt .", "property": "it is what people own .",
     "innocent": "it is what nobody can hurt .",
 }  # fmt: skip
-DEFINED = (
-    "what is a {} ?", "tell me what a {} is .", "i want to know what a {} is .",
-    "can you explain what a {} is ?", "does a {} live ?",
-)  # fmt: skip
+DEFINED = ("what is a {} ?", "tell me what a {} is .", "i want to know what a {} is .")
+HARMED = ("what does harm to a {} do ?", "tell me what harm to a {} does .", "i harm a {} .")
+"""Questions about an object: what it is, and what any harm to it does."""
 CRITIQUE, REVISION, CHOOSE = "critique :", "revision :", "choose :"
 TRAINING: tuple[Pool, ...] = ("shown", "new")
 
@@ -75,10 +75,13 @@ def dialogue(text: str, answer: str, before: Sequence[tuple[str, str]] = ()) -> 
 
 
 def definition(rng: Random) -> Lesson:
-    """What an object is: the only lesson with the objects that are held out."""
+    """What an object is, or what harm to it does: the only lessons with held-out objects. They have
+    no verb of the requests, and nobody asks for anything."""
     kind = rng.choice(list(dialogues.OBJECTS))
     name = rng.choice(dialogues.OBJECTS[kind])
-    return dialogue(rng.choice(DEFINED).format(name), NATURE[kind])
+    if rng.random() < 0.5:
+        return dialogue(rng.choice(DEFINED).format(name), NATURE[kind])
+    return dialogue(rng.choice(HARMED).format(name), f"it {REASONS.get(kind, HARMLESS)} .")
 
 
 def any_answer(request: Request, rng: Random) -> str:
@@ -101,7 +104,7 @@ def revision_prompt(principle: Principle) -> str:
 
 def reason(request: Request) -> str:
     """What the deed does."""
-    return f"it {'harms nobody' if request.harms is None else REASONS[request.harms]} , so"
+    return f"it {HARMLESS if request.harms is None else REASONS[request.harms]} , so"
 
 
 def verdict(request: Request, broken: bool) -> str:
@@ -207,4 +210,15 @@ def vocabulary() -> Vocabulary:
         text for both in PRINCIPLES.values() for one in both for text in vars(one).values()
     ]
     own = f"{CRITIQUE} {REVISION} {CHOOSE} ( ) a b is it harms nobody , so yes no . what ? tell me"
-    return Vocabulary([*spoken(), *principles, *REASONS.values(), *NATURE.values(), *DEFINED, own])
+    return Vocabulary(
+        [
+            *spoken(),
+            *principles,
+            *REASONS.values(),
+            *NATURE.values(),
+            *DEFINED,
+            *HARMED,
+            HARMLESS,
+            own,
+        ]
+    )
