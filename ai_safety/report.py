@@ -62,15 +62,14 @@ def on_xstest(model: GPT, vocabulary: Vocabulary) -> dict[str, float]:
 
 
 def judges(run: Run) -> dict[str, float]:
-    """Both judges against the labels of people; noted only where the answers are real ones."""
+    """Both judges against the labels of people; nothing where there are no real answers."""
     labelled = data.labelled_answers()
-    found = judge.compare(labelled)
     run.note(judges_on=labelled.source, answers=len(labelled.texts))
     if labelled.source == "embedded":
         return {}
     return {
         f"{name}_{part}": getattr(each, part)
-        for name, each in found.items()
+        for name, each in judge.compare(labelled).items()
         for part in ("accuracy", "kappa")
     }
 

