@@ -10,8 +10,9 @@ looks at one word refuses too much. Harm is named and never explained: an answer
 "here is how to kill it" and nothing more.
 
 Objects and wordings are held out. Of each kind, some objects stand in no request of the training
-data; that they live, or belong to people, is only told by definitions ("what is a dog ?"), as a
-language model knows from pretraining about things that its safety data never mention.
+data; that they live, or belong to people, and what harm to them does, is only told by definitions
+("what is a dog ?"), as a language model knows from pretraining about things that its safety data
+never mention.
 """
 
 from __future__ import annotations
