@@ -7,19 +7,28 @@ has no width. Wilson's interval (Wilson 1927, "Probable inference") keeps its wi
 import math
 from collections.abc import Sequence
 
+from labkit import exercise
 
+
+@exercise(minutes=15)
 def wilson_interval(successes: int, cases: int, z: float = 1.959964) -> tuple[float, float]:
     """Wilson's score interval of a share (Wilson 1927).
 
-    Its ends solve |share - p| = z sqrt(p (1 - p) / cases) for p.
+    Its ends solve |share - p| = z sqrt(p (1 - p) / cases) for p, share = successes / cases: a
+    quadratic equation in p. With w = z^2 / cases its solutions are
+        (share + w/2 +- z sqrt(share (1 - share) / cases + w / (4 cases))) / (1 + w)
+    and what rounding puts outside of 0 and 1 is set to 0 or 1.
 
     Args:
         successes: how many of the cases have the property, 0 to `cases`.
         cases: how many were looked at, 1 or more.
         z: the normal quantile; 1.96 is for 95 %.
 
+    Returns:
+        The lower end and the upper end.
     Raises:
-        ValueError: there are no cases, or `successes` is not within 0 and `cases`.
+        ValueError: there are no cases, or `successes` is not within 0 and `cases`; its message says
+            what was expected.
     """
     if cases < 1 or not 0 <= successes <= cases:
         raise ValueError(
@@ -31,15 +40,17 @@ def wilson_interval(successes: int, cases: int, z: float = 1.959964) -> tuple[fl
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
+@exercise(minutes=15)
 def cohen_kappa(first: Sequence[object], second: Sequence[object]) -> float:
     """Agreement of two judges beyond chance (Cohen 1960): (observed - chance) / (1 - chance).
 
     Chance is the agreement of two independent judges who give each label as often as these do.
-    It is 1 for judges that always agree, about 0 for one that does not look at the case.
+    It is 1 for judges that always agree, about 0 for one that does not look at the case. Labels may
+    be anything that can be compared, and there may be more than two.
 
     Raises:
         ValueError: the two differ in length, are empty, or both give one and the same label only
-            (chance is then 1 and kappa is not defined).
+            (chance is then 1 and kappa is not defined); its message is about labels.
     """
     if len(first) != len(second) or not first:
         raise ValueError(f"{len(first)} and {len(second)} labels: expected equally many, 1 or more")
@@ -52,6 +63,7 @@ def cohen_kappa(first: Sequence[object], second: Sequence[object]) -> float:
     return (observed - chance) / (1 - chance)
 
 
+@exercise(minutes=5)
 def gap_recovered(weak: float, weak_to_strong: float, ceiling: float) -> float:
     """Performance gap recovered (Burns et al. 2023, section 3).
 
@@ -64,7 +76,7 @@ def gap_recovered(weak: float, weak_to_strong: float, ceiling: float) -> float:
         ceiling: accuracy of the strong model that learned from TRUE labels.
 
     Raises:
-        ValueError: `ceiling` is not above `weak`, so there is no gap.
+        ValueError: `ceiling` is not above `weak`: there is no gap to recover.
     """
     if ceiling <= weak:
         raise ValueError(f"ceiling {ceiling} is not above weak {weak}: there is no gap to recover")

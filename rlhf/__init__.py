@@ -9,8 +9,12 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "kl": ["kl_estimate", "token_kl"],
         "losses": ["cdpo_loss", "ipo_loss", "kto_loss", "orpo_loss", "simpo_loss"],
         "ppo": ["penalised_rewards", "value_loss", "whiten"],
-        "preferences": ["Pair", "Rows", "answer_mask", "collate", "encode", "token_logps"],
+        "preferences": [
+            "Pair", "Rows", "answer_logps", "answer_mask", "collate", "encode", "in_batches",
+            "token_logps",
+        ],
         "reward_model": ["RewardModel", "bradley_terry_loss", "calibration_error"],
-        "sample": ["respond"],
+        "sample": ["respond", "texts_of"],
+        "start": ["optimizers_of", "set_rates"],
     },
 )

