@@ -162,7 +162,8 @@ def pair_rows(
 
 
 class Align(Tune):
-    """DPO on pairs, with a part of the mixture beside it."""
+    """DPO on pairs, with the loss of the good answers (Pang et al. 2024, *Iterative Reasoning
+    Preference Optimization*, equation 2) and a part of the mixture beside it."""
 
     def __init__(
         self, model: GPT, tokenizer: Any, train: Sequence[mixture.Parts],
@@ -189,15 +190,20 @@ class Align(Tune):
                 now[:, 0], now[:, 1], before[:, 0], before[:, 1], self.settings.beta,
                 self.settings.smoothing,
             )  # fmt: skip
+            chosen = -now[:, 0].sum() / rows.mask[:, 0].sum()
             anchor = loss.new_zeros(())
             if self.settings.anchor:
                 anchor = answer_loss(self.model, self.lessons[number])
         margin = ((now - before) @ now.new_tensor([1.0, -1.0])).detach()
-        self.optimizers.step(loss + self.settings.anchor * anchor, number)
+        beside = self.settings.anchor * anchor + self.settings.chosen * chosen
+        self.optimizers.step(loss + beside, number)
         if number % 5:
             return {}
         right = 100 * (margin > 0).float().mean()
-        return {"loss": loss.detach(), "anchor": anchor.detach(), "accuracy": right}
+        return {
+            "loss": loss.detach(), "chosen": chosen.detach(), "anchor": anchor.detach(),
+            "accuracy": right,
+        }  # fmt: skip
 
 
 def summed(model: GPT, rows: Rows) -> Tensor:

@@ -55,6 +55,9 @@ class AlignSettings:
     anchor: NonNegativeFloat = 1.0
     """Weight of the tuning loss on a part of the mixture: without it the model forgets its
     tools."""
+    chosen: NonNegativeFloat = 1.0
+    """Weight of the good answers' own loss: without it DPO may make both answers unlikely, and the
+    model says a third thing."""
     lr: PositiveFloat = 1e-4
     """Peak learning rate of AdamW."""
     muon_lr: PositiveFloat = 5e-4
