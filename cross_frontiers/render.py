@@ -155,14 +155,17 @@ def _add_fine(field: Field, rays: Rays, t: Tensor, fine: int, training: bool) ->
 def render_views(
     field: Field, rays: Rays, settings: RenderSettings, height: int, width: int
 ) -> tuple[Tensor, Tensor]:
-    """Pictures (N, 3, H, W) and depths (N, H, W) of the rays of whole views; far where a ray ends
-    in the background."""
+    """Pictures (N, 3, H, W) and depths (N, H, W) of the rays of whole views; the farthest end of
+    all rays where a ray ends in the background."""
     colour = rays.origins.new_full((len(rays), 3), settings.background)
-    depth = rays.far.amax().expand(len(rays)).clone()  # a ray that misses the cube has no far
+    end = rays.far.amax()  # a ray that misses the cube has no far
+    depth = end.expand(len(rays)).clone()
     met, numbers = tighten(rays, field.occupancy)
     for start in range(0, len(met), 8192):
         rows = slice(start, start + 8192)
         part = render_rays(field, met[rows], settings)
-        colour[numbers[rows]], depth[numbers[rows]] = part.colour.clamp(0, 1), part.depth
+        colour[numbers[rows]] = part.colour.clamp(0, 1)
+        # What passes through goes on beyond the last occupied cell.
+        depth[numbers[rows]] = part.depth + (1 - part.opacity) * (end - met.far[rows])
     pictures = colour.view(-1, height, width, 3).permute(0, 3, 1, 2)
     return pictures.contiguous(), depth.view(-1, height, width)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from cross_frontiers import figures, mesh, metrics
 from cross_frontiers.cameras import turntable
@@ -16,7 +17,7 @@ from labkit import Run
 
 SHOWN = 3
 """Test views in the picture."""
-MESH_SIDE, MESH_DENSITY = 96, 25.0
+MESH_SIDE, MESH_DENSITY = 96, 10.0
 """Places along an axis at which the mesh looks up the density, and the density of its surface."""
 
 
@@ -51,9 +52,9 @@ def draw_turntable(run: Run, show: Show, scene: Scene, frames: int) -> None:
 
 
 @torch.no_grad()
-def save_mesh(run: Run, field: Field) -> None:
-    """mesh.ply in the run's folder: the surface where the density passes MESH_DENSITY, coloured as
-    seen from outside. Nothing where there is no such surface."""
+def save_mesh(run: Run, field: Field, eyes: Tensor) -> None:
+    """mesh.ply in the run's folder: the surface where the density passes MESH_DENSITY, in its mean
+    colour as seen from `eyes` (K, 3). Nothing where there is no such surface."""
     device = next(iter(field.parameters())).device  # type: ignore[attr-defined]
     points = cell_middles(MESH_SIDE, field.bound).to(device)
     inside = field.occupancy.at(points).nonzero()[:, 0]
@@ -67,12 +68,12 @@ def save_mesh(run: Run, field: Field) -> None:
     world = ((places + 0.5) / MESH_SIDE * 2 - 1) * field.bound
     at = torch.from_numpy(world).float().to(device)
     colours = [
-        field.colour(field.density(part)[1], torch.nn.functional.normalize(-part, dim=1))
-        for part in at.split(1 << 17)
+        torch.stack([field.colour(field.density(p)[1], normalize(p - eye, dim=1)) for eye in eyes])
+        for p in at.split(1 << 17)
     ]
     mesh.save_ply(
         run.dir / "mesh.ply", world, faces,
-        (torch.cat(colours).cpu().numpy() * 255).round().astype(np.uint8),
+        (torch.cat(colours, dim=1).mean(dim=0).cpu().numpy() * 255).round().astype(np.uint8),
     )  # fmt: skip
     run.note(mesh_triangles=len(faces))
 

@@ -154,7 +154,7 @@ def learn_field(cfg: Config, run: Run, views: Scene) -> Show:
             run.log({"valid/psnr": look(show, views.valid), "train/occupied": share}, step)
     run.save()
     if cfg.frames:
-        save_mesh(run, model)
+        save_mesh(run, model, views.train.poses[::10, :3, 3])
     return show
 
 

@@ -77,6 +77,7 @@ def test_skipping_empty_cells_changes_nothing() -> None:
     assert pictures.shape == (1, 3, 5, 8)
     assert (depth.view(-1)[missed] == 4).all()
     assert depth.shape == (1, 5, 8)
+    torch.testing.assert_close(depth.view(-1), whole.depth, atol=0.02, rtol=0)
     torch.testing.assert_close(
         pictures[0].permute(1, 2, 0).reshape(-1, 3), whole.colour, atol=0.02, rtol=0
     )
