@@ -35,8 +35,14 @@ def balls(train: int = 60, valid: int = 5, test: int = 10) -> ViewData:
     at_valid = held[:: len(held) // valid][:valid]
     at_test = np.setdiff1d(held, at_valid)
     at_train = np.setdiff1d(np.arange(count), held)
-    splits = (Views(x[at], cameras[at]) for at in (at_train, at_valid, at_test))
-    return ViewData("balls", "embedded", *splits, FOCAL, NEAR, FAR, BOUND)
+
+    def split(at: np.ndarray) -> Views:
+        return Views(x[at], cameras[at])
+
+    return ViewData(
+        "balls", "embedded", split(at_train), split(at_valid), split(at_test),
+        FOCAL, NEAR, FAR, BOUND,
+    )  # fmt: skip
 
 
 def poses(count: int) -> np.ndarray:
