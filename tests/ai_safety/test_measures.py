@@ -24,6 +24,7 @@ def test_wilson_ends_are_shares() -> None:
         assert wilson_interval(0, cases)[0] >= 0
         assert wilson_interval(cases, cases)[1] <= 1
     assert isinstance(wilson_interval(3, 5), tuple)
+    assert wilson_interval(3, 5) == wilson_interval(3, 5, 1.959964)  # 95 % when left out
 
 
 @pytest.mark.exercise("measures.wilson_interval")
