@@ -78,9 +78,9 @@ def test_a_sphere_on_the_axis_is_a_disc() -> None:
 def test_the_projection_has_a_gradient() -> None:
     camera = torch.tensor([[0.3, -0.2, -3.0]], dtype=torch.float64, requires_grad=True)
     covariances = torch.eye(3, dtype=torch.float64)[None].clone().requires_grad_()
-    turned = camera_at()[:3, :3]
+    turned = camera_at()[:3, :3].clone().requires_grad_()
     assert torch.autograd.gradcheck(
-        lambda s, c: gaussians.project_covariance(s, c, turned, 5.0), (covariances, camera)
+        lambda s, c, r: gaussians.project_covariance(s, c, r, 5.0), (covariances, camera, turned)
     )
 
 
