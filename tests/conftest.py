@@ -10,6 +10,7 @@ import json
 import os
 import pickle
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -196,10 +197,10 @@ def same(a: Any, b: Any) -> bool:
 @pytest.fixture
 def resume_check(lab_run: Lab) -> Iterator[Callable[..., None]]:
     """resume_check(week, *words): kill -9 at a random step, resume, and compare with an
-    uninterrupted run.
+    uninterrupted run. With saves_itself=True the week saves at steps of its own choice too.
     """
 
-    def check(week: str, *words: str) -> None:
+    def check(week: str, *words: str, saves_itself: bool = False) -> None:
         from labkit.state import checkpoint
 
         whole = lab_run(week, *words)
@@ -216,7 +217,10 @@ def resume_check(lab_run: Lab) -> Iterator[Callable[..., None]]:
         assert cut.record is None, "a killed run cannot have a result"
         resumed = lab_run(week, f"resume={cut.dir}", other=True)
         assert resumed.returncode == 0, resumed.output
-        assert f"resumed after step {save_at}" in resumed.output
+        found = re.search(r"resumed after step (\d+)", resumed.output)
+        assert found is not None, resumed.output
+        last = kill_at if saves_itself else save_at
+        assert save_at <= int(found[1]) <= last, resumed.output
         assert cut.record is not None
         assert cut.record["metrics"] == whole.record["metrics"]
         assert cut.metrics == whole.metrics

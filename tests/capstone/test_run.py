@@ -64,7 +64,7 @@ def test_smoke_goes_through_all_stages_and_writes_its_page(
 
 
 def test_resumes_to_the_same_bits(resume_check) -> None:
-    resume_check("capstone", "+size=smoke", *QUICK)
+    resume_check("capstone", "+size=smoke", *QUICK, saves_itself=True)  # after each stage
 
 
 @pytest.mark.parametrize(
