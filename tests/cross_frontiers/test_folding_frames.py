@@ -196,6 +196,9 @@ def test_superposition_never_reflects() -> None:
         assert np.linalg.det(rotation) == pytest.approx(1)
         expected, _ = Rotation.align_vectors(y - y.mean(0), x - x.mean(0))
         np.testing.assert_allclose(rotation, expected.as_matrix(), atol=1e-7)
+    x = np.diag([1.0, 2.0, 3.0])  # both factors of its H are reflections
+    x = np.concatenate((x, -x))
+    np.testing.assert_allclose(geometry.kabsch(x, x)[0], np.eye(3), atol=1e-12)
 
 
 @pytest.mark.parametrize("length", [4, 17])
