@@ -193,6 +193,9 @@ def test_equivalents_that_are_malformed_are_refused(toy: Lab):
     toy.write("tests/toy/equivalent.yaml", "stats.mean:\n  - id: abc\n")
     with pytest.raises(UsageError, match=r"equivalent\.yaml: stats\.mean: .*reason"):
         mutants(["toy"], root=toy.root)
+    toy.write("tests/toy/equivalent.yaml", "stats.mean:\n  - reason: a: b\n")
+    with pytest.raises(UsageError, match=r"equivalent\.yaml cannot be read: "):
+        mutants(["toy"], root=toy.root)
 
 
 def test_the_command_takes_weeks_or_a_week_and_an_exercise(capsys: pytest.CaptureFixture[str]):

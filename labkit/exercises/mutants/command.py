@@ -158,7 +158,10 @@ def _equivalent(week: str, root: Path) -> dict[str, list[Entry]]:
     import yaml
 
     file = week_folder(root / "tests", week) / "equivalent.yaml"
-    entries = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else None
+    try:
+        entries = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else None
+    except yaml.YAMLError as error:
+        raise UsageError(f"{show(file, root)} cannot be read: {error}") from error
     entries = entries or {}
     if not isinstance(entries, dict) or not all(isinstance(e, list) for e in entries.values()):
         raise UsageError(f"{show(file, root)} must map each exercise to a list of mutants")
