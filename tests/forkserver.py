@@ -91,7 +91,11 @@ class ForkServer:
     def close(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(10)
+        try:
+            self._process.wait(60)
+        except subprocess.TimeoutExpired:  # what it had to do is done
+            self._process.kill()
+            self._process.wait()
 
 
 @dataclass
