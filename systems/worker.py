@@ -107,8 +107,8 @@ class Worker(threading.Thread):
             if ticket.cancelled:
                 if ticket.sequence is not None and ticket.sequence in self.tickets:
                     del self.tickets[ticket.sequence]
+                    self.counts.aborted += 1  # before the engine says that it has nothing left
                     self.engine.abort(ticket.sequence)
-                    self.counts.aborted += 1
             else:
                 ticket.sequence = self.engine.add(ticket.prompt, ticket.sampling)
                 self.tickets[ticket.sequence] = ticket

@@ -222,20 +222,43 @@ def test_what_is_refused_is_named(
     assert served.client.post(f"/v1/{path}", content=b"{").status_code == 400
 
 
-def test_a_client_that_hangs_up_frees_its_blocks(served: Served) -> None:
-    """In mid-stream, and while it waits for a whole answer."""
+def test_a_client_that_hangs_up_frees_its_blocks(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In mid-stream, and while it waits for a whole answer; the engine goes on when it is told."""
     before = served.idle()["aborted"]
+    step, started, go_on = served.engine.step, threading.Event(), threading.Event()
+
+    def held() -> Any:
+        started.set()
+        assert go_on.wait(20)
+        return step()
+
+    def hung_up() -> None:
+        """Wait until the server has seen it, then let the engine take its next steps."""
+        end = time.perf_counter() + 10
+        while served.client.get("/health").json()["open"]:
+            assert time.perf_counter() < end, "the server still waits for the client"
+            time.sleep(0.01)
+        go_on.set()
+
     asked = {"prompt": "the", "max_tokens": 190, "ignore_eos": True}
+    monkeypatch.setattr(served.engine, "step", held)
+    go_on.set()
     with served.client.stream("POST", "/v1/completions", json=asked | {"stream": True}) as response:
         next(response.iter_lines())
+        go_on.clear()
+    hung_up()
     assert served.idle()["aborted"] == before + 1
+    started.clear()
+    go_on.clear()
     host, port = served.url.removeprefix("http://").split(":")
     body = json.dumps(asked).encode()
     with socket.create_connection((host, int(port))) as raw:
         head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
         raw.sendall(head.encode() + body)
-        while not served.client.get("/health").json()["running"]:
-            time.sleep(0.001)
+        assert started.wait(10)
+    hung_up()
     health = served.idle()
     assert health["aborted"] == before + 2
     assert health["free_blocks"] == BLOCKS
