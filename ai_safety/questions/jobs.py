@@ -246,9 +246,7 @@ class RewardHacking:
         ]
         torch.manual_seed(run.seed)
         size = s.content + s.flattery, s.hidden
-        self.models = [
-            reward_hacking.Ensemble(s.repeats * k, *size) for k in (s.members, 1)
-        ]
+        self.models = [reward_hacking.Ensemble(s.repeats * k, *size) for k in (s.members, 1)]
         weights = [each for model in self.models for each in model.parameters()]
         self.adam = torch.optim.AdamW(weights, s.lr)
 

