@@ -35,7 +35,6 @@ from labkit import Run, RunFailed
 from labkit.learning.modes import evaluating
 from pretraining import GPT
 
-
 DRAWN = [2**k for k in range(15)]
 """n of best of n."""
 

@@ -99,8 +99,8 @@ def optimal_policy(logps: Tensor, reward: Tensor, budget: float) -> Tensor:
 
     It is proportional to pi_0(x) exp(reward(x) / beta) for the beta at which KL(pi || pi_0) is the
     budget; the KL grows as beta falls, so beta is found by bisection. A budget of 0 gives the
-    reference. A budget that is never used up gives the limit of beta -> 0: the reference, restricted
-    to the answers of largest reward.
+    reference. A budget that is never used up gives the limit of beta -> 0: the reference,
+    restricted to the answers of largest reward.
 
     Args:
         logps: log-probabilities of the reference, float64 (X,), all finite.

@@ -4,6 +4,7 @@ import itertools
 import math
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
@@ -28,11 +29,15 @@ def test_no_policy_within_the_budget_earns_more(budget: float) -> None:
     kept = logps.clone(), reward.clone()
     found = optimal_policy(logps, reward, budget)
     p0, r = logps.exp().numpy(), reward.numpy()
+
+    def left(p: np.ndarray) -> float:
+        return budget - float((p * np.log(p / p0)).sum())
+
     best = minimize(
         lambda p: -(p @ r), p0, jac=lambda p: -r, method="SLSQP", bounds=[(1e-12, 1)] * 5,
         constraints=[
             {"type": "eq", "fun": lambda p: p.sum() - 1},
-            {"type": "ineq", "fun": lambda p: budget - (p * torch.log(torch.tensor(p / p0)).numpy()).sum()},
+            {"type": "ineq", "fun": left},
         ], options={"ftol": 1e-12, "maxiter": 500},
     )  # fmt: skip
     assert found.tolist() == pytest.approx(best.x.tolist(), abs=2e-4)
