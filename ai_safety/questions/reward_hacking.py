@@ -108,7 +108,7 @@ def optimal_policy(logps: Tensor, reward: Tensor, budget: float) -> Tensor:
     Returns:
         Probabilities in float64, with a KL that is within 1e-6 of the budget where it is reached.
     Raises:
-        ValueError for a budget below 0.
+        ValueError for a budget below 0; its message gives that number.
     """
     if budget < 0:
         raise ValueError(f"a KL budget must be 0 or more nats, got {budget}")
