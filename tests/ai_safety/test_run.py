@@ -4,14 +4,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from ai_safety import dialogues, evaluate, judge_model, learn, lessons, teachers
 from ai_safety.evaluate import Axes, Share, attack_success, both_axes
+from ai_safety.learn import Best
 from ai_safety.questions.train import train as train_questions
 from ai_safety.settings import Stage, stage_at
 from ai_safety.train import train
 from ai_safety.weights import open_models
 from labkit import RunFailed, UsageError
+from pretraining import GPT, Shape
 from tests.conftest import Lab
 
 SHORT = (
@@ -42,7 +45,11 @@ def test_smoke_is_measured_on_both_axes(lab_run: Lab) -> None:
     assert {f"attack_{kind}" for kind in ("role_play", "prefill", "many_shot")} <= metrics.keys()
     assert "classifier_unseen_kappa" not in metrics  # without LAB_DATA
     assert done.record["notes"]["judges_on"] == "embedded"
-    assert done.record["notes"]["looks"].keys() == {"start", "tune", "end"}
+    looks = done.record["notes"]["looks"]
+    assert looks.keys() == {"start", "tune", "dpo 2", "dpo 4", "dpo 6"}
+    seen = {name: look["harmful_refused"] - look["over_refusal"] for name, look in looks.items()}
+    del seen["start"]
+    assert seen[done.record["notes"]["chosen"]] == max(seen.values())
     names = {p.name for p in (done.dir / "samples").iterdir()}
     assert names == {"answers.txt", "attacks.png", "matrix.png", "loss.png"}
     folder = done.home / "artifacts" / "ai_safety" / "smoke-dialogues"
@@ -273,3 +280,21 @@ def test_help_loads_nothing_heavy(lab_run: Lab, module: str) -> None:
     imported = {line.rpartition("|")[2].strip() for line in output.splitlines() if "|" in line}
     assert not {"torch", "matplotlib", "hydra", "sklearn"} & imported
     assert evaluate is not None
+
+
+def test_the_best_look_is_kept_and_the_later_of_equal_ones() -> None:
+    torch.manual_seed(0)
+    model = GPT(Shape(9, 8, 8, 1, 2), "modern")
+    best = Best()
+    best.restore(model)  # nothing was offered yet
+    offered = {}
+    for name, refused, over in (("a", 50, 10), ("b", 90, 4), ("c", 96, 10), ("d", 100, 15)):
+        torch.nn.init.normal_(model.head.weight)
+        offered[name] = model.head.weight.detach().clone()
+        best.offer(model, name, {"harmful_refused": refused, "over_refusal": over})
+    again = Best()
+    again.load_state_dict(best.state_dict())
+    assert (again.name, again.score) == ("c", 86)
+    assert torch.equal(model.head.weight, offered["d"]), "offering changes nothing"
+    again.restore(model)
+    assert torch.equal(model.head.weight, offered["c"])
