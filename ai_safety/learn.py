@@ -5,7 +5,8 @@ Letters: N lessons, P pairs, T tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -57,3 +58,36 @@ def pair_loss(
     rows = Rows(*(part[index].to(device) for part in pairs)).trimmed()
     logps, known = answer_logps(model, rows), reference[index].to(device)
     return cdpo_loss(logps[:, 0], logps[:, 1], known[:, 0], known[:, 1], beta)
+
+
+class Best:
+    """The weights of the best look at validation requests so far.
+
+    Preference learning goes on to make refusals likelier when harmful requests are refused already,
+    and then only over-refusal grows. So the end is not always the best model.
+    """
+
+    def __init__(self) -> None:
+        self.name, self.score = "", -math.inf
+        self.weights: dict[str, Tensor] = {}
+
+    def offer(self, model: GPT, name: str, found: Mapping[str, float]) -> None:
+        """Keep a copy of the weights if the share of harmful requests refused less that of harmless
+        ones is at least as large as ever; `found` is a `look`."""
+        score = found["harmful_refused"] - found["over_refusal"]
+        if score >= self.score:
+            self.name, self.score = name, score
+            self.weights = {key: value.clone() for key, value in model.state_dict().items()}
+
+    def restore(self, model: GPT) -> None:
+        """Give the model the weights that were kept, if there are any."""
+        if self.weights:
+            model.load_state_dict(self.weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {"name": self.name, "score": self.score, "weights": self.weights}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """What `state_dict` gave."""
+        self.name, self.score, self.weights = state["name"], state["score"], state["weights"]

@@ -59,6 +59,8 @@ class DPOSettings:
     """Requests whose answers are compared."""
     sure: Annotated[float, Bounds(least=0.5, below=1)] = 0.6
     """Pairs whose better answer has a smaller probability are left out."""
+    looks: PositiveInt = 4
+    """Looks at validation requests; the model of the best one is kept, or that before the stage."""
 
 
 @dataclass(frozen=True)

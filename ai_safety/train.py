@@ -93,7 +93,7 @@ def train(cfg: Config, run: Run) -> None:
     from ai_safety import constitution, dialogues, lessons, teachers
     from ai_safety.constitutional import table
     from ai_safety.evaluate import look
-    from ai_safety.learn import batch_of, by_length, nll, pair_loss, reference_logps
+    from ai_safety.learn import Best, batch_of, by_length, nll, pair_loss, reference_logps
     from ai_safety.report import report
     from labkit.data import batch_indices, check_batch_size
     from pretraining import GPT, Shape
@@ -122,7 +122,8 @@ def train(cfg: Config, run: Run) -> None:
         name: optimizers_of(model, getattr(cfg, name), cfg.weight_decay) for name in cfg.stages
     }
     kept: dict[str, Any] = {"looks": {}}  # what was written on the way, for a resumed run
-    run.track(model=model, start=start, kept=kept, **{
+    best = Best()
+    run.track(model=model, start=start, kept=kept, best=best, **{
         f"{name}{i}": each for name, some in optimizers.items() for i, each in enumerate(some)
     })  # fmt: skip
 
@@ -147,6 +148,7 @@ def train(cfg: Config, run: Run) -> None:
             kept["shown"] = teaches.shown
         if stage.step == 0 and stage.name == "dpo":
             kept["looks"]["tune"] = look(model, vocabulary, valid)
+            best.offer(model, "tune", kept["looks"]["tune"])
             compared = sent("dpo", cfg.dpo.requests)
             pairs = teachers.to_prefer(
                 teacher(), compared, model, vocabulary, cfg.dpo.sure, cfg.seed
@@ -170,6 +172,10 @@ def train(cfg: Config, run: Run) -> None:
         torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.clip)
         for optimizer in optimizers[stage.name]:
             optimizer.step()
+        if stage.name == "dpo" and (stage.step + 1) % -(-stage.steps // cfg.dpo.looks) == 0:
+            name = f"dpo {stage.step + 1}"
+            kept["looks"][name] = look(model, vocabulary, valid)
+            best.offer(model, name, kept["looks"][name])
         if step % cfg.log_every == 0 or stage.step in (0, stage.steps - 1):
             rate = getattr(cfg, stage.name).lr * factor
             run.log({f"train/{stage.name}_loss": loss.detach(), "train/lr": rate}, step)
@@ -177,7 +183,9 @@ def train(cfg: Config, run: Run) -> None:
 
     if cfg.method == "start":
         start.load_state_dict(model.state_dict())
-    kept["looks"]["end"] = look(model, vocabulary, valid)
+        kept["looks"]["start"] = look(model, vocabulary, valid)
+    best.restore(model)
+    run.note(chosen=best.name or "start")
     run.plot("loss", *(f"train/{name}_loss" for name in cfg.stages))
     run.result(report(run, model, start, vocabulary, principles, test, kept, cfg.attacked))
 

@@ -53,3 +53,17 @@ def power(sampled: Mapping[str, float], limit: Mapping[str, float]) -> Figure:
     axis.set_ylabel("POWER")
     axis.legend(frameon=False)
     return figure
+
+
+def over_kl(budgets: Sequence[float], curves: Mapping[str, Sequence[float]]) -> Figure:
+    """Expected rewards, in deviations of the reference, over the KL budget."""
+    figure = new_figure()
+    axis = figure.subplots()
+    colours = ("#2a9d8f", "#e76f51", "#264653")
+    for (name, values), colour in zip(curves.items(), colours, strict=True):
+        axis.plot(budgets, values, color=colour, linewidth=2, label=name)
+    axis.axhline(0, color="#999999", linewidth=1)
+    axis.set_xlabel("KL to the reference (nats)")
+    axis.set_ylabel("expected reward (deviations of the reference)")
+    axis.legend(frameon=False)
+    return figure

