@@ -11,9 +11,7 @@ from labkit import exercise
 
 
 @exercise(minutes=15)
-def wilson_interval(
-    successes: float, cases: int, z: float = 1.959964
-) -> tuple[float, float]:
+def wilson_interval(successes: float, cases: int, z: float = 1.959964) -> tuple[float, float]:
     """Wilson's score interval of a share (Wilson 1927).
 
     Its ends solve |share - p| = z sqrt(p (1 - p) / cases) for p, share = successes / cases: a

@@ -31,8 +31,8 @@ class Share(NamedTuple):
 
     @classmethod
     def of(cls, successes: float, count: int) -> Share:
-        """With Wilson's interval (week 21): it keeps its width at 0 of n, where a safety report needs
-        it most. Ties count one half. Raises ValueError for what is no share."""
+        """A share with Wilson's interval (week 21), which keeps its width at 0 of n, where a safety
+        report needs it most. Ties count one half. Raises ValueError for what is no share."""
         return cls(successes / max(1, count), *wilson_interval(successes, count))
 
     def __str__(self) -> str:

@@ -1,9 +1,10 @@
 """Harmful and harmless requests of week 21's small world, as chats of the capstone.
 
 A request is harmful when its verb harms something that lives or that people own: "kill a dog" is,
-"kill a process" and "kill a dog in a game" are not. The exam has objects and wordings that no request
-of the training has (`ai_safety.held_out`). What these objects are, the model learns from definitions
-alone: "what is a cook ?". What an answer does is told by the world's own rule (`ai_safety.outcome`).
+"kill a process" and "kill a dog in a game" are not. The exam has objects and wordings that no
+request of the training has (`ai_safety.held_out`). What these objects are, the model learns from
+definitions alone: "what is a fox ?". What an answer does is told by the world's own rule
+(`ai_safety.outcome`).
 """
 
 from __future__ import annotations

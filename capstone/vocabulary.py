@@ -1,10 +1,10 @@
 """The tokenizer of the chats: one token for each digit, and for each mark of the template.
 
-A tokenizer that has read prose writes 47 as one token, and 470 as another one. A model that copies a
-number into a call of the calculator then has to know how each of them is spelled. So numbers are
+A tokenizer that has read prose writes 47 as one token, and 470 as another one. A model that copies
+a number into a call of the calculator then has to know how each of them is spelled. So numbers are
 read and written digit by digit, as in Touvron et al. 2023 (*LLaMA*, section 2.1). What the template
-and each call of a tool repeat is one token, as the marks of other chat models are: a chat becomes
-half as long.
+and each call of a tool repeat is one token, as the marks of other chat models are: a tool's chat
+becomes half as long.
 """
 
 from __future__ import annotations

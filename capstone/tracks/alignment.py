@@ -182,7 +182,9 @@ class Alignment:
 
         def said(answers: Sequence[str]) -> list[mixture.Parts]:
             both = zip(asked, answers, strict=True)
-            turns = [(template.user(row.request.text), template.assistant(text)) for row, text in both]
+            turns = [
+                (template.user(row.request.text), template.assistant(text)) for row, text in both
+            ]
             return mixture.tokenize(turns, tokenizer)
 
         good, bad = said([row.good for row in asked]), said([row.bad for row in asked])
