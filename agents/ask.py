@@ -41,6 +41,11 @@ OTHERWISE = (
     '    python -m agents.ask "..." url=http://127.0.0.1:8000/v1'
 )
 """What to type when there is no run."""
+ENDED = {
+    "limit": "no answer: the steps ran out; try a larger limit=",
+    "silence": "no answer: the model wrote nothing more, as when its context is full",
+}
+"""What is shown in place of an answer."""
 
 
 @dataclass
@@ -101,10 +106,13 @@ def ask(asked: list[str], options: Options) -> str:
     if options.traces:
         write_traces(paths.typed(options.traces), traces)
     if asked:
-        ended = (
-            traces[0].answer if traces[0].answer is not None else f"no answer: {traces[0].ended}"
-        )
-        return f"{traces[0].transcript}\n\n{ended}"
+        if traces[0].ended == "silence" and not traces[0].turns:
+            raise UsageError(
+                f"the model wrote nothing: a question of {len(asked[0]):,} characters and a step "
+                "of its answer do not fit into its context; ask in fewer words"
+            )
+        ended = traces[0].answer
+        return f"{traces[0].transcript}\n\n{ENDED[traces[0].ended] if ended is None else ended}"
     pairs = [(trace.answer, answer) for trace, (_, answer) in zip(traces, rows, strict=True)]
     em = 100 * sum(exact_match(*pair) for pair in pairs) / len(pairs)
     overlap = 100 * sum(f1(*pair) for pair in pairs) / len(pairs)

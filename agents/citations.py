@@ -49,7 +49,7 @@ def supported(sentence: str, read: Mapping[int, str]) -> bool:
     cited = {int(number) for number in CITATION.findall(sentence)}
     if not cited <= read.keys():
         return False
-    passages = [" ".join(read[number].split()) for number in sorted(cited)]
+    passages = [" ".join(read[number].split()) for number in cited]
     plain = CITATION.sub("", sentence)
     for pair in QUOTED.findall(plain):
         quote = " ".join("".join(pair).split())

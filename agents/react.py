@@ -74,9 +74,9 @@ def parse_action(written: str) -> Action | None:
         if not line.startswith("Action:"):
             continue
         call = line.removeprefix("Action:").strip()
-        tool, opening, argument = call.partition("[")
+        tool, _, argument = call.partition("[")
         named = tool.replace("_", "a").isalnum() and tool.isascii()
-        if not named or not opening or not argument.endswith("]"):
+        if not named or not argument.endswith("]"):
             return None
         return Action(tool, argument[:-1].strip())
     return None

@@ -142,11 +142,14 @@ class Chain:
         """Names of the stages that are not finished, in order."""
         return order({stage.name: stage.needs for stage in self.stages}, self.results)
 
-    def step(self, write: bool = True) -> dict[str, Any]:
+    @property
+    def tracked(self) -> Mapping[str, Any]:
+        """What the stage that is being done tracks."""
+        return self.session.tracked if self.session else {}
+
+    def step(self) -> dict[str, Any]:
         """The next step of all: opens a stage, and finishes it after its last step.
 
-        Args:
-            write: whether finished stages leave their folder.
         Returns:
             What the stage logs, each key with the stage's name in front.
         Raises:
@@ -163,7 +166,7 @@ class Chain:
                 log = self.session.step(self.done)
                 self.done += 1
             if self.done == stage.steps:
-                self._finish(stage, self.session, write)
+                self._finish(stage, self.session)
         except (UsageError, RunFailed) as error:
             raise self._failed(stage.name, error) from error
         return {f"{stage.name}/{key}": value for key, value in log.items()}
@@ -184,28 +187,26 @@ class Chain:
             self.stage = None
             raise self._failed(name, error) from error
 
-    def _finish(self, stage: Stage, session: Session, write: bool) -> None:
+    def _finish(self, stage: Stage, session: Session) -> None:
         """A folder appears whole or not at all: a run that is killed here finds none."""
         partial, folder = self.home / f".{stage.name}", self.home / stage.name
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         metrics = {key: float(value) for key, value in session.finish(partial).items()}
-        if write:
-            seconds = time.perf_counter() - self.began
-            files.write_json(partial / FACTS, {"metrics": metrics, "seconds": seconds})
-            shutil.rmtree(folder, ignore_errors=True)
-            partial.rename(folder)
+        seconds = time.perf_counter() - self.began
+        files.write_json(partial / FACTS, {"metrics": metrics, "seconds": seconds})
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
         self.results[stage.name] = metrics
         self.stage = self.session = None
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed run must know."""
-        tracked = self.session.tracked if self.session else {}
         return {
             "results": {name: dict(metrics) for name, metrics in self.results.items()},
             "stage": self.stage.name if self.stage else "",
             "done": self.done,
-            "session": {key: get_state(thing) for key, thing in tracked.items()},
+            "session": {key: get_state(thing) for key, thing in self.tracked.items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

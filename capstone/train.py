@@ -81,7 +81,7 @@ def train(cfg: Config, run: Run) -> None:
         if chain.stage is None and chain.results:
             run.save()  # a kill in the next stage loses nothing of the last one
         try:
-            log = chain.step(run.writes)
+            log = chain.step()
         except (UsageError, RunFailed, Interrupted):
             run.save()  # so that resume= goes on with the stage that did not finish
             raise

@@ -124,8 +124,11 @@ def count_parameters(tracked: Mapping[str, Any]) -> int | None:
 
 
 def _leaves(things: Iterable[Any]) -> Iterable[Any]:
-    """What nested lists, tuples and dicts hold."""
+    """What nested lists, tuples and dicts hold, and what a thing tracks itself (a chain of stages
+    does)."""
     for thing in things:
+        if isinstance(own := getattr(thing, "tracked", None), Mapping):
+            thing = dict(own)
         if isinstance(thing, dict):
             yield from _leaves(thing.values())
         elif isinstance(thing, (list, tuple)):

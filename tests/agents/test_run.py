@@ -47,6 +47,8 @@ def test_smoke_trains_and_is_examined(
     said = capsys.readouterr().out
     assert said.startswith("Question: What is 12 plus 30?\nThought: ")
     assert len(kept.read_text().splitlines()) == 1
+    assert ask.main(["What is " + "9" * 3000 + " plus 1?"]) == 2
+    assert "a question of 3,016 characters" in capsys.readouterr().err
 
 
 def test_the_model_without_tools_is_the_baseline(lab_run: Lab) -> None:

@@ -65,6 +65,7 @@ def f1_by_the_script(said: str, wanted: str) -> float:
         ("\n-12", "-12"),
         ("4 an", "4"),
         ("AN4", "an4"),
+        ("here–the–there", "here– –there"),
     ],
 )
 def test_texts_are_normalised(text: str, wanted: str) -> None:

@@ -19,6 +19,8 @@ from capstone import chat, chats, exam, learn, mixture, report, safety, tracks, 
 from capstone.template import assistant, user
 from capstone.train import train
 from labkit import UsageError
+from labkit.plan.probe import watch
+from labkit.plan.rehearsal import Rehearsal
 from pretraining import GPT, Shape
 from tests.conftest import Lab
 
@@ -310,3 +312,14 @@ def test_help_loads_nothing_heavy(lab_run: Lab, module: str) -> None:
     assert "usage:" in output
     imported = {line.rpartition("|")[2].strip() for line in output.splitlines() if "|" in line}
     assert not {"torch", "matplotlib", "transformers"} & imported
+
+
+def test_a_rehearsal_goes_from_one_stage_to_the_next(tmp_path: Path) -> None:
+    """It reads the folder of the first, and its last step is one of a state that was read back."""
+    rehearsal = Rehearsal(tmp_path, looks=2)
+    watch("capstone", ["+size=smoke", "device=cpu", *QUICK], rehearsal)
+    seen = rehearsal.result()
+    assert seen["steps"] == 4 + 3 + 5
+    assert seen["parameters"] > 0
+    assert seen["flops"] > 0
+    assert seen["checkpoint"] > 8 * seen["parameters"], "weights, and what the optimizers remember"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -174,11 +173,3 @@ def test_the_state_of_another_track_is_refused(tmp_path: Path) -> None:
         chain.load_state_dict({**state, "results": {"older": {}}})
     with pytest.raises(ValueError, match="'gone' to go on with"):
         chain.load_state_dict({**state, "results": {}, "stage": "gone"})
-
-
-def test_a_run_that_is_only_watched_leaves_no_folder(tmp_path: Path) -> None:
-    chain = chain_of(tmp_path, [])
-    for _ in itertools.repeat(None, 2):
-        chain.step(write=False)
-    assert stages.facts(tmp_path) == {}
-    assert chain.results == {"a": {"total": 3.0}}
