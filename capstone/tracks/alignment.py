@@ -78,6 +78,7 @@ class Alignment:
             Stage(
                 "tools", ("quantise",), lambda: Once(self.tools),
                 does="a calculator, and a search in many pages",
+                claims=(Claim("tool_match", "", at_least=80),),
             ),
             Stage(
                 "judge", ("tune", "serve", "tools"), lambda: Once(self.judge),
