@@ -11,7 +11,7 @@ from labkit import exercise
 
 
 @exercise(minutes=15)
-def wilson_interval(successes: int, cases: int, z: float = 1.959964) -> tuple[float, float]:
+def wilson_interval(successes: float, cases: int, z: float = 1.959964) -> tuple[float, float]:
     """Wilson's score interval of a share (Wilson 1927).
 
     Its ends solve |share - p| = z sqrt(p (1 - p) / cases) for p, share = successes / cases: a
@@ -20,7 +20,8 @@ def wilson_interval(successes: int, cases: int, z: float = 1.959964) -> tuple[fl
     and what rounding puts outside of 0 and 1 is set to 0 or 1.
 
     Args:
-        successes: how many of the cases have the property, 0 to `cases`.
+        successes: how many of the cases have the property, 0 to `cases`; a tie may
+            count as one half.
         cases: how many were looked at, 1 or more.
         z: the normal quantile; 1.96 is for 95 %.
 

@@ -2,8 +2,9 @@
 
     command   week 8's commands (or Alpaca): one question, one answer
     tool      week 18's traces as chats: the model asks for a tool, the next user's turn observes
-    safety    requests with the good answer and the bad one: what the model does before it is
-              aligned is as in the wild, and DPO has something to do
+    safety    week 21's requests with the good answer and the bad one: what the model does before it
+              is aligned is as in the wild, and DPO has something to do
+    thing     what the objects of these requests are
 
 A chat is a list of messages. `chat_of` turns a trace into one, for training as for use.
 """
@@ -22,7 +23,7 @@ from capstone import safety, template
 if TYPE_CHECKING:
     from labkit.data import Instruction
 
-KINDS = ("command", "tool", "safety")
+KINDS = ("command", "tool", "safety", "thing")
 OBSERVATION = "\nObservation: "
 TOWNS_SEED = {"train": 0, "valid": 1, "test": 2}
 
@@ -61,14 +62,17 @@ def command_chats(rows: Sequence[Instruction]) -> list[Chat]:
     for row in rows:
         asked = question(row)
         if not any(mark in f"{asked}{row.output}" for mark in template.MARKS):
-            messages = (template.user(asked), template.assistant(row.output))
-            found.append(Chat("command", messages, row.output))
+            found.append(one_turn("command", asked, row.output))
     return found
 
 
 def tool_chats(split: str, count: int, seed: int) -> tuple[list[Chat], dict[str, str]]:
     """Different questions for the calculator and the search, half each; and the pages that answer
-    those for the search. Numbers and names of a split are in no other one (see agents)."""
+    those for the search. Numbers and names of a split are in no other one (see agents).
+
+    In a call of the search, a space stands before the name: so it has the same tokens there as in
+    the question, and the model can copy them. The tool does not see the space.
+    """
     from agents import arithmetic, chain, draw_town, several
 
     rng = np.random.default_rng((seed, 24, TOWNS_SEED[split]))
@@ -81,18 +85,33 @@ def tool_chats(split: str, count: int, seed: int) -> tuple[list[Chat], dict[str,
             towns[town.name] = town
     sums = several(lambda: arithmetic(rng, split), count - count // 2)
     tasks = [*sums, *(chain([town]) for town in towns.values())]
-    chats = [Chat("tool", tuple(chat_of(task.trace)), task.answer) for task in tasks]
+    traces = [task.trace.replace("search[", "search[ ") for task in tasks]
+    both = zip(tasks, traces, strict=True)
+    chats = [Chat("tool", tuple(chat_of(trace)), task.answer) for task, trace in both]
     return chats, {town.name: town.page for town in towns.values()}
 
 
-def safety_chats(split: safety.Split, both: bool) -> list[Chat]:
-    """Requests with their good answer, and with `both` a second time with the bad one."""
+def safety_chats(rows: Sequence[safety.Answered], both: bool) -> list[Chat]:
+    """Requests with their good answer, and with `both` half of them a second time with the bad one.
+
+    So most people who answer are helpful and harmless, and a model can learn what they refuse. DPO
+    then has less to do than where both answers are as likely, and goes over to other objects.
+    """
     found = []
-    for row in safety.requests(split):
-        for answer in (row.good, row.bad) if both else (row.good,):
-            messages = (template.user(row.text), template.assistant(answer))
-            found.append(Chat("safety", messages, answer))
+    for number, row in enumerate(rows):
+        for answer in (row.good, row.bad) if both and number % 4 < 2 else (row.good,):
+            found.append(one_turn("safety", row.request.text, answer))
     return found
+
+
+def thing_chats() -> list[Chat]:
+    """Week 21's definitions of all objects, those of the exam included."""
+    return [one_turn("thing", asked, answer) for asked, answer in safety.definitions()]
+
+
+def one_turn(kind: str, asked: str, answer: str) -> Chat:
+    """A question and its answer."""
+    return Chat(kind, (template.user(asked), template.assistant(answer)), answer)
 
 
 def mixed(parts: Sequence[Sequence[Chat]], shares: Sequence[float], count: int) -> list[Chat]:

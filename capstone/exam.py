@@ -60,15 +60,11 @@ def with_tools(
     return right([trace.answer or "" for trace in traces], asked), traces
 
 
-def refusals(answers: Sequence[str], asked: Sequence[safety.Request]) -> dict[str, judge.Share]:
+def refusals(answers: Sequence[str], asked: Sequence[safety.Answered]) -> dict[str, judge.Share]:
     """Shares with intervals: harmful requests refused, harmless ones answered, and of those with a
     harmful word alone."""
-    rows = [(r, safety.is_refusal(a)) for r, a in zip(asked, answers, strict=True)]
-    harmful = [refused for r, refused in rows if r.harmful]
-    harmless = [not refused for r, refused in rows if not r.harmful]
-    tricky = [not refused for r, refused in rows if r.tricky]
-    groups = {"refused": harmful, "answered": harmless, "answered_tricky": tricky}
-    return {name: judge.wilson(sum(group), len(group)) for name, group in groups.items()}
+    found = safety.shares(asked, answers)
+    return {name: judge.Share.of(hits, cases) for name, (hits, cases) in found.items()}
 
 
 def write_samples(file: Path, rows: Sequence[tuple[str, str]]) -> None:

@@ -8,14 +8,11 @@ itself, where anything but one half is a fault of the judge.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ai_safety import wilson_interval
 from labkit import exercise
-
-Z = 1.959963984540054
-"""Of a 95 % interval."""
 
 
 class Answer(NamedTuple):
@@ -32,31 +29,15 @@ class Share(NamedTuple):
     low: float
     high: float
 
+    @classmethod
+    def of(cls, successes: float, count: int) -> Share:
+        """A share with Wilson's interval (week 21), which keeps its width at 0 of n, where a safety
+        report needs it most. Ties count one half. Raises ValueError for what is no share."""
+        return cls(successes / max(1, count), *wilson_interval(successes, count))
+
     def __str__(self) -> str:
         low, high = 100 * self.low, 100 * self.high
         return f"{100 * self.value:.1f} % (95 % interval {low:.1f} to {high:.1f})"
-
-
-@exercise(minutes=15)
-def wilson(successes: float, count: int) -> Share:
-    """A share with Wilson's score interval at 95 % (Wilson 1927).
-
-    With p = successes / count, n = count and z = Z, the interval is
-        (p + z²/2n ± z √(p (1 - p) / n + z²/4n²)) / (1 + z²/n)
-    Unlike p ± z √(p (1 - p) / n) it does not shrink to nothing at 0 of n or n of n, where a safety
-    report needs it most. `successes` may be a fraction: ties count one half.
-
-    Returns:
-        Share(p, low, high), with low not below 0 and high not above 1.
-    Raises:
-        ValueError for a count below 1, and for successes below 0 or above the count.
-    """
-    if count < 1 or not 0 <= successes <= count:
-        raise ValueError(f"{successes} of {count} is no share")
-    p, square = successes / count, Z * Z / count
-    middle = (p + square / 2) / (1 + square)
-    half = Z * math.sqrt(p * (1 - p) / count + square / (4 * count)) / (1 + square)
-    return Share(p, max(0.0, middle - half), min(1.0, middle + half))
 
 
 @exercise(minutes=10)
@@ -84,7 +65,7 @@ def win_rate(verdicts: Sequence[tuple[int, int]]) -> Share:
             with B shown first. A wins the pair when both verdicts say A, B when both say B; any
             other pair is a tie.
     Returns:
-        (wins + ties / 2) of all pairs, with the interval of `wilson`.
+        (wins + ties / 2) of all pairs, with the interval of `Share.of`.
     Raises:
         ValueError when there is no pair.
     """
@@ -92,7 +73,7 @@ def win_rate(verdicts: Sequence[tuple[int, int]]) -> Share:
         raise ValueError("a win rate needs at least one pair")
     wins = sum(pair == (1, -1) for pair in verdicts)
     losses = sum(pair == (-1, 1) for pair in verdicts)
-    return wilson(wins + (len(verdicts) - wins - losses) / 2, len(verdicts))
+    return Share.of(wins + (len(verdicts) - wins - losses) / 2, len(verdicts))
 
 
 def compare(

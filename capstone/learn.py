@@ -28,6 +28,8 @@ from rlhf import Rows, cdpo_loss, token_logps
 
 BATCH = 64
 CLIP = 1.0
+GROUPS = 4
+"""Groups of chats in a step."""
 RISE = 0.1
 """Share of the steps in which the learning rate rises."""
 
@@ -85,9 +87,10 @@ class Optimizers:
         return rate
 
 
-def answer_loss(model: GPT, rows: Rows) -> Tensor:
-    """Mean negative log-likelihood of the learned tokens of rows (N, T), in nats."""
-    return -token_logps(model, rows).sum() / rows.mask.sum()
+def answer_loss(model: GPT, groups: Sequence[Rows]) -> Tensor:
+    """Mean negative log-likelihood of the learned tokens of groups of rows (N, T), in nats."""
+    total = torch.stack([token_logps(model, rows).sum() for rows in groups]).sum()
+    return -total / torch.stack([rows.mask.sum() for rows in groups]).sum()
 
 
 def held_out_loss(model: GPT, chats: Sequence[mixture.Parts], place: Place) -> float:
@@ -108,17 +111,23 @@ def moved(rows: Rows, device: torch.device) -> Rows:
 
 
 class Lessons:
-    """The mixture in memory, in groups of equal cost."""
+    """The mixture in memory, in groups of equal cost; a step takes several of them.
+
+    Chats of a group have the same length, and so mostly the same kind. With one group, each step
+    would learn one kind, and undo the last one.
+    """
 
     def __init__(self, chats: Sequence[mixture.Parts], tokens: int, place: Place) -> None:
-        groups = mixture.budgeted([mixture.length_of(chat) for chat in chats], tokens)
+        lengths = [mixture.length_of(chat) for chat in chats]
+        groups = mixture.budgeted(lengths, max(*lengths, tokens // GROUPS))
         self.groups = [
             moved(mixture.collate([chats[i] for i in group]), place.device) for group in groups
         ]
         self.seed = place.seed
 
-    def __getitem__(self, step: int) -> Rows:
-        return self.groups[int(batch_indices(len(self.groups), 1, step, self.seed)[0])]
+    def __getitem__(self, step: int) -> list[Rows]:
+        count = min(GROUPS, len(self.groups))
+        return [self.groups[i] for i in batch_indices(len(self.groups), count, step, self.seed)]
 
 
 class Tune:

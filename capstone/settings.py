@@ -22,6 +22,8 @@ class MixtureSettings:
     """Share of the tools' traces."""
     safety: NonNegativeFloat = 1.0
     """Share of the requests, harmful and harmless ones."""
+    thing: NonNegativeFloat = 0.5
+    """Share of the definitions of the objects in requests."""
     tests: PositiveInt = 400
     """Chats of each kind in the exam."""
 

@@ -60,7 +60,7 @@ class Config(LabConfig):
             )
         if self.serve.port > 65535:
             raise UsageError(f"serve.port={self.serve.port} must be from 0 to 65535; try 8000")
-        if not self.mixture.command + self.mixture.tool + self.mixture.safety:
+        if not self.mixture.command + self.mixture.tool + self.mixture.safety + self.mixture.thing:
             raise UsageError("mixture: at least one share must be above 0; try mixture.tool=1")
         if self.align.smoothing >= 0.5:
             raise UsageError(f"align.smoothing={self.align.smoothing} must be below 0.5; try 0.1")

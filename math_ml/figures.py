@@ -101,10 +101,11 @@ def calibration(study: Classification) -> Figure:
 
 def _wilson(share: Array, cases: Array) -> tuple[Array, Array]:
     """Ends of Wilson's 95 % interval for a share of so many cases; also for shares of 0 and 1."""
-    z2 = 1.96**2 / cases
-    middle = (share + z2 / 2) / (1 + z2)
-    half = np.sqrt(z2 * (share * (1 - share) + z2 / 4)) / (1 + z2)
-    return np.minimum(middle - half, share), np.maximum(middle + half, share)
+    from scipy.stats import binomtest
+
+    counts = zip(np.rint(share * cases).astype(int).tolist(), cases.tolist(), strict=True)
+    ends = [binomtest(hits, count).proportion_ci(method="wilson") for hits, count in counts]
+    return np.array([end.low for end in ends]), np.array([end.high for end in ends])
 
 
 def descent(excess: dict[str, tuple[Array, float]], step_size: float) -> Figure:

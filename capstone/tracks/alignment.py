@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from capstone import chats, exam, judge, learn, mixture, safety, serving, template
+from capstone import chats, exam, judge, learn, mixture, safety, serving, template, vocabulary
 from capstone.settings import AlignmentSettings
 from capstone.stages import RECORD, Claim, Once, Session, Stage
 from capstone.tracks import weeks
@@ -35,11 +35,6 @@ REQUESTS = 2
 """Requests of the exam for each of its commands, at most: intervals are to be narrow."""
 ANCHORS = 32
 """Chats beside each step of DPO, at most."""
-
-
-def spread(rows: Sequence[safety.Request], most: int) -> list[safety.Request]:
-    """At most `most` of the rows, evenly spread over them."""
-    return [rows[i * len(rows) // most] for i in range(most)] if len(rows) > most else list(rows)
 
 
 class Alignment:
@@ -83,6 +78,7 @@ class Alignment:
             Stage(
                 "tools", ("quantise",), lambda: Once(self.tools),
                 does="a calculator, and a search in many pages",
+                claims=(Claim("tool_match", "", at_least=80),),
             ),
             Stage(
                 "judge", ("tune", "serve", "tools"), lambda: Once(self.judge),
@@ -128,15 +124,24 @@ class Alignment:
         """The chats of a split, by kind; `both` adds bad answers to the requests."""
         m = self.settings.mixture
         training = split == "train"
-        count = round(m.chats * m.tool / (m.command + m.tool + m.safety)) if training else m.tests
+        total, seed = m.command + m.tool + m.safety + m.thing, self.run.seed if training else EXAM
+
+        def count(share: float) -> int:
+            return max(2, round(m.chats * share / total)) if training else m.tests
+
         rows = list(getattr(self.rows, split))[: None if training else m.tests]
-        tools, _ = chats.tool_chats(split, max(2, count), self.run.seed if training else EXAM)
-        return [chats.command_chats(rows), tools, chats.safety_chats(split, both)]
+        asked = safety.requests(split, count(m.safety) * 2 // (3 if both else 2), seed)
+        return [
+            chats.command_chats(rows),
+            chats.tool_chats(split, count(m.tool), seed)[0],
+            chats.safety_chats(asked, both),
+            chats.thing_chats()[: None if training else 0],
+        ]
 
     def lessons(self, both: bool, count: int) -> list[mixture.Parts]:
         """The mixture of the training: `count` chats."""
         m = self.settings.mixture
-        shares = (m.command, m.tool, m.safety)
+        shares = (m.command, m.tool, m.safety, m.thing)
         return self.fitting(chats.mixed(self.kinds("train", both), shares, count))
 
     @cached_property
@@ -155,6 +160,7 @@ class Alignment:
             model = from_huggingface(theirs)
         except ValueError as error:
             raise UsageError(f"base={self.settings.base}: {error}; type base=gpt2") from error
+        model = vocabulary.adapt(model, tokenizer)
         export(model, tokenizer, folder)
         self.tokenizer = tokenizer
         longer = learn.extended(model, self.context).to(self.run.device)
@@ -173,11 +179,13 @@ class Alignment:
     def align(self) -> Session:
         model, tokenizer = self.opened("tune")
         s = self.settings.align
-        asked = spread(safety.requests("train"), s.steps * s.pairs)
+        asked = safety.requests("train", s.steps * s.pairs, self.run.seed)
 
         def said(answers: Sequence[str]) -> list[mixture.Parts]:
             both = zip(asked, answers, strict=True)
-            turns = [(template.user(row.text), template.assistant(text)) for row, text in both]
+            turns = [
+                (template.user(row.request.text), template.assistant(text)) for row, text in both
+            ]
             return mixture.tokenize(turns, tokenizer)
 
         good, bad = said([row.good for row in asked]), said([row.bad for row in asked])
@@ -232,9 +240,9 @@ class Alignment:
 
     def judge(self, folder: Path) -> dict[str, float]:
         commands = self.kinds("test")[0]
-        kept = spread(safety.requests("test"), REQUESTS * self.settings.mixture.tests)
+        kept = safety.requests("test", REQUESTS * self.settings.mixture.tests)
         asked: list[list[template.Message]] = exam.first_messages(commands)
-        asked += [[template.user(row.text)] for row in kept]
+        asked += [[template.user(row.request.text)] for row in kept]
         references = [*(chat.answer for chat in commands), *(row.good for row in kept)]
         said = {}
         for stage in ("tune", "quantise"):

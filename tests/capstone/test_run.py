@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from capstone import chat, chats, exam, learn, report, safety, tracks
+from ai_safety import outcome
+from capstone import chat, chats, exam, learn, mixture, report, safety, tracks, vocabulary
 from capstone.template import assistant, user
 from capstone.train import train
 from labkit import UsageError
@@ -55,13 +60,13 @@ def test_smoke_goes_through_all_stages_and_writes_its_page(
     places = [text.index(f"<b>{name}</b>") for name in STAGES]
     assert places == sorted(places), "in the order in which they were done"
     samples = (done.dir / "stages" / "judge" / "samples.txt").read_text()
-    assert "How do I" in samples or "Tell me" in samples
+    assert "please show me how i" in samples or "what do i do to" in samples
 
     monkeypatch.setenv("LAB_HOME", str(done.home))
     (done.dir / "report.html").unlink()
     assert report.main([]) == 0
     assert (done.dir / "report.html").read_text() == text
-    assert chat.main(["How do I feed a dog?", "tokens=5"]) == 0
+    assert chat.main(["how do i feed a dog ?", "tokens=5"]) == 0
     assert len(capsys.readouterr().out.strip()) > 0
 
 
@@ -74,7 +79,7 @@ def test_resumes_to_the_same_bits(resume_check) -> None:
     [
         ("track=multimodel", "track=multimodel is unknown; did you mean multimodal?"),
         ("serve.port=70000", "serve.port=70000 must be from 0 to 65535"),
-        ("mixture.tool=0 mixture.command=0 mixture.safety=0", "at least one share"),
+        ("mixture.tool=0 mixture.command=0 mixture.safety=0 mixture.thing=0", "at least one share"),
         ("align.smoothing=0.5", "align.smoothing=0.5 must be below 0.5"),
         ("serve.scheme=int7", "serve.scheme"),
         ("context=0", "context must be > 0"),
@@ -164,9 +169,12 @@ def test_a_trace_becomes_a_chat_with_the_tool_as_user() -> None:
 
 
 def test_splits_share_no_request_and_no_question() -> None:
-    texts = [{r.text for r in safety.requests(s)} for s in ("train", "valid", "test")]
-    assert all(texts)
+    rows = [safety.requests(s, 200) for s in ("train", "valid", "test")]
+    texts = [{row.request.text for row in each} for each in rows]
+    assert len(texts[1]) == len(texts[2]) == 200
     assert not texts[0] & texts[1] | texts[0] & texts[2] | texts[1] & texts[2]
+    things = [{row.request.object for row in each} for each in rows]
+    assert not things[0] & things[1] | things[0] & things[2] | things[1] & things[2]
     asked = [
         {c.messages[0]["content"] for c in chats.tool_chats(s, 40, 0)[0]}
         for s in ("train", "valid", "test")
@@ -175,17 +183,88 @@ def test_splits_share_no_request_and_no_question() -> None:
     assert not asked[0] & asked[1] | asked[0] & asked[2] | asked[1] & asked[2]
 
 
-def test_a_harmful_word_alone_does_not_make_a_request_harmful() -> None:
-    rows = {row.text: row for row in safety.requests("train") + safety.requests("test")}
-    kinds = {row.harmful for row in rows.values() if "kill" in row.text}
+def test_the_good_answer_refuses_harm_alone_and_definitions_answer_no_request() -> None:
+    rows = [*safety.requests("train", 300), *safety.requests("test", 60)]
+    for row in rows:
+        harmful = row.request.harms is not None
+        assert outcome(row.request, row.good) == ("refused" if harmful else "helped")
+        assert outcome(row.request, row.bad) == ("helped" if harmful else "refused")
+    kinds = {row.request.harms is None for row in rows if row.request.verb == "kill"}
     assert kinds == {True, False}
-    assert {row.harmful or row.tricky for row in rows.values() if "kill" in row.text} == {True}
-    assert not any(row.tricky for row in rows.values() if row.harmful or "feed" in row.text)
-    for row in rows.values():
-        assert safety.is_refusal(row.good) == row.harmful
-        assert safety.is_refusal(row.bad) != row.harmful
-    assert safety.is_refusal("")
-    assert not safety.is_refusal("Here is how to say I cannot.")
+    assert len(safety.requests("test", 0)) == safety.LEAST
+    assert safety.requests("train", 50, seed=1) != safety.requests("train", 50, seed=2)
+    told = dict(safety.definitions())
+    asked = {row.request.text for row in rows}
+    assert not asked & set(told)
+    held = {row.request.object for row in rows[-60:]}
+    assert all(f"what is a {thing} ?" in told for thing in held)
+
+
+def test_shares_of_answers_count_harm_and_over_refusal() -> None:
+    rows = safety.requests("test", 60)
+    best = exam.refusals([row.good for row in rows], rows)
+    assert [share.value for share in best.values()] == [1, 1, 1]
+    worst = exam.refusals([row.bad for row in rows], rows)
+    assert [share.value for share in worst.values()] == [0, 0, 0]
+    evading = exam.refusals(["ask me later ."] * len(rows), rows)
+    assert [share.value for share in evading.values()] == [0, 0, 0], "neither refused nor answered"
+    assert [safety.shares(rows, [""] * 60)[name][1] for name in best] == [30, 30, 20]
+
+
+def test_the_adapted_tokenizer_reads_digits_and_marks_one_by_one(tmp_path: Path) -> None:
+    tokenizer, model = small_tokenizer(), None
+    torch.manual_seed(0)
+    model = GPT(Shape(len(tokenizer), 6, 8, 1, 2))
+    before = tokenizer.encode("Question:", add_special_tokens=False)
+    assert len(tokenizer.encode("4747", add_special_tokens=False)) < 4
+    larger = vocabulary.adapt(model, tokenizer)
+    assert larger.shape.vocabulary == len(tokenizer) == model.shape.vocabulary + 8
+    tokenizer.save_pretrained(tmp_path)
+    again = AutoTokenizer.from_pretrained(tmp_path)
+    text = f"{vocabulary.HEAD}Question: 4747{vocabulary.ANSWER}"
+    tokens = again.encode(text, add_special_tokens=False)
+    said = again.convert_ids_to_tokens(tokens)
+    assert said == [vocabulary.HEAD, "Question:", "\u0120", *"4747", vocabulary.ANSWER]
+    assert again.decode(tokens) == text
+    torch.testing.assert_close(
+        larger.embedding.weight[tokens[1]], model.embedding.weight[before].mean(dim=0)
+    )
+    same = torch.randint(model.shape.vocabulary, (2, 6))
+    torch.testing.assert_close(larger(same)[..., : model.shape.vocabulary], model(same))
+    assert larger.head.weight is larger.embedding.weight
+    assert vocabulary.adapt(larger, again) is larger, "adapted once"
+
+
+def small_tokenizer() -> Any:
+    """Bytes in pairs, as GPT-2's: it has tokens for pairs of digits."""
+    inner = Tokenizer(models.BPE())
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    letters = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=262, initial_alphabet=letters, show_progress=False)
+    inner.train_from_iterator(["4747 4747 4747"], trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<eos>")
+
+
+def test_a_step_takes_chats_of_several_lengths() -> None:
+    """Else each step would learn one kind of chat."""
+    short = [[([1], False), ([2], True)]] * 64
+    long = [[([1] * 20, False), ([3] * 12, True)]] * 8
+    place = learn.Place(torch.device("cpu"), contextlib.nullcontext, 0)
+    lessons = learn.Lessons([*short, *long], 128, place)
+    widths = [{rows.tokens.shape[1] for rows in lessons[step]} for step in range(8)]
+    assert {len(step) for step in map(tuple, widths)} >= {2}
+    assert all(rows.tokens.numel() <= 32 for step in range(8) for rows in lessons[step])
+
+
+def test_the_loss_of_groups_is_that_of_all_their_tokens() -> None:
+    torch.manual_seed(0)
+    model = GPT(Shape(11, 6, 8, 1, 2))
+    chat = [([1, 2], False), ([3, 4], True)]
+    other = [([5], False), ([6, 7, 8], True)]
+    both = learn.answer_loss(model, [mixture.collate([chat, other])])
+    apart = learn.answer_loss(model, [mixture.collate([chat]), mixture.collate([other])])
+    torch.testing.assert_close(apart, both)
 
 
 def test_mixed_takes_each_kind_by_its_share() -> None:
