@@ -60,7 +60,7 @@ def test_smoke_goes_through_all_stages_and_writes_its_page(
     places = [text.index(f"<b>{name}</b>") for name in STAGES]
     assert places == sorted(places), "in the order in which they were done"
     samples = (done.dir / "stages" / "judge" / "samples.txt").read_text()
-    assert "please show me how i" in samples or "what do i do to" in samples
+    assert any(row.request.text in samples for row in safety.requests("test", 400))
 
     monkeypatch.setenv("LAB_HOME", str(done.home))
     (done.dir / "report.html").unlink()
