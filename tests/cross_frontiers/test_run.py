@@ -19,6 +19,7 @@ SHORT = (
     "batch_size=64",
     "frames=0",
     "log_every=1",
+    "prune_at=[0.4,0.7]",
 )
 
 
@@ -52,7 +53,7 @@ def test_smoke_learns_the_scene(lab_run: Lab) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ("field=hash", "hash.log2_rows=8"),
+        ("field=hash", "hash.log2_rows=8", "random_background=false"),
         ("+experiment=mlp", "fine=4", "mlp.width=16"),
         ("+experiment=splats", "splats.count=50", "splats.relocate_every=1"),
     ],
