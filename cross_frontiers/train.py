@@ -114,7 +114,8 @@ def learn_field(cfg: Config, run: Run, views: Scene) -> Show:
     every = max(1, cfg.steps // cfg.evaluations)
 
     def show(poses: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return render_views(model, views.rays(poses), rendering, *views.size)
+        with run.autocast():
+            return render_views(model, views.rays(poses), rendering, *views.size)
 
     for step in run.steps(cfg.steps):
         if step in prunings:
