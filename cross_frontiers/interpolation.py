@@ -38,7 +38,7 @@ def trilinear(points: Tensor, resolution: int) -> tuple[Tensor, Tensor]:
     scaled = points.clamp(0, 1) * resolution
     cell = scaled.floor().clamp(max=resolution - 1)
     f = scaled - cell
-    # Points last, since a CPU multiplies long rows fast: x, y, z are (2, P), lower and upper corner.
+    # Points last, since a CPU multiplies long rows fast. Lower and upper corner: each (2, P).
     x, y, z = torch.stack((1 - f, f)).unbind(dim=2)
     weights = x[:, None, None] * y[None, :, None] * z[None, None, :]
     return cell.long(), weights.view(8, -1).T.contiguous()

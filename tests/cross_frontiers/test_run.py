@@ -61,7 +61,7 @@ def test_smoke_learns_the_scene(lab_run: Lab) -> None:
             "splats.count=50",
             "splats.relocate_every=1",
             "random_background=true",
-        ),  # fmt: skip
+        ),
     ],
 )
 def test_the_other_fields_train(here: Path, words: tuple[str, ...]) -> None:
