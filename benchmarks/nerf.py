@@ -33,6 +33,7 @@ from cross_frontiers import fields, rendering, sampling, scene
 from cross_frontiers.grid import VoxelGrid
 from cross_frontiers.mlp import RadianceMLP
 from cross_frontiers.render import Rays, RenderSettings, render_rays, tighten
+from cross_frontiers.rendering import on_background
 from labkit.data import ViewData, load
 from labkit.run.entry import entrypoint
 
@@ -46,7 +47,8 @@ class Judge:
         self.now: Callable[[], float] = time.process_time if cpu else time.perf_counter
         self.limit, self.target, self.spent = limit, target, 0.0
         some = torch.arange(0, len(views.valid.rays), 32)
-        self.rays, self.truth = views.valid.rays[some], views.valid.colours[some]
+        self.rays = views.valid.rays[some]
+        self.truth = on_background(views.valid.pixels[some], 1.0)
         self.found: list[tuple[float, float]] = []
         """(seconds, PSNR), only where it is the best so far."""
 
@@ -97,21 +99,24 @@ def train_field(kind: str, views: scene.Scene, judge: Judge) -> None:
                 model.prune(cfg.prune_below)
                 later = cfg.grid.resolutions[prunings.index(step) + 1 :]
                 if isinstance(model, VoxelGrid) and later:
-                    model.refine(later[0], cfg.grid.degree if len(later) == 1 else 0)
-                    optimizer.state.clear()
-                    optimizer.param_groups[0]["params"] = list(model.parameters())
+                    model.refine(optimizer, later[0], cfg.grid.degree if len(later) == 1 else 0)
+                elif isinstance(model, VoxelGrid):
+                    model.compact(optimizer)
                 rays = None
             if rays is None:
                 rays, numbers = tighten(views.train.rays, model.occupancy)
-                targets = views.train.colours[numbers]
+                pixels = views.train.pixels[numbers]
                 share = model.occupancy.side / cfg.grid.resolutions[-1] if kind == "grid" else 1.0
                 samples = max(round(cfg.samples * share), cfg.samples // 4, 1)
                 how = RenderSettings(samples, cfg.fine, cfg.background)
             optimizer.param_groups[0]["lr"] = settings.lr * cfg.decay ** (step / cfg.steps)
             index = torch.randint(len(rays), (cfg.batch_size,))
+            behind = torch.full((cfg.batch_size, 3), cfg.background)
+            if cfg.random_background:
+                behind.uniform_()
             with low:
-                colour = render_rays(model, rays[index], how, training=True).colour
-            descend(optimizer, (colour - targets[index]).square().mean())
+                out = render_rays(model, rays[index], how, training=True, behind=behind)
+            descend(optimizer, (out.colour - on_background(pixels[index], behind)).square().mean())
         if step % 20 == 19 and judge.enough(colours):
             return
 
@@ -125,7 +130,7 @@ def train_plain(views: scene.Scene, judge: Judge) -> None:
         with judge:
             index = torch.randint(len(views.train.rays), (1024,))
             both = render_plain(coarse, fine, views.train.rays[index], training=True)
-            truth = views.train.colours[index]
+            truth = on_background(views.train.pixels[index], 1.0)
             descend(optimizer, sum((c - truth).square().mean() for c in both))
         step += 1
         due = step % 10 == 0 or judge.spent > judge.limit

@@ -46,7 +46,8 @@ class VoxelGrid(Resizable):
     def look_up(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Rows of the tables (P, 8) around points (P, 3), and their weights (P, 8)."""
         cells, weights = trilinear(points * (0.5 / self.bound) + 0.5, self.occupancy.side)
-        return self.rows[corner_numbers(cells, self.occupancy.side + 1)], weights
+        corners = corner_numbers(cells, self.occupancy.side + 1)
+        return self.rows.index_select(0, corners.view(-1)).view(-1, 8), weights
 
     def density(self, points: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Densities (P,) at points (P, 3), and what `colour` needs of the points."""
@@ -64,33 +65,58 @@ class VoxelGrid(Resizable):
 
     @torch.no_grad()
     def prune(self, threshold: float) -> None:
-        """Call those cells empty that hide less than `threshold` of what lies behind them."""
-        side = self.occupancy.side
+        """Call those cells empty that hide less than `threshold` of what lies behind them. What was
+        empty stays so, since its corners are no longer stored."""
+        side, stored = self.occupancy.side, self.occupancy.cells
         raw = self.density_table[:, 0][self.rows].view(1, 1, *[side + 1] * 3)
         densest = F.max_pool3d(raw, 2, stride=1)[0, 0]
         hidden = -torch.expm1(-F.softplus(densest) * self.scale * 2 * self.bound / side)
-        self.occupancy.set_cells((hidden > threshold) & self.occupancy.cells)
+        self.occupancy.set_cells((hidden > threshold) & stored)
+        self.occupancy.cells &= stored
 
     @torch.no_grad()
-    def refine(self, resolution: int, degree: int) -> None:
+    def refine(self, optimizer: torch.optim.Optimizer, resolution: int, degree: int) -> None:
         """Smaller cells, whose corners take the interpolated values; only those of occupied cells
-        are kept. Harmonics that are new, up to `degree`, begin at 0. The parameters are new ones
-        then, which an optimiser must be told."""
+        are kept. Harmonics that are new, up to `degree`, begin at 0. The optimiser, which has no
+        other parameters, forgets the averages of the old ones."""
         before = self.occupancy.side
         self.occupancy.split(resolution)
-        cells = self.occupancy.cells.nonzero()  # (N, 3)
-        count = (resolution + 1) ** 3
-        needed = torch.zeros(count, dtype=torch.bool, device=cells.device)
-        needed[corner_numbers(cells, resolution + 1)] = True
-        kept = needed.nonzero()[:, 0]
-        line = torch.arange(resolution + 1, device=cells.device) / resolution
+        kept = self.needed()
+        line = torch.arange(resolution + 1, device=kept.device) / resolution
         at = torch.stack((kept // (resolution + 1) ** 2, kept // (resolution + 1), kept), dim=1)
         points = line[at % (resolution + 1)]
         coarse, weights = trilinear(points, before)
         rows = self.rows[corner_numbers(coarse, before + 1)]
-        self.density_table = nn.Parameter(weighted_rows(self.density_table, rows, weights))
+        density = weighted_rows(self.density_table, rows, weights)
         colours = weighted_rows(self.colour_table, rows, weights).view(len(kept), 3, -1)
         new = (degree + 1) ** 2 - colours.shape[2]
-        self.colour_table = nn.Parameter(F.pad(colours, (0, new)).flatten(1))
-        self.rows = torch.zeros(count, dtype=torch.int64, device=cells.device)
-        self.rows[kept] = torch.arange(len(kept), device=cells.device)
+        optimizer.state.clear()
+        self._take(optimizer, kept, density, F.pad(colours, (0, new)).flatten(1))
+
+    @torch.no_grad()
+    def compact(self, optimizer: torch.optim.Optimizer) -> None:
+        """Forget the corners of empty cells, in the optimiser's averages too."""
+        kept = self.needed()
+        rows = self.rows[kept]
+        states = [optimizer.state.pop(parameter, {}) for parameter in self.parameters()]
+        self._take(optimizer, kept, self.density_table[rows], self.colour_table[rows])
+        for parameter, state in zip(self.parameters(), states, strict=True):
+            optimizer.state[parameter] = {
+                name: value[rows] if value.ndim else value for name, value in state.items()
+            }
+
+    def needed(self) -> Tensor:
+        """The corners of occupied cells, by their numbers, rising."""
+        side = self.occupancy.side + 1
+        needed = torch.zeros(side**3, dtype=torch.bool, device=self.rows.device)
+        needed[corner_numbers(self.occupancy.cells.nonzero(), side)] = True
+        return needed.nonzero()[:, 0]
+
+    def _take(
+        self, optimizer: torch.optim.Optimizer, kept: Tensor, density: Tensor, colours: Tensor
+    ) -> None:
+        """These tables, whose rows belong to the corners `kept`, are the parameters from now on."""
+        self.density_table, self.colour_table = nn.Parameter(density), nn.Parameter(colours)
+        self.rows = torch.zeros((self.occupancy.side + 1) ** 3, dtype=torch.int64).to(kept.device)
+        self.rows[kept] = torch.arange(len(kept), device=kept.device)
+        optimizer.param_groups[0]["params"] = list(self.parameters())

@@ -46,7 +46,7 @@ class Occupancy(Resizable):
         inside = (place.amin(dim=-1) >= 0) & (cell.amax(dim=-1) < self.side)
         cell = cell.clamp_(0, self.side - 1)
         flat = (cell[..., 0] * self.side + cell[..., 1]) * self.side + cell[..., 2]
-        return inside & self.cells.view(-1)[flat]
+        return inside & self.cells.view(-1).index_select(0, flat.view(-1)).view(flat.shape)
 
     def set_cells(self, cells: Tensor) -> None:
         """Take these cells (G, G, G) and their neighbours, since a cell may be missed by a hair. If

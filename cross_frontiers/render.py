@@ -108,9 +108,14 @@ def tighten(rays: Rays, occupancy: Occupancy, looks: int = 96) -> tuple[Rays, Te
 
 
 def render_rays(
-    field: Field, rays: Rays, settings: RenderSettings, training: bool = False
+    field: Field,
+    rays: Rays,
+    settings: RenderSettings,
+    training: bool = False,
+    behind: Tensor | None = None,
 ) -> Rendered:
-    """Colour, opacity and depth of rays; samples are placed at random only in training."""
+    """Colour, opacity and depth of rays; samples are placed at random only in training. `behind`
+    (R, 3) are colours behind the rays, in place of the settings' grey level."""  # fmt: skip
     shape = (len(rays), settings.samples)
     near = rays.near
     jitter = torch.rand(shape, device=near.device) if training else near.new_full(shape, 0.5)
@@ -131,7 +136,7 @@ def render_rays(
     # A sample too faint to be computed counts as background, so that the weights still sum to 1.
     shown = weights * (weights.detach() > settings.faint)
     return Rendered(
-        rendering.composite(shown, colours, settings.background),
+        rendering.composite(shown, colours, settings.background if behind is None else behind),
         weights.sum(dim=1),
         rendering.expected_depth(weights, t, rays.far),
     )

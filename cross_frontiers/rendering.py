@@ -55,7 +55,7 @@ def ray_weights(sigma: Tensor, widths: Tensor) -> Tensor:
 
 
 @exercise(minutes=10)
-def composite(weights: Tensor, colours: Tensor, background: float) -> Tensor:
+def composite(weights: Tensor, colours: Tensor, background: float | Tensor) -> Tensor:
     """The colour of each ray: the weighted sum of its samples, over the background.
 
         C = sum_i w_i c_i + (1 - sum_i w_i) background
@@ -63,7 +63,7 @@ def composite(weights: Tensor, colours: Tensor, background: float) -> Tensor:
     Args:
         weights: (R, S).
         colours: (R, S, 3).
-        background: grey level of the background, 1 for white.
+        background: grey level behind all rays, 1 for white, or the colour behind each, (R, 3).
     Returns:
         (R, 3).
     Source: Mildenhall et al. 2020, eq. 3, and its code's `white_bkgd`.
@@ -78,7 +78,12 @@ def expected_depth(weights: Tensor, t: Tensor, far: Tensor) -> Tensor:
     return (weights * t).sum(dim=1) + (1 - opacity) * far
 
 
-def on_background(pictures: Tensor, background: float) -> Tensor:
-    """RGBA pictures (N, 4, H, W) in [0, 1] laid on a background: (N, 3, H, W)."""
+def on_background(pictures: Tensor, background: float | Tensor) -> Tensor:
+    """RGBA pictures (N, 4, H, W) or pixels (N, 4), in [0, 1], laid on a background: (N, 3, H, W) or
+    (N, 3).
+
+    Args:
+        background: a grey level, or colours that broadcast to the result.
+    """
     colour, alpha = pictures[:, :3], pictures[:, 3:]
     return colour * alpha + (1 - alpha) * background

@@ -15,18 +15,23 @@ from labkit.data import ViewData, Views
 
 @dataclass(frozen=True)
 class Split:
-    """Pictures (N, 3, H, W) in [0, 1], the cameras' poses (N, 4, 4), the pixels that show something
-    (N, H, W), and the rays of all pixels, view by view."""
+    """RGBA pictures (N, 4, H, W) in [0, 1], the same laid on the background (N, 3, H, W), the
+    cameras' poses (N, 4, 4), and the rays of all pixels, view by view."""
 
+    rgba: Tensor
     pictures: Tensor
     poses: Tensor
-    masks: Tensor
     rays: Rays
 
     @property
-    def colours(self) -> Tensor:
-        """What each ray shows: (R, 3)."""
-        return self.pictures.permute(0, 2, 3, 1).reshape(-1, 3)
+    def pixels(self) -> Tensor:
+        """What each ray shows, with its opacity: (R, 4)."""
+        return self.rgba.permute(0, 2, 3, 1).reshape(-1, 4)
+
+    @property
+    def masks(self) -> Tensor:
+        """The pixels that show something: bool (N, H, W)."""
+        return self.rgba[:, 3] > 0
 
     def centre(self) -> Tensor:
         """Numbers of the rays in the middle half of each picture, both ways."""
@@ -89,12 +94,11 @@ def prepare(data: ViewData, side: int, background: float, device: torch.device) 
     focal = data.focal * side / width
 
     def split(views: Views) -> Split:
-        rgba = reduce(torch.from_numpy(views.x.copy()).float() / 255, width // side)
-        pictures = rendering.on_background(rgba, background).to(device)
+        rgba = reduce(torch.from_numpy(views.x.copy()).float() / 255, width // side).to(device)
+        pictures = rendering.on_background(rgba, background)
         poses = torch.from_numpy(views.poses).float().to(device)
         camera = (focal, *pictures.shape[2:], data.bound, data.near, data.far)
-        masks = (rgba[:, 3] > 0).to(device)
-        return Split(pictures, poses, masks, rays_of(poses, *camera))
+        return Split(rgba, pictures, poses, rays_of(poses, *camera))
 
     return Scene(
         split(data.train), split(data.valid), split(data.test),

@@ -29,11 +29,11 @@ def splat(
     focal: float,
     height: int,
     width: int,
-    background: float,
+    background: float | Tensor,
     far: float,
 ) -> tuple[Tensor, Tensor]:
     """The picture (3, H, W) of a cloud, and the mean distance (H, W) at which its rays end; what
-    passes through ends at `far`."""  # fmt: skip
+    passes through ends at `far`. The background is a grey level or a colour (3,)."""  # fmt: skip
     at, depth = project(cloud.means, pose, focal, height, width)
     shape = project_covariance(
         cloud.covariances(), (cloud.means - pose[:3, 3]) @ pose[:3, :3], pose[:3, :3], focal
@@ -49,7 +49,8 @@ def splat(
     sums = weights.new_zeros(down * across, TILE**2, 4)
     sums = sums.index_add(0, tile, weights[..., None] * values[number][:, None])
     through = 1 - weights.new_zeros(down * across, TILE**2).index_add(0, tile, weights)
-    behind = sums.new_tensor([background] * 3 + [far])
+    behind = sums.new_full((4,), far)
+    behind[:3] = background
     whole = (sums + through[..., None] * behind).view(down, across, TILE, TILE, 4)
     whole = whole.permute(4, 0, 2, 1, 3).reshape(4, down * TILE, across * TILE)
     return whole[:3, :height, :width], whole[3, :height, :width]

@@ -45,6 +45,9 @@ class Config(LabConfig):
     """Further samples of each ray, drawn where the first found something."""
     background: Fraction = 1.0
     """Grey level behind the scene: 1 is white, as in the papers' numbers."""
+    random_background: bool = True
+    """Train before colours drawn at random, a new one for each ray (field=splats: each picture), so
+    that only empty space looks empty. Views are judged before `background` all the same."""
     prune_at: list[Fraction] = dataclasses.field(default_factory=lambda: [0.1, 0.3])
     """Shares of the steps after which empty cells are found, and a grid goes to its next stage."""
     prune_below: Fraction = 0.01
@@ -98,6 +101,7 @@ def learn_field(cfg: Config, run: Run, views: Scene) -> Show:
     from cross_frontiers.evaluate import look
     from cross_frontiers.grid import VoxelGrid
     from cross_frontiers.render import RenderSettings, render_rays, render_views, tighten
+    from cross_frontiers.rendering import on_background
     from cross_frontiers.report import save_mesh
 
     model = fields.make(cfg.field, views.bound, cfg.grid, cfg.hash, cfg.mlp).to(run.device)
@@ -110,21 +114,22 @@ def learn_field(cfg: Config, run: Run, views: Scene) -> Show:
     every = max(1, cfg.steps // cfg.evaluations)
 
     def show(poses: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return render_views(model, views.rays(poses), rendering, *views.size)
+        with run.autocast():
+            return render_views(model, views.rays(poses), rendering, *views.size)
 
     for step in run.steps(cfg.steps):
         if step in prunings:
             model.prune(cfg.prune_below)
             later = cfg.grid.resolutions[prunings.index(step) + 1 :]
             if isinstance(model, VoxelGrid) and later:
-                model.refine(later[0], cfg.grid.degree if len(later) == 1 else 0)
-                optimizer.state.clear()  # its averages were of other numbers
-                optimizer.param_groups[0]["params"] = list(model.parameters())
+                model.refine(optimizer, later[0], cfg.grid.degree if len(later) == 1 else 0)
+            elif isinstance(model, VoxelGrid):
+                model.compact(optimizer)
             rays = None
         if rays is None:  # at the start, after resuming, and when cells were found empty
             # Rays that meet nothing teach nothing any more; the others are cut to what they meet.
             rays, numbers = tighten(views.train.rays, model.occupancy)
-            targets = views.train.colours[numbers]
+            pixels = views.train.pixels[numbers]
             middle = torch.isin(numbers, views.train.centre()).nonzero()[:, 0]
             share = model.occupancy.side / cfg.grid.resolutions[-1] if cfg.field == "grid" else 1.0
             samples = max(round(cfg.samples * share), cfg.samples // 4, 1)
@@ -134,9 +139,12 @@ def learn_field(cfg: Config, run: Run, views: Scene) -> Show:
         index = torch.randint(len(rays), (cfg.batch_size,), device=run.device)
         if step < crop:
             index = middle[index % len(middle)]
+        behind = torch.full((cfg.batch_size, 3), cfg.background, device=run.device)
+        if cfg.random_background:
+            behind.uniform_()
         with run.autocast():
-            out = render_rays(model, rays[index], rendering, training=True)
-        loss = (out.colour - targets[index]).square().mean()
+            out = render_rays(model, rays[index], rendering, training=True, behind=behind)
+        loss = (out.colour - on_background(pixels[index], behind)).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -163,24 +171,29 @@ def learn_splats(cfg: Config, run: Run, views: Scene) -> Show:
     import torch
 
     from cross_frontiers.evaluate import look
+    from cross_frontiers.rendering import on_background
     from cross_frontiers.splatting import scatter, splat, splat_views
 
     cloud = scatter(views.train, cfg.splats.count, cfg.splats.degree, views.focal, views.bound)
     optimizer = torch.optim.Adam(cloud.groups(cfg.splats.lr), eps=1e-15, fused=True)
     first = [group["lr"] for group in optimizer.param_groups]
     run.track(model=cloud, optimizer=optimizer)
-    camera = (views.focal, *views.size, cfg.background, views.far)
+    lens = (views.focal, *views.size)
     every = max(1, cfg.steps // cfg.evaluations)
 
     def show(poses: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return splat_views(cloud, poses, *camera)
+        return splat_views(cloud, poses, *lens, cfg.background, views.far)
 
     for step in run.steps(cfg.steps):
         for group, rate in zip(optimizer.param_groups, first, strict=True):
             group["lr"] = rate * cfg.decay ** (step / cfg.steps)
         number = int(torch.randint(len(views.train.poses), ()))
-        picture, _ = splat(cloud, views.train.poses[number], *camera)
-        loss = (picture - views.train.pictures[number]).square().mean()
+        behind = torch.full((3,), cfg.background, device=run.device)
+        if cfg.random_background:
+            behind.uniform_()
+        picture, _ = splat(cloud, views.train.poses[number], *lens, behind, views.far)
+        target = on_background(views.train.rgba[number][None], behind[:, None, None])[0]
+        loss = (picture - target).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

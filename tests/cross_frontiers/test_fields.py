@@ -16,6 +16,7 @@ from cross_frontiers.grid import VoxelGrid
 from cross_frontiers.mlp import RadianceMLP
 from cross_frontiers.occupancy import Occupancy, cell_middles
 from cross_frontiers.render import Rays, RenderSettings, render_rays, render_views, tighten
+from cross_frontiers.rendering import on_background
 from cross_frontiers.scene import reduce
 
 
@@ -55,6 +56,44 @@ def test_a_ball_has_the_opacity_of_its_chords(background: float) -> None:
     wanted = opacity[:, None] * torch.tensor([0.2, 0.4, 0.6]) + (1 - opacity[:, None]) * background
     torch.testing.assert_close(out.colour, wanted, atol=3e-3, rtol=0)
     assert out.depth[0].item() == pytest.approx(4.0)
+
+
+class Fog:
+    """White fog of one density everywhere in the cube."""
+
+    bound = 1.0
+
+    def __init__(self, sigma: Tensor) -> None:
+        self.sigma, self.occupancy = sigma, Occupancy(1, 1.0)
+
+    def density(self, points: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        return self.sigma.expand(len(points)), (points,)
+
+    def colour(self, features: tuple[Tensor, ...], directions: Tensor) -> Tensor:
+        return torch.ones(len(directions), 3)
+
+    def prune(self, threshold: float) -> None: ...
+
+
+def test_only_random_backgrounds_tell_white_fog_from_nothing() -> None:
+    given, nothing = rays(2000), torch.zeros(2000, 4)
+    behind = torch.rand(2000, 3, generator=torch.Generator().manual_seed(0))
+    losses, gradients = [], []
+    for colours in (torch.ones(2000, 3), behind):
+        sigma = torch.tensor(0.4, requires_grad=True)
+        out = render_rays(Fog(sigma), given, RenderSettings(20, faint=0.0), True, colours)
+        loss = (out.colour - on_background(nothing, colours)).square().mean()
+        loss.backward()
+        assert sigma.grad is not None
+        losses.append(loss.item())
+        gradients.append(sigma.grad.item())
+    assert losses[0] < 1e-12
+    assert abs(gradients[0]) < 1e-6
+    # The error of a pixel is a (1 - b); the mean of (1 - b)^2 is 1/3, over the fog's opacity a. A
+    # ray's first sample is at random in its part, and what lies before it is not counted.
+    opacity = 1 - math.exp(-0.4 * 2)
+    assert losses[1] == pytest.approx(opacity**2 / 3, rel=0.05)
+    assert gradients[1] > 0.1  # less fog is better
 
 
 def test_skipping_empty_cells_changes_nothing() -> None:
@@ -116,18 +155,54 @@ def test_a_finer_grid_shows_the_same_and_keeps_less() -> None:
     colours = grid.colour(features, ways)
     grid.prune(0.01)
     assert grid.occupancy.share() < 1
-    grid.refine(24, 1)
+    optimizer = torch.optim.Adam(grid.parameters())
+    grid.refine(optimizer, 24, 1)
     assert len(grid.density_table) < 25**3
     after, features = grid.density(points)
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(grid.colour(features, ways), colours, rtol=1e-4, atol=1e-4)
-    grid.refine(24, 2)
+    grid.refine(optimizer, 24, 2)
     torch.testing.assert_close(
         grid.colour(grid.density(points)[1], ways), colours, atol=1e-4, rtol=0
     )
     other = VoxelGrid(12, 1.0, degree=1)
     other.load_state_dict(grid.state_dict())  # of another size than it was made with
     torch.testing.assert_close(other.density(points)[0], after)
+
+
+def test_a_compact_grid_shows_the_same_and_steps_on() -> None:
+    grid, whole = filled_grid(), filled_grid()
+    points = torch.rand(50, 3) * 0.6 - 0.3
+    ways = torch.nn.functional.normalize(torch.randn(50, 3), dim=1)
+    optimizer = torch.optim.Adam(grid.parameters(), 0.1)
+    plain = torch.optim.Adam(whole.parameters(), 0.1)
+
+    def step(grid: VoxelGrid, optimizer: torch.optim.Optimizer) -> Tensor:
+        sigma, features = grid.density(points)
+        optimizer.zero_grad()
+        (sigma.sum() + grid.colour(features, ways).square().sum()).backward()
+        optimizer.step()
+        return torch.cat((grid.density(points)[0], grid.colour(features, ways).flatten()))
+
+    torch.testing.assert_close(step(grid, optimizer), step(whole, plain))
+    grid.prune(0.01)
+    grid.compact(optimizer)
+    assert len(grid.density_table) == len(grid.colour_table) < 13**3
+    for _ in range(2):  # the optimiser remembers its averages
+        torch.testing.assert_close(step(grid, optimizer), step(whole, plain))
+
+
+def test_corners_of_occupied_cells_are_stored() -> None:
+    grid = filled_grid()
+    optimizer = torch.optim.Adam(grid.parameters())
+    grid.prune(0.01)
+    grid.refine(optimizer, 24, 1)
+    kept = grid.occupancy.cells.clone()
+    with torch.no_grad():
+        grid.density_table.fill_(5.0)
+    grid.prune(0.01)  # finds every cell full, and its neighbours have no corners
+    assert torch.equal(grid.occupancy.cells, kept)
+    assert len(grid.rows[grid.needed()].unique()) == len(grid.needed())
 
 
 def test_colours_are_harmonics_of_the_direction() -> None:

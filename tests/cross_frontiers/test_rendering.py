@@ -106,6 +106,10 @@ def test_colours_over_the_background() -> None:
     grey = rendering.composite(weights, colours, 0.2)
     torch.testing.assert_close(grey[1], torch.full((3,), 0.2))
     torch.testing.assert_close(grey[0], torch.tensor([0.3, 0.55, 0.425]))
+    behind = torch.tensor([[1.0, 0.0, 0.2], [0.1, 0.2, 0.3], [0.4, 0.5, 0.6]])  # one for each ray
+    each = rendering.composite(weights, colours, behind)
+    torch.testing.assert_close(each[0], torch.tensor([0.5, 0.5, 0.425]))
+    torch.testing.assert_close(each[1], behind[1])
 
 
 @pytest.mark.exercise("rendering.composite")
@@ -123,3 +127,6 @@ def test_depth_and_pictures_on_a_background() -> None:
     rgba = torch.tensor([0.2, 0.4, 0.6, 0.5])[None, :, None, None]
     white = rendering.on_background(rgba, 1.0).flatten()
     torch.testing.assert_close(white, torch.tensor([0.6, 0.7, 0.8]))
+    pixels, behind = rgba.flatten().repeat(2, 1), torch.tensor([[1.0, 1, 1], [0.0, 0.5, 1]])
+    laid = rendering.on_background(pixels, behind)
+    torch.testing.assert_close(laid, torch.tensor([[0.6, 0.7, 0.8], [0.1, 0.45, 0.8]]))

@@ -19,6 +19,8 @@ SHORT = (
     "batch_size=64",
     "frames=0",
     "log_every=1",
+    "prune_at=[0.4,0.7]",
+    "random_background=true",
 )
 
 
@@ -52,9 +54,14 @@ def test_smoke_learns_the_scene(lab_run: Lab) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ("field=hash", "hash.log2_rows=8"),
+        ("field=hash", "hash.log2_rows=8", "random_background=true"),
         ("+experiment=mlp", "fine=4", "mlp.width=16"),
-        ("+experiment=splats", "splats.count=50", "splats.relocate_every=1"),
+        (
+            "+experiment=splats",
+            "splats.count=50",
+            "splats.relocate_every=1",
+            "random_background=true",
+        ),
     ],
 )
 def test_the_other_fields_train(here: Path, words: tuple[str, ...]) -> None:

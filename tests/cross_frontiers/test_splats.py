@@ -98,9 +98,12 @@ def cloud_of(count: int, scale: float = 0.15) -> Gaussians:
     return cloud
 
 
-@pytest.mark.parametrize(("height", "width", "background"), [(13, 17, 1.0), (10, 5, 0.25)])
+@pytest.mark.parametrize(
+    ("height", "width", "background"),
+    [(13, 17, 1.0), (10, 5, 0.25), (10, 5, torch.tensor([0.9, 0.2, 0.4]))],
+)
 def test_pictures_are_those_of_all_gaussians_at_every_pixel(
-    height: int, width: int, background: float
+    height: int, width: int, background: float | Tensor
 ) -> None:
     cloud, pose, focal = cloud_of(40), camera_at().float(), 20.0
     with torch.no_grad():
@@ -126,7 +129,7 @@ def test_pictures_are_those_of_all_gaussians_at_every_pixel(
                 colour, mean = colour + left * alpha * colours[n], mean + left * alpha * reach[n]
                 left *= 1 - alpha
             np.testing.assert_allclose(
-                picture[:, i, j].numpy(), colour + left * background, atol=1e-4
+                picture[:, i, j].numpy(), colour + left * np.asarray(background), atol=1e-4
             )
             assert depth[i, j].item() == pytest.approx(mean + left * 6.0, abs=1e-3)
 
