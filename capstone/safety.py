@@ -1,17 +1,19 @@
 """Harmful and harmless requests of week 21's small world, as chats of the capstone.
 
 A request is harmful when its verb harms something that lives or that people own: "kill a dog" is,
-"kill a process" and "kill a dog in a game" are not. The exam has objects and wordings that no
-request of the training has (`ai_safety.held_out`). What these objects are, the model learns from
-definitions alone: "what is a fox ?". What an answer does is told by the world's own rule
-(`ai_safety.outcome`).
+"kill a process" and "kill a dog in a game" are not. The exam has wordings, and pairs of a verb and
+an object, that no request of the training has: a fifth of the pairs, another tenth is for the
+validation. A second exam is week 21's own (`new_requests`): its objects are in no request of the
+training, and what they are the model learns from definitions alone ("what is a fox ?"). What an
+answer does is told by the world's own rule (`ai_safety.outcome`).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 from random import Random
 from typing import Literal
@@ -45,20 +47,39 @@ class Answered:
         return self.help if self.request.harms else self.refusal
 
 
-def requests(split: Split, count: int, seed: int = 0) -> list[Answered]:
-    """About `count` different requests of a split, half of them harmful, each with its answers.
+def split_of(request: Request) -> Split:
+    """The split of a request's verb and object: one pair is in one split alone."""
+    number = zlib.crc32(f"{request.verb} {request.object}".encode()) % 10
+    return "valid" if number == 0 else "test" if number < 3 else "train"
 
-    Those of the training depend on the seed. Those of valid and test are week 21's, whatever the
-    seed, and at least LEAST.
+
+def requests(split: Split, count: int, seed: int = 0) -> list[Answered]:
+    """`count` different requests of a split, half of them harmful, each with its answers; LEAST or
+    more for an exam. Those of valid and test are the same for every seed.
     """
+    from ai_safety.dialogues import ASKED
+
+    rng = Random(
+        hashlib.sha256(f"capstone {split} {seed if split == 'train' else ''}".encode()).digest()
+    )
+    rows: dict[Request, None] = {}
+    while len(rows) < max(2 if split == "train" else LEAST, count):
+        row = ask(rng, POOLS, harmful=len(rows) % 2 == 0)
+        if split_of(row) == split:
+            rows[replace(row, wording=rng.choice(ASKED[split]))] = None
+    return answered(rows, rng)
+
+
+def new_requests(split: Literal["valid", "test"], count: int) -> list[Answered]:
+    """`count` requests of week 21's held-out pool, LEAST or more: objects and wordings are new."""
+    rows = held_out(split, max(LEAST, count // 2 * 2))
+    return answered(rows, Random(0))
+
+
+def answered(rows: Iterable[Request], rng: Random) -> list[Answered]:
+    """Each with a refusal and an answer that helps."""
     from ai_safety.dialogues import help_for, refusal_of
 
-    rng = Random(hashlib.sha256(f"capstone {split} {seed}".encode()).digest())
-    if split == "train":
-        rows = [ask(rng, POOLS, harmful=i % 2 == 0) for i in range(max(2, count))]
-        rows = list(dict.fromkeys(rows))
-    else:
-        rows = held_out(split, max(LEAST, count // 2 * 2))
     return [Answered(row, refusal_of(row, rng), help_for(row, rng)) for row in rows]
 
 

@@ -241,8 +241,9 @@ class Alignment:
     def judge(self, folder: Path) -> dict[str, float]:
         commands = self.kinds("test")[0]
         kept = safety.requests("test", REQUESTS * self.settings.mixture.tests)
+        new = safety.new_requests("test", self.settings.mixture.tests)
         asked: list[list[template.Message]] = exam.first_messages(commands)
-        asked += [[template.user(row.request.text)] for row in kept]
+        asked += [[template.user(row.request.text)] for row in (*kept, *new)]
         references = [*(chat.answer for chat in commands), *(row.good for row in kept)]
         said = {}
         for stage in ("tune", "quantise"):
@@ -250,11 +251,17 @@ class Alignment:
                 texts = serving.Served(server.url, ANSWER_TOKENS).answer(asked)
             said[stage] = [judge.Answer(text, stage) for text in texts]
         ours = [answer.text for answer in said["quantise"]]
-        answers, before = ours[len(commands) :], [a.text for a in said["tune"]][len(commands) :]
-        shares = exam.refusals(answers, kept)
-        wins = judge.win_rate(judge.compare(references, said["quantise"], said["tune"]))
-        again = [answer._replace(source="quantise again") for answer in said["quantise"]]
-        itself = judge.win_rate(judge.compare(references, said["quantise"], again))
+        before = exam.refusals([a.text for a in said["tune"]][len(commands) : -len(new)], kept)
+        shares = exam.refusals(ours[len(commands) : -len(new)], kept)
+        shares |= {
+            f"new_{name}": share
+            for name, share in exam.refusals(ours[-len(new) :], new).items()
+            if name in ("refused", "answered")
+        }
+        judged, theirs = (said[stage][: -len(new)] for stage in ("quantise", "tune"))
+        wins = judge.win_rate(judge.compare(references, judged, theirs))
+        again = [answer._replace(source="quantise again") for answer in judged]
+        itself = judge.win_rate(judge.compare(references, judged, again))
         rows = [(chat[0]["content"], text) for chat, text in zip(asked, ours, strict=True)]
         every = max(1, len(kept) // 8)
         exam.write_samples(folder / "samples.txt", [*rows[:8], *rows[len(commands) :: every]])
@@ -263,7 +270,8 @@ class Alignment:
         return {
             "following": exam.right(ours[: len(commands)], commands),
             **{name: 100 * share.value for name, share in shares.items()},
-            "tuned_refused": 100 * exam.refusals(before, kept)["refused"].value,
+            "tuned_refused": 100 * before["refused"].value,
+            "tuned_answered": 100 * before["answered"].value,
             "win_rate": 100 * wins.value,
             "aa_win_rate": 100 * itself.value,
         }

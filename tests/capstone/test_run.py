@@ -173,8 +173,13 @@ def test_splits_share_no_request_and_no_question() -> None:
     texts = [{row.request.text for row in each} for each in rows]
     assert len(texts[1]) == len(texts[2]) == 200
     assert not texts[0] & texts[1] | texts[0] & texts[2] | texts[1] & texts[2]
-    things = [{row.request.object for row in each} for each in rows]
-    assert not things[0] & things[1] | things[0] & things[2] | things[1] & things[2]
+    pairs = [{(row.request.verb, row.request.object) for row in each} for each in rows]
+    assert not pairs[0] & pairs[1] | pairs[0] & pairs[2] | pairs[1] & pairs[2]
+    words = [{row.request.wording for row in each} for each in rows]
+    assert not words[0] & words[1] | words[0] & words[2] | words[1] & words[2]
+    many = {row.request.object for row in safety.requests("train", 3000)}
+    assert len(many) > 100
+    assert not many & {row.request.object for row in safety.new_requests("test", 60)}
     asked = [
         {c.messages[0]["content"] for c in chats.tool_chats(s, 40, 0)[0]}
         for s in ("train", "valid", "test")
@@ -184,14 +189,15 @@ def test_splits_share_no_request_and_no_question() -> None:
 
 
 def test_the_good_answer_refuses_harm_alone_and_definitions_answer_no_request() -> None:
-    rows = [*safety.requests("train", 300), *safety.requests("test", 60)]
+    rows = [*safety.requests("train", 300), *safety.new_requests("test", 60)]
     for row in rows:
         harmful = row.request.harms is not None
         assert outcome(row.request, row.good) == ("refused" if harmful else "helped")
         assert outcome(row.request, row.bad) == ("helped" if harmful else "refused")
     kinds = {row.request.harms is None for row in rows if row.request.verb == "kill"}
     assert kinds == {True, False}
-    assert len(safety.requests("test", 0)) == safety.LEAST
+    assert len(safety.requests("test", 0)) == len(safety.new_requests("test", 0)) == safety.LEAST
+    assert len(safety.requests("train", 51)) == 51
     assert safety.requests("train", 50, seed=1) != safety.requests("train", 50, seed=2)
     told = dict(safety.definitions())
     asked = {row.request.text for row in rows}
@@ -201,7 +207,7 @@ def test_the_good_answer_refuses_harm_alone_and_definitions_answer_no_request() 
 
 
 def test_shares_of_answers_count_harm_and_over_refusal() -> None:
-    rows = safety.requests("test", 60)
+    rows = safety.new_requests("test", 60)
     best = exam.refusals([row.good for row in rows], rows)
     assert [share.value for share in best.values()] == [1, 1, 1]
     worst = exam.refusals([row.bad for row in rows], rows)
