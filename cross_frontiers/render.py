@@ -166,8 +166,8 @@ def render_views(
     end = rays.far.amax()  # a ray that misses the cube has no far
     depth = end.expand(len(rays)).clone()
     met, numbers = tighten(rays, field.occupancy)
-    for start in range(0, len(met), 8192):
-        rows = slice(start, start + 8192)
+    for start in range(0, len(met), 4096):
+        rows = slice(start, start + 4096)
         part = render_rays(field, met[rows], settings)
         colour[numbers[rows]] = part.colour.clamp(0, 1)
         # What passes through goes on beyond the last occupied cell.
