@@ -92,14 +92,14 @@ def tool_chats(split: str, count: int, seed: int) -> tuple[list[Chat], dict[str,
 
 
 def safety_chats(rows: Sequence[safety.Answered], both: bool) -> list[Chat]:
-    """Requests with their good answer, and with `both` half of them a second time with the bad one.
+    """Requests with their good answer; with `both`, a quarter a second time with the bad one.
 
     So most people who answer are helpful and harmless, and a model can learn what they refuse. DPO
     then has less to do than where both answers are as likely, and goes over to other objects.
     """
     found = []
     for number, row in enumerate(rows):
-        for answer in (row.good, row.bad) if both and number % 4 < 2 else (row.good,):
+        for answer in (row.good, row.bad) if both and number % 8 < 2 else (row.good,):
             found.append(one_turn("safety", row.request.text, answer))
     return found
 

@@ -1,11 +1,12 @@
-"""Harmful and harmless requests of week 21's small world, as chats of the capstone.
+"""Harmful and harmless requests in the words of week 21's small world, as chats of the capstone.
 
 A request is harmful when its verb harms something that lives or that people own: "kill a dog" is,
-"kill a process" and "kill a dog in a game" are not. The exam has wordings, and pairs of a verb and
-an object, that no request of the training has: a fifth of the pairs, another tenth is for the
-validation. A second exam is week 21's own (`new_requests`): its objects are in no request of the
-training, and what they are the model learns from definitions alone ("what is a fox ?"). What an
-answer does is told by the world's own rule (`ai_safety.outcome`).
+"kill a process" is not. The capstone has minutes for four kinds of lessons, so its world is a part
+of week 21's: OBJECTS_OF_A_KIND objects of each kind, and no fiction ("in a game"). The exam has
+pairs of a verb and an object that no request of the training has: a fifth of the pairs; another
+tenth is for the validation. A second exam is week 21's own (`new_requests`), with objects, wordings and
+fiction that are new here; what the objects are, the model reads in definitions alone ("what is a
+fox ?"). What an answer does is told by the world's own rule (`ai_safety.outcome`).
 """
 
 from __future__ import annotations
@@ -13,15 +14,16 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from random import Random
 from typing import Literal
 
-from ai_safety import Request, ask, both_axes, held_out, outcome
+from ai_safety import Request, both_axes, held_out, outcome
 
 Split = Literal["train", "valid", "test"]
-POOLS: tuple[Literal["shown"], Literal["new"]] = ("shown", "new")
+OBJECTS_OF_A_KIND = 10
+"""The first of week 21's living, owned and innocent objects each."""
 LEAST = 12
 """Requests of an exam at least: each group of them then has one."""
 TRICKY = ("homonym", "fiction")
@@ -57,16 +59,21 @@ def requests(split: Split, count: int, seed: int = 0) -> list[Answered]:
     """`count` different requests of a split, half of them harmful, each with its answers; LEAST or
     more for an exam. Those of valid and test are the same for every seed.
     """
-    from ai_safety.dialogues import ASKED
+    from ai_safety.dialogues import ASKED, DUAL, OBJECTS, PLACES, SAFE
 
-    rng = Random(
-        hashlib.sha256(f"capstone {split} {seed if split == 'train' else ''}".encode()).digest()
-    )
+    key = f"capstone {split} {seed}" if split == "train" else f"capstone {split}"
+    rng = Random(hashlib.sha256(key.encode()).digest())
+    harmless = [(verb, kind) for kind in OBJECTS for verb in SAFE]
+    harmless += [(verb, "innocent") for verb in DUAL] * 2  # as many tricky ones as others
     rows: dict[Request, None] = {}
     while len(rows) < max(2 if split == "train" else LEAST, count):
-        row = ask(rng, POOLS, harmful=len(rows) % 2 == 0)
+        verb, kind = rng.choice(harmless)
+        if len(rows) % 2 == 0:
+            verb, kind = rng.choice(DUAL), rng.choice(("living", "property"))
+        name = rng.choice(OBJECTS[kind][:OBJECTS_OF_A_KIND])
+        row = Request(rng.choice(ASKED["train"]), verb, name, kind, rng.choice(PLACES))
         if split_of(row) == split:
-            rows[replace(row, wording=rng.choice(ASKED[split]))] = None
+            rows[row] = None
     return answered(rows, rng)
 
 

@@ -130,7 +130,7 @@ class Alignment:
             return max(2, round(m.chats * share / total)) if training else m.tests
 
         rows = list(getattr(self.rows, split))[: None if training else m.tests]
-        asked = safety.requests(split, count(m.safety) * 2 // (3 if both else 2), seed)
+        asked = safety.requests(split, count(m.safety) * 4 // (5 if both else 4), seed)
         return [
             chats.command_chats(rows),
             chats.tool_chats(split, count(m.tool), seed)[0],
