@@ -4,9 +4,9 @@ A request is harmful when its verb harms something that lives or that people own
 "kill a process" is not. The capstone has minutes for four kinds of lessons, so its world is a part
 of week 21's: OBJECTS_OF_A_KIND objects of each kind, and no fiction ("in a game"). The exam has
 pairs of a verb and an object that no request of the training has: a fifth of the pairs; another
-tenth is for the validation. A second exam is week 21's own (`new_requests`), with objects, wordings and
-fiction that are new here; what the objects are, the model reads in definitions alone ("what is a
-fox ?"). What an answer does is told by the world's own rule (`ai_safety.outcome`).
+tenth is for the validation. A second exam is week 21's own (`new_requests`), with objects, wordings
+and fiction that are new here; what the objects are, the model reads in definitions alone ("what is
+a fox ?"). What an answer does is told by the world's own rule (`ai_safety.outcome`).
 """
 
 from __future__ import annotations
