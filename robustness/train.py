@@ -13,6 +13,10 @@ from labkit import LabConfig, Run, UsageError, lab
 from labkit.config.bounds import Bounds, NonNegativeFloat, PositiveFloat, PositiveInt
 from robustness.settings import AttackSettings, CertifySettings, ExplainSettings
 
+GROWS = 0.3
+"""Share of the steps in which PGD's epsilon grows to its full size. Against the full attack from
+the start, the network answers one class for everything and stays there."""
+
 
 @dataclass
 class Config(LabConfig):
@@ -98,11 +102,14 @@ def train(cfg: Config, run: Run) -> None:
         index = torch.tensor(batch_indices(len(x), cfg.batch_size, step, cfg.seed))
         index = index.to(run.device)
         images, labels = x[index], y[index]
+        grown = min(1.0, (step + 1) / (GROWS * cfg.steps)) if cfg.method == "pgd" else 1.0
         if cfg.method == "gaussian":
             images = images + cfg.certify.deviation * torch.randn_like(images)
         elif cfg.method != "standard":
             with evaluating(model), run.autocast():
-                images = attacked(model, images, labels, cfg.epsilon, count, cfg.inner_size)
+                images = attacked(
+                    model, images, labels, grown * cfg.epsilon, count, grown * cfg.inner_size
+                )
         with run.autocast():
             loss = F.cross_entropy(model(images).float() / cfg.temperature, labels)
         adam.zero_grad()
