@@ -110,6 +110,7 @@ def test_without_files_written_answers_stand_in(
         (gzip.compress(b"id,GPT4_response,GPT4_action\n1,text,often\n"), "is not Do-Not-Answer"),
         (gzip.compress(b"id,question\n1,how\n"), "no answers with labels"),
     ],
+    ids=["no gzip", "no answers", "no labels", "only questions"],  # gzip writes the time of day
 )
 def test_a_damaged_file_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raw: bytes, message: str
