@@ -36,14 +36,17 @@ def model_state_bytes(
 def live_bytes() -> int:
     """Bytes of all floating-point tensors that this process holds now; each storage counts once.
 
-    Found through Python's garbage collector, not through the code that is measured.
+    Found through Python's garbage collector, not through the code that is measured. Single numbers
+    are left out: a loss may or may not be held by somebody at this moment.
     """
     gc.collect()
     storages = {}
     for thing in gc.get_objects():
         if type(thing) in (torch.Tensor, torch.nn.Parameter) and thing.is_floating_point():
             for tensor in (thing, thing.grad if thing.is_leaf else None):
-                if tensor is not None and tensor.layout is torch.strided:  # sparse has none
+                if tensor is None or tensor.numel() == 1:
+                    continue
+                if tensor.layout is torch.strided:  # sparse has none
                     storage = tensor.untyped_storage()
                     storages[storage._cdata] = storage.nbytes()
     return sum(storages.values())
