@@ -37,12 +37,12 @@ def adapt(model: GPT, tokenizer: Any) -> GPT:
     tokenizer.add_tokens([AddedToken(mark, normalized=False) for mark in MARKS])
     state = model.state_dict()
     old = state["embedding.weight"]
-    table = old.new_zeros(len(tokenizer), old.shape[1])
+    table = old.new_zeros(max(len(old), len(tokenizer)), old.shape[1])  # some have rows to spare
     table[: len(old)] = old
     for number, tokens in zip(tokenizer.convert_tokens_to_ids(list(MARKS)), spelled, strict=True):
         table[number] = old[torch.tensor(tokens)].mean(dim=0)
     state["embedding.weight"] = state["head.weight"] = table  # one matrix
     shape = model.shape
-    larger = GPT(Shape(len(tokenizer), shape.context, shape.width, shape.layers, shape.heads))
+    larger = GPT(Shape(len(table), shape.context, shape.width, shape.layers, shape.heads))
     larger.load_state_dict(state)
     return larger.to(old.device)

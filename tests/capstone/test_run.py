@@ -239,6 +239,17 @@ def test_the_adapted_tokenizer_reads_digits_and_marks_one_by_one(tmp_path: Path)
     assert vocabulary.adapt(larger, again) is larger, "adapted once"
 
 
+def test_a_table_with_more_rows_than_the_tokenizer_has_tokens_keeps_them() -> None:
+    tokenizer = small_tokenizer()
+    rows = len(tokenizer) + 20  # as some published models have, so that the rows are a round number
+    model = GPT(Shape(rows, 6, 8, 1, 2))
+    larger = vocabulary.adapt(model, tokenizer)
+    assert larger.shape.vocabulary == rows
+    assert len(tokenizer) == rows - 12
+    old = tokenizer.encode("4", add_special_tokens=False)
+    assert torch.equal(larger.embedding.weight[old], model.embedding.weight[old])
+
+
 def small_tokenizer() -> Any:
     """Bytes in pairs, as GPT-2's: it has tokens for pairs of digits."""
     inner = Tokenizer(models.BPE())
