@@ -23,9 +23,9 @@ Judge = Callable[[Request, str], Outcome]
 
 @dataclass(frozen=True)
 class Share:
-    """A share of cases in per cent, with Wilson's 95 % interval."""
+    """A share of cases in per cent, with Wilson's 95 % interval; a tie may be half a hit."""
 
-    hits: int
+    hits: float
     cases: int
 
     @property

@@ -17,7 +17,7 @@ def spoken() -> list[str]:
     return [
         *(name for names in dialogues.OBJECTS.values() for name in names),
         *verbs, *(verb[::-1] for verb in verbs), *dialogues.PLACES, *dialogues.FICTION,
-        *(wording for wordings in dialogues.ASKED.values() for wording in wordings),
+        *dialogues.WORDINGS,
         *dialogues.HELPS, *dialogues.REFUSALS, *dialogues.EVASIONS, *jailbreaks.SUPPRESSIONS,
         *jailbreaks.PERSONAS, *jailbreaks.PERSONAS.values(), jailbreaks.PREFIX, "act as", ASSISTANT,
     ]  # fmt: skip

@@ -23,7 +23,9 @@ from ai_safety import Request, both_axes, held_out, outcome
 
 Split = Literal["train", "valid", "test"]
 OBJECTS_OF_A_KIND = 10
-"""The first of week 21's living, owned and innocent objects each."""
+"""The first living, owned and innocent objects each of week 21's training data."""
+WAYS_TO_ASK = 7
+"""The first of week 21's wordings for training."""
 LEAST = 12
 """Requests of an exam at least: each group of them then has one."""
 TRICKY = ("homonym", "fiction")
@@ -59,7 +61,7 @@ def requests(split: Split, count: int, seed: int = 0) -> list[Answered]:
     """`count` different requests of a split, half of them harmful, each with its answers; LEAST or
     more for an exam. Those of valid and test are the same for every seed.
     """
-    from ai_safety.dialogues import ASKED, DUAL, OBJECTS, PLACES, SAFE
+    from ai_safety.dialogues import DUAL, OBJECTS, PLACES, SAFE, asked, objects
 
     key = f"capstone {split} {seed}" if split == "train" else f"capstone {split}"
     rng = Random(hashlib.sha256(key.encode()).digest())
@@ -70,8 +72,10 @@ def requests(split: Split, count: int, seed: int = 0) -> list[Answered]:
         verb, kind = rng.choice(harmless)
         if len(rows) % 2 == 0:
             verb, kind = rng.choice(DUAL), rng.choice(("living", "property"))
-        name = rng.choice(OBJECTS[kind][:OBJECTS_OF_A_KIND])
-        row = Request(rng.choice(ASKED["train"]), verb, name, kind, rng.choice(PLACES))
+        name = rng.choice(objects(kind, ("shown",))[:OBJECTS_OF_A_KIND])
+        row = Request(
+            rng.choice(asked("train")[:WAYS_TO_ASK]), verb, name, kind, rng.choice(PLACES)
+        )
         if split_of(row) == split:
             rows[row] = None
     return answered(rows, rng)

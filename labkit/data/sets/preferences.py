@@ -107,20 +107,42 @@ def data_of(file: Published, folder: Path, rows: list[Preference]) -> Preference
     return PreferenceData(file.name, source_of(folder), **split(rows))
 
 
+def dialogues(text: str, path: Path) -> list[Preference]:
+    """Rows of HH-RLHF's format, a JSON object of `chosen` and `rejected` a line.
+
+    The prompt is the whole dialogue up to the last `Assistant:`; rows whose dialogues part earlier
+    are left out. Raises DataError for a line of another format.
+    """
+    rows = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        try:
+            pair = json.loads(line)
+            chosen, rejected = str(pair["chosen"]), str(pair["rejected"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{path}, line {number}: expected a JSON object with chosen and rejected, each a "
+                "whole dialogue, as in HH-RLHF"
+            ) from error
+        prompt, _, good = chosen.rpartition(ASSISTANT)
+        other, _, bad = rejected.rpartition(ASSISTANT)
+        if prompt == other:
+            rows.append(Preference(prompt + ASSISTANT, good.strip(), bad.strip()))
+    return rows
+
+
+def read_dialogues(path: Path) -> list[Preference]:
+    """The rows of any file in HH-RLHF's format, plain or .gz. Raises DataError as `dialogues`."""
+    raw = unzip(path) if path.suffix == ".gz" else path.read_bytes()
+    return dialogues(decode(raw, path), path)
+
+
 def read_hh(folder: Path) -> PreferenceData | None:
-    """HH-RLHF, harmless-base. The prompt is the whole dialogue up to the last `Assistant:`."""
+    """HH-RLHF, harmless-base; in five of its rows the dialogues part before the last answer."""
     raw = content(folder, HH)
     if raw is None:
         return None
-    rows = []
-    for line in decode(raw, folder / "preference" / HH.path).splitlines():
-        pair = json.loads(line)
-        chosen, rejected = pair["chosen"], pair["rejected"]
-        prompt, _, good = chosen.rpartition(ASSISTANT)
-        other, _, bad = rejected.rpartition(ASSISTANT)
-        if prompt == other:  # in five rows the dialogues part earlier
-            rows.append(Preference(prompt + ASSISTANT, good.strip(), bad.strip()))
-    return data_of(HH, folder, rows)
+    path = folder / "preference" / HH.path
+    return data_of(HH, folder, dialogues(decode(raw, path), path))
 
 
 def read_demo(folder: Path) -> PreferenceData | None:
