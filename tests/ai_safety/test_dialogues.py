@@ -32,7 +32,7 @@ def test_nothing_of_the_test_is_in_training() -> None:
             assert request.text not in trained
             assert request.wording not in dialogues.asked("train")
     splits = [dialogues.asked(split) for split in ("train", "valid", "test")]
-    assert sorted(map(len, splits)) == [6, 6, 28]
+    assert sorted(map(len, splits)) == [12, 12, 68]
     assert {*splits[0], *splits[1], *splits[2]} == {*dialogues.WORDINGS}
     known = {word for text in texts for word in text.split()}
     assert {w for r in held_out("test", 900) for w in r.text.split()} <= known
