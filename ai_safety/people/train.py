@@ -113,12 +113,13 @@ def train(cfg: Config, run: Run) -> None:
     for step in run.steps(sum(cfg.stages.values())):
         stage = stage_at(step, cfg.stages)
         learner = learners[stage.name]
-        if stage.step == 0 and stage.name != "start":
+        if stage.name != "start" and "reference" not in kept:  # the second stage begins
             start.load_state_dict(model.state_dict())
             if judge is None:
                 kept["reference"] = reference_logps(start, rows, run.device)
             else:
                 judge.trunk.load_state_dict(model.state_dict())
+                kept["reference"] = None
         factor = one_cycle(stage.step, stage.steps, 1.0, 0.1)
         set_rates(optimizers[stage.name], factor)
         index = torch.tensor(batch_indices(len(rows.mask), cfg.batch_size, step, cfg.seed))
