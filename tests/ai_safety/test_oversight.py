@@ -63,6 +63,16 @@ def test_two_answers_by_hand() -> None:
 
 
 @pytest.mark.exercise("questions.reward_hacking.optimal_policy")
+def test_the_budget_is_used_up_where_the_best_answer_is_likely_already() -> None:
+    """Its KL rises slowly; that of the opposite policy, which likes the other answer, fast."""
+    logps = torch.tensor([0.9, 0.1], dtype=torch.float64).log()
+    reward = torch.tensor([0.5, 0.0], dtype=torch.float64)
+    found = optimal_policy(logps, reward, 0.09)
+    assert kl(found, logps) == pytest.approx(0.09, abs=1e-6)
+    assert found[0] > 0.9
+
+
+@pytest.mark.exercise("questions.reward_hacking.optimal_policy")
 def test_budgets_at_their_ends() -> None:
     logps, _ = reference(4, 2)
     reward = torch.tensor([0.3, 2.0, -1.0, 2.0], dtype=torch.float64)  # two are best
