@@ -86,6 +86,25 @@ def test_every_question_is_measured(method: str, here: Path, tmp_path: Path) -> 
     assert len(list(tmp_path.glob("runs/*/smoke/*/samples/*.png"))) == 1
 
 
+@pytest.mark.parametrize("method", ["weak_to_strong", "critique", "debate"])
+def test_a_question_of_tiny_begins_on_the_small_set_that_stands_in(
+    method: str, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Without MNIST tiny takes the digits: 1,437 images of 8 x 8 pixels."""
+    import json
+
+    monkeypatch.delenv("LAB_DATA", raising=False)
+    words = [word for word in QUICK if "images" not in word]
+    words += ["debate.games=20", "debate.steps=4", "critique.claims=60", "critique.steps=4"]
+    assert train_questions.main(["+size=tiny", f"method={method}", *words]) == 0
+    record = json.loads(next(tmp_path.glob("runs/*/tiny/*/result.json")).read_text())
+    assert record["data"]["name"] == "digits"
+    said = capfd.readouterr().err
+    changed = {"weak_to_strong": "images=1427 instead of 6000", "critique": "side=2 instead of 7"}
+    assert changed.get(method, "Using 'digits' instead") in said
+
+
 def test_a_question_resumes_to_the_same_bits(resume_check: Any, lab_run: Lab) -> None:
     """In the middle of the second repeat too: supervisor and labels are made again."""
     import json
