@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
             "collate",
             "encode",
             "in_batches",
+            "table",
             "token_logps",
         ],
         "reward_model": ["RewardModel", "bradley_terry_loss", "calibration_error"],

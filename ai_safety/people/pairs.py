@@ -15,7 +15,7 @@ from ai_safety.people.comparisons import Encoded, encode
 from labkit.data import Preference
 from labkit.show.console import say
 from pretraining import GPT
-from rlhf import Pair, RewardModel, Rows, collate, token_logps
+from rlhf import RewardModel, Rows, table, token_logps
 
 
 class Lengths(Protocol):
@@ -62,13 +62,6 @@ class Sources:
     def table(self, device: Any) -> Rows:
         """The training pairs in memory, (P, 2, T): the chosen answer at [:, 0]."""
         return table(self.train.pairs, device)
-
-
-def table(pairs: Sequence[Pair], device: Any) -> Rows:
-    """Pairs as rows (P, 2, T): the chosen answer at [:, 0], the rejected one at [:, 1]."""
-    prompts = [pair.prompt for pair in pairs for _ in range(2)]
-    rows = collate(prompts, [side for pair in pairs for side in pair[1:]], device)
-    return Rows(*(part.unflatten(0, (-1, 2)) for part in rows))
 
 
 def imitation_loss(model: GPT, rows: Rows, index: Tensor) -> Tensor:

@@ -12,10 +12,20 @@ from ai_safety.evaluate import Share
 from ai_safety.people import figures
 from ai_safety.people.comparisons import Encoded
 from ai_safety.people.judged import longer_accuracy, on_xstest, ordered, words_accuracy
-from ai_safety.people.pairs import Sources, table
+from ai_safety.people.pairs import Sources
 from labkit import Run
 from pretraining import GPT, export
-from rlhf import Pair, RewardModel, Rows, answer_logps, in_batches, respond, texts_of, token_logps
+from rlhf import (
+    Pair,
+    RewardModel,
+    Rows,
+    answer_logps,
+    in_batches,
+    respond,
+    table,
+    texts_of,
+    token_logps,
+)
 
 SHOWN = 20
 """Held-out dialogues whose answers are written to samples/answers.txt, if they are wanted."""

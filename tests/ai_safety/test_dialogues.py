@@ -34,6 +34,9 @@ def test_nothing_of_the_test_is_in_training() -> None:
     splits = [dialogues.asked(split) for split in ("train", "valid", "test")]
     assert sorted(map(len, splits)) == [12, 12, 68]
     assert {*splits[0], *splits[1], *splits[2]} == {*dialogues.WORDINGS}
+    for part in (*dialogues.LEADS, *dialogues.WAYS):  # what is new is how they are put together
+        words = part.removesuffix(" {}")
+        assert any(words in wording for wording in dialogues.asked("train")), part
     known = {word for text in texts for word in text.split()}
     assert {w for r in held_out("test", 900) for w in r.text.split()} <= known
 
